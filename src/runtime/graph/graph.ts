@@ -1,0 +1,38 @@
+// What a program asks for, before anything runs. A graph never changes once built;
+// what happens to its nodes during a run is told by events.
+
+import type { Span } from '../../parser/source.ts';
+import type { Stage } from '../stage.ts';
+import type { Json } from './json.ts';
+
+/** `raw` for a block's main node, `raw:latents` for its helpers. */
+export type NodeId = string & { readonly __brand: 'NodeId' };
+
+/** A path that does not depend on the current folder. Made by `absolutePath` only. */
+export type AbsolutePath = string & { readonly __brand: 'AbsolutePath' };
+
+/** One named output of another node. */
+export interface NodeInput {
+  readonly node: NodeId;
+  readonly output: string;
+}
+
+/** One use of a stage. `origin` is the block that asked for it, so that a failure can point at it. */
+export interface GraphNode {
+  readonly id: NodeId;
+  readonly origin: Span;
+  readonly stage: Stage;
+  /** What changes the result, defaults filled in: part of the fingerprint. */
+  readonly attributes: { readonly [name: string]: Json };
+  /** What changes only how the work is done or shown (paths, intervals): never part of the fingerprint. */
+  readonly settings: { readonly [name: string]: Json };
+  /** Files of the user's, by role. Their content digests are part of the fingerprint, their paths are not. */
+  readonly files: { readonly [role: string]: AbsolutePath };
+  /** Outputs of other nodes, by role. Their digests are part of the fingerprint. */
+  readonly inputs: { readonly [role: string]: NodeInput };
+}
+
+export interface Graph {
+  /** Every node after the nodes that it depends on. */
+  readonly nodes: readonly GraphNode[];
+}

@@ -1,0 +1,172 @@
+// The CLI and the torch worker speak JSON, one object per line, over the worker's stdin and stdout.
+// Tensors never travel here: messages name files. Every request gets exactly one `result` or `failure`.
+// python/lora_worker/protocol.py is the other half of this file; the two change together.
+
+import type { FileProblem } from '../events.ts';
+
+export const PROTOCOL = 1;
+
+export type ToWorker =
+  | { readonly type: 'request'; readonly id: number; readonly work: Work }
+  /** Stop soon, keeping what a later run can go on from. Answered by a `failure` of kind `cancelled`. */
+  | { readonly type: 'cancel'; readonly id: number };
+
+export type FromWorker =
+  /** Always the first line. Another protocol number ends the run before any work starts. */
+  | {
+      readonly type: 'hello';
+      readonly protocol: number;
+      readonly python: string;
+      readonly torch: string;
+      readonly device: 'cuda' | 'mps' | 'cpu';
+      readonly deviceName: string;
+      readonly threads: number;
+    }
+  | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number; readonly unit: string; readonly note?: string }
+  /** One optimizer step is done. Rates by group: `unet`, `text_encoder`. */
+  | {
+      readonly type: 'step';
+      readonly id: number;
+      readonly step: number;
+      readonly total: number;
+      readonly loss: number;
+      readonly learning_rates: { readonly [group: string]: number };
+      readonly grad_norm: number;
+      readonly seconds: number;
+    }
+  /** A file is complete and flushed to the disk. */
+  | { readonly type: 'artifact'; readonly id: number; readonly name: string; readonly path: string }
+  | { readonly type: 'log'; readonly id: number; readonly level: 'info' | 'warning'; readonly message: string }
+  | { readonly type: 'result'; readonly id: number; readonly outputs: { readonly [name: string]: string } }
+  | { readonly type: 'failure'; readonly id: number; readonly failure: WorkerFailure };
+
+export interface WorkerFailure {
+  readonly kind: 'cancelled' | 'bad-input' | 'out-of-memory' | 'out-of-space' | 'non-finite' | 'internal';
+  readonly message: string;
+  readonly hint: string | null;
+  readonly problems: readonly FileProblem[];
+}
+
+export type Work = EncodeLatents | Train | Sample | Decompose | ReferenceNumbers;
+
+/** VAE moments of images. Each item is written whole under its own name and announced by an `artifact` of that name. */
+export interface EncodeLatents {
+  readonly op: 'encode_latents';
+  readonly checkpoint: string;
+  readonly vae_precision: 'fp32' | 'bf16';
+  readonly items: readonly {
+    readonly name: string;
+    readonly image: string;
+    /** Width and height after the EXIF orientation: what the image is resized to, then cropped to from `crop` (left, top). */
+    readonly resized: readonly [number, number];
+    readonly crop: readonly [number, number];
+    readonly bucket: readonly [number, number];
+    readonly flip: boolean;
+    /** A safetensors file with `mean` and `logvar`, F32, [4, bucket height / 8, bucket width / 8], unscaled. */
+    readonly output: string;
+  }[];
+}
+
+/** Arithmetic over `step`, never evaluated as code. */
+export type ScheduleExpression =
+  | number
+  | 'step'
+  | { readonly op: '+' | '-' | '*' | '/' | '**'; readonly left: ScheduleExpression; readonly right: ScheduleExpression }
+  | { readonly op: 'negate'; readonly of: ScheduleExpression };
+
+export interface Train {
+  readonly op: 'train';
+  readonly checkpoint: string;
+  /** The folder that holds states, saved steps, samples and metrics, and survives a kill. */
+  readonly work: string;
+  readonly images: readonly {
+    readonly digest: string;
+    /** Tells equal images apart: 0 for the first. */
+    readonly index: number;
+    readonly latents: string;
+    readonly latents_flipped: string | null;
+    readonly caption: string;
+    /** Pixels after EXIF orientation, before resizing: width, height. */
+    readonly original: readonly [number, number];
+    readonly resized: readonly [number, number];
+    readonly crop: readonly [number, number];
+    readonly bucket: readonly [number, number];
+    readonly repeats: number;
+  }[];
+  readonly settings: TrainSettings;
+  /** Optimizer steps (1-based) whose LoRA is kept besides the last one. */
+  readonly save_steps: readonly number[];
+  readonly samples: { readonly steps: readonly number[]; readonly prompts: readonly SamplePrompt[] };
+  /** A state that a killed run goes on from is written this often; also when cancelled. */
+  readonly state_every: { readonly steps: number } | { readonly seconds: number };
+}
+
+export interface TrainSettings {
+  readonly seed: number;
+  readonly shuffle_caption: boolean;
+  readonly network: { readonly kind: 'locon'; readonly preset: 'full'; readonly dim: number; readonly alpha: number; readonly conv_dim: number; readonly conv_alpha: number };
+  readonly optimizer: {
+    readonly kind: 'SAVEUS';
+    readonly betas: readonly [number, number];
+    readonly eps: number;
+    readonly weight_decay: number;
+    readonly decouple_weight_decay: boolean;
+    readonly centralization: number;
+    readonly normalization: number;
+    readonly normalization_mode: 'full' | 'lerp';
+    readonly normalize_channels: boolean;
+    readonly amp_fac: number;
+    readonly clip_gradients: boolean;
+    readonly clip_lambda: ScheduleExpression;
+  };
+  readonly unet_lr: number;
+  readonly text_encoder_lr: number;
+  readonly lr_scheduler: { readonly kind: 'cosine'; readonly num_cycles: number } | { readonly kind: 'constant' };
+  readonly max_grad_norm: number;
+  readonly steps: number;
+  readonly batch_size: number;
+  readonly gradient_accumulation_steps: number;
+  readonly noise: { readonly kind: 'multires'; readonly iterations: number; readonly discount: number } | { readonly kind: 'plain' };
+  readonly mixed_precision: 'bf16' | 'fp32';
+  readonly save_precision: 'fp16' | 'bf16' | 'fp32';
+  readonly gradient_checkpointing: 'auto' | 'on' | 'off';
+  /** Pixels, for `modelspec.resolution`: width, height. */
+  readonly resolution: readonly [number, number];
+}
+
+export interface SamplePrompt {
+  readonly prompt: string;
+  readonly negative_prompt: string;
+  readonly width: number;
+  readonly height: number;
+  readonly seed: number;
+  readonly steps: number;
+  readonly scale: number;
+  readonly sampler: 'euler_a';
+}
+
+/** Pictures of prompts, each with one LoRA (null: the bare checkpoint). PNG; an `artifact` for each. */
+export interface Sample {
+  readonly op: 'sample';
+  readonly checkpoint: string;
+  readonly mixed_precision: 'bf16' | 'fp32';
+  readonly items: readonly { readonly name: string; readonly lora: string | null; readonly prompt: SamplePrompt; readonly output: string }[];
+}
+
+/** U, σ and V of every LoRA module of a file. Outputs `factors` (safetensors) and `modules` (JSON list of names, sorted). */
+export interface Decompose {
+  readonly op: 'decompose';
+  readonly lora: string;
+  readonly factors: string;
+  readonly modules: string;
+}
+
+/** Numbers of the base weights that resize recipes refer to. Output `numbers` is JSON: module name to number, or numbers per direction. */
+export interface ReferenceNumbers {
+  readonly op: 'frobenius' | 'spectral' | 'projections';
+  readonly checkpoint: string;
+  readonly modules: string;
+  /** Only `projections` reads it. */
+  readonly factors: string | null;
+  readonly output: string;
+}

@@ -2,10 +2,11 @@
 // Adding a stage is one file in `stages/` and one entry in its list.
 
 import type { Digest } from './cache/digest.ts';
-import type { WorkerClient } from './worker/client.ts';
-import type { AbsolutePath, GraphNode } from './graph/graph.ts';
-import type { StageProgress } from './events.ts';
 import type { Store } from './cache/store.ts';
+import type { SurveyedImage } from './dataset/survey.ts';
+import type { StageProgress } from './events.ts';
+import type { AbsolutePath, GraphNode } from './graph/graph.ts';
+import type { WorkerClient } from './worker/client.ts';
 
 /** A stored result: bytes that never change, known by their digest. */
 export interface Artifact {
@@ -24,6 +25,13 @@ export interface Stage {
   readonly revision: number;
   readonly pool: Pool;
   readonly runsIn: 'native' | 'worker';
+  /** So cheap, and so telling, that a plan runs it as well: what follows is then known instead of guessed. */
+  readonly runsInPlan?: boolean;
+  /**
+   * For a stage that reads more than named files: looks at what is there now, in every run, before it is decided
+   * whether the stage is fresh. What it finds joins the fingerprint. Throws `StageFailure` when it is not good enough.
+   */
+  survey?(context: SurveyContext): Promise<Survey>;
   /**
    * Does the work. Throws `StageFailure` when the work cannot be done;
    * anything else that is thrown is our own mistake.
@@ -31,8 +39,27 @@ export interface Stage {
   run(context: StageContext): Promise<StageResult>;
 }
 
+export interface SurveyContext {
+  readonly node: GraphNode;
+  readonly store: Store;
+  readonly signal: AbortSignal;
+  /** Tells the user about something that takes a while. */
+  say(message: string): void;
+}
+
+/** What a stage found around it. */
+export interface Survey {
+  /** By role, as for inputs: part of the fingerprint, so free of paths and times. */
+  readonly digests: { readonly [role: string]: Digest };
+  readonly images: readonly SurveyedImage[];
+}
+
 export interface StageContext {
   readonly node: GraphNode;
+  /** What this node's own `survey` found. */
+  readonly survey: Survey | undefined;
+  /** Where the images of all surveys of this run lie. Results name images by digest, since paths may change. */
+  readonly imagePaths: ReadonlyMap<Digest, AbsolutePath>;
   /** Artifacts by role: the node's `inputs` and its `files` together. */
   readonly inputs: { readonly [role: string]: Artifact };
   /** A folder for this fingerprint alone. It survives failures and kills, so a later run can go on from it. */
@@ -48,6 +75,8 @@ export interface StageContext {
 export interface StageResult {
   /** Finished files inside `work`, by output name. The executor hashes them, moves them into the store and publishes. */
   readonly outputs: { readonly [output: string]: AbsolutePath };
+  /** Stored blobs that the outputs name and that are needed to use them, such as one per image. */
+  readonly members?: readonly Digest[];
   /** Facts about how it was computed (device, versions): kept beside the result, never in the key. */
   readonly record?: { readonly [fact: string]: string | number };
 }

@@ -15,6 +15,16 @@ export type AbsolutePath = string & { readonly __brand: 'AbsolutePath' };
 export interface NodeInput {
   readonly node: NodeId;
   readonly output: string;
+  /** Whether the other node may lack this output. The role is then absent. */
+  readonly optional?: boolean;
+}
+
+/** Where the user wants to have an output of a node. */
+export interface Placement {
+  readonly output: string;
+  readonly target: AbsolutePath;
+  /** Whether a file that lorac did not make may be replaced. */
+  readonly overwrite: boolean;
 }
 
 /** One use of a stage. `origin` is the block that asked for it, so that a failure can point at it. */
@@ -30,6 +40,7 @@ export interface GraphNode {
   readonly files: { readonly [role: string]: AbsolutePath };
   /** Outputs of other nodes, by role. Their digests are part of the fingerprint. */
   readonly inputs: { readonly [role: string]: NodeInput };
+  readonly placement?: Placement;
 }
 
 export interface Graph {

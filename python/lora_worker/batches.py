@@ -1,0 +1,94 @@
+"""Which images each optimizer step trains on, and how they are cut into micro-batches.
+
+An epoch is every image, as often as its `repeats` say, in an order drawn for that epoch: sampling without
+replacement. Steps take `images_per_step` = batch_size × gradient_accumulation_steps visits each from the chain of all
+epochs, so a step may begin in one epoch and end in the next, and every step trains on equally many images. That is
+where this differs from sd-scripts, which cuts batches short at the end of each bucket and steps early at the end of
+each epoch, so that with a small dataset many steps see few images.
+
+Which visits a step has depends on its number alone: nothing is replayed to go on from the middle of a training.
+Within a step, images of one bucket go together, at most `batch_size` at a time. Since the step's gradient is the mean
+over its images, the cut changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from lora_worker.streams import Visit, epoch_stream, permutation
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the dataset as far as order is concerned. `bucket` is its width and height in pixels."""
+
+    digest: str
+    index: int
+    repeats: int
+    bucket: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PlannedVisit:
+    """A visit, and the place of its image in the list that the plan was made from."""
+
+    place: int
+    visit: Visit
+
+
+class Plan:
+    """The visits of every step, by step number."""
+
+    def __init__(self, entries: Sequence[Entry], *, seed: int, images_per_step: int) -> None:
+        """Raises ValueError when there is nothing to visit."""
+        # By content, so that the order in which images are listed means nothing.
+        order = sorted(range(len(entries)), key=lambda place: (entries[place].digest, entries[place].index))
+        self._epoch = [(place, repeat) for place in order for repeat in range(entries[place].repeats)]
+        if not self._epoch:
+            raise ValueError("there are no images to train on")
+        self._entries = entries
+        self._seed = seed
+        self._images_per_step = images_per_step
+        # A step reaches into few epochs, and the next step into the last of them again.
+        self._order_of = lru_cache(maxsize=2)(self._draw_order)
+
+    @property
+    def visits_per_epoch(self) -> int:
+        return len(self._epoch)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch (from 0) in which the step with this 0-based index begins."""
+        return step * self._images_per_step // len(self._epoch)
+
+    def visits(self, step: int) -> list[PlannedVisit]:
+        """The visits of the step with this 0-based index, in the order of the epochs."""
+        first = step * self._images_per_step
+        return [self._visit(number) for number in range(first, first + self._images_per_step)]
+
+    def _visit(self, number: int) -> PlannedVisit:
+        epoch, position = divmod(number, len(self._epoch))
+        place, repeat = self._epoch[self._order_of(epoch)[position]]
+        entry = self._entries[place]
+        return PlannedVisit(place, Visit(epoch, entry.digest, entry.index, repeat))
+
+    def _draw_order(self, epoch: int) -> list[int]:
+        return permutation(epoch_stream(self._seed, epoch, "order"), len(self._epoch)).tolist()
+
+
+T = TypeVar("T")
+
+
+def micro_batches(items: Sequence[T], buckets: Sequence[tuple[int, int]], batch_size: int) -> list[list[T]]:
+    """`items` cut into lists of at most `batch_size` of one bucket. `buckets` gives each item's.
+
+    Buckets come in the order of their first item, and items keep theirs.
+    """
+    grouped: dict[tuple[int, int], list[T]] = {}
+    for item, bucket in zip(items, buckets, strict=True):
+        grouped.setdefault(bucket, []).append(item)
+    return [
+        group[start : start + batch_size] for group in grouped.values() for start in range(0, len(group), batch_size)
+    ]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lora_worker.errors import bad_input
+from lora_worker.whole_file import whole_file
 
 # In the format's own order, lowest first: files carry tensors of a higher rank before those of a lower one.
 _DTYPES: tuple[tuple[str, torch.dtype], ...] = (
@@ -54,16 +55,10 @@ def write_safetensors(
     path: str | PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes tensors and metadata; the bytes depend on nothing else. Replaces a file of that name."""
-    target = os.fspath(path)
-    partial = f"{target}.partial"
-    with open(partial, "wb") as file:
+    with whole_file(path) as file:
         file.write(header_bytes(tensors, metadata or {}))
         for chunk in data_chunks(tensors):
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, target)
-    _flush_folder(os.path.dirname(target) or ".")
 
 
 def header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -105,17 +100,6 @@ def file_order(tensors: Mapping[str, Tensor]) -> list[str]:
     if "__metadata__" in tensors:
         raise ValueError('a tensor cannot be named "__metadata__"')
     return sorted(tensors, key=lambda name: (-_RANK_OF_DTYPE[tensors[name].dtype], name.encode()))
-
-
-def _flush_folder(folder: str) -> None:
-    """Makes a rename in the folder last through a power cut, where the system has a way to ask for that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Reading

@@ -1,0 +1,68 @@
+// The hashes by which weights are known in the field, computed from the bytes that are really there.
+// `sshs_model_hash` is SHA-256 of the data section, 64 digits; its first twelve are AutoV3.
+// `sshs_legacy_hash` looks at 64 KiB from 1 MiB on, in the file as it would be with the `ss_*` metadata alone.
+
+import { createHash } from 'node:crypto';
+import { SafetensorsFile } from './file.ts';
+import { layOut, type Metadata, type TensorShape } from './layout.ts';
+
+const LEGACY_START = 2 ** 20;
+const LEGACY_LENGTH = 2 ** 16;
+
+/** Metadata that speaks of a file's bytes: never carried over to other bytes. */
+export const HASH_KEYS: ReadonlySet<string> = new Set(['sshs_model_hash', 'sshs_legacy_hash', 'modelspec.hash_sha256']);
+
+/** Fed with the data section in order. */
+export class ModelHash {
+  private readonly hash = createHash('sha256');
+
+  update(bytes: Uint8Array): void {
+    this.hash.update(bytes);
+  }
+
+  hex(): string {
+    return this.hash.digest('hex');
+  }
+}
+
+/** Fed with the data section in order, of which it keeps only what lies in its window. */
+export class LegacyHash {
+  private readonly hash = createHash('sha256');
+  private at: number;
+
+  constructor(tensors: readonly TensorShape[], metadata: Metadata | undefined) {
+    const training = new Map([...(metadata ?? [])].filter(([key]) => key.startsWith('ss_')));
+    const { header } = layOut(tensors, training);
+    this.at = 0;
+    this.update(header);
+  }
+
+  update(bytes: Uint8Array): void {
+    const from = Math.max(LEGACY_START - this.at, 0);
+    const to = Math.min(LEGACY_START + LEGACY_LENGTH - this.at, bytes.byteLength);
+    if (from < to) this.hash.update(bytes.subarray(from, to));
+    this.at += bytes.byteLength;
+  }
+
+  hex(): string {
+    return this.hash.digest('hex').slice(0, 8);
+  }
+}
+
+/** The true values of both metadata hashes, and AutoV3, of a file as it lies there. */
+export async function hashesOf(
+  path: string,
+): Promise<{ readonly model: string; readonly legacy: string; readonly autoV3: string }> {
+  await using file = await SafetensorsFile.open(path);
+  const model = new ModelHash();
+  const legacy = new LegacyHash([...file.header.tensors.values()], file.header.metadata);
+  const chunk = new Uint8Array(4 * 2 ** 20);
+  for (let position = file.header.dataStart; position < file.sizeBytes; position += chunk.byteLength) {
+    const part = chunk.subarray(0, Math.min(chunk.byteLength, file.sizeBytes - position));
+    await file.readInto(part, position);
+    model.update(part);
+    legacy.update(part);
+  }
+  const hex = model.hex();
+  return { model: hex, legacy: legacy.hex(), autoV3: hex.slice(0, 12) };
+}

@@ -1,0 +1,129 @@
+// One node: a line for itself and, while it runs, a few for what it is doing.
+
+import { Box } from 'ink';
+import { looks, lossText, note, progressText, ratesText } from '../lines.ts';
+import { sparkline } from '../series.ts';
+import { duration } from '../units.ts';
+import type { Progress, Row, Running, Training } from '../view.ts';
+import { Toned } from './toned.tsx';
+
+export interface NodeRowProps {
+  readonly row: Row;
+  readonly nameWidth: number;
+  readonly columns: number;
+}
+
+export function NodeRow({ row, nameWidth, columns, aside = '' }: NodeRowProps & { readonly aside?: string }) {
+  const { mark, tone } = looks[row.state.status];
+  return (
+    <Box gap={1} width={columns}>
+      <Toned tone={tone}>{mark}</Toned>
+      <Box width={nameWidth} flexShrink={0}>
+        <Toned wrap="truncate-middle" tone={row.state.status === 'waiting' ? 'quiet' : 'plain'}>
+          {row.name}
+        </Toned>
+      </Box>
+      <Box width={8} flexShrink={0}>
+        <Toned tone={tone}>{row.state.status}</Toned>
+      </Box>
+      <Box flexGrow={1} flexShrink={1}>
+        <Toned tone="quiet">{note(row.state)}</Toned>
+      </Box>
+      {aside === '' ? null : (
+        <Box flexShrink={0}>
+          <Toned tone="quiet">{aside}</Toned>
+        </Box>
+      )}
+    </Box>
+  );
+}
+
+export function RunningRow({
+  row,
+  state,
+  nowMs,
+  details,
+  ...rest
+}: NodeRowProps & { readonly state: Running; readonly nowMs: number; readonly details: boolean }) {
+  const { work, training, latest } = state;
+  return (
+    <Box flexDirection="column">
+      <NodeRow row={row} {...rest} aside={duration(nowMs - state.startedMs)} />
+      {details ? (
+        <Box flexDirection="column" paddingLeft={2}>
+          {training === undefined ? null : (
+            <TrainingLines training={training} nowMs={nowMs} columns={rest.columns - 2} />
+          )}
+          {work === undefined || work.done >= work.total ? null : (
+            <ProgressLine progress={work} nowMs={nowMs} columns={rest.columns - 2} />
+          )}
+          {latest === undefined ? null : <Toned tone="quiet">{latest}</Toned>}
+        </Box>
+      ) : null}
+    </Box>
+  );
+}
+
+/** How many lines `RunningRow` takes with its details. */
+export function heightOf({ work, training, latest }: Running): number {
+  return (
+    1 +
+    (training === undefined ? 0 : 2) +
+    (work === undefined || work.done >= work.total ? 0 : 1) +
+    (latest === undefined ? 0 : 1)
+  );
+}
+
+function ProgressLine({
+  progress,
+  nowMs,
+  columns,
+}: {
+  readonly progress: Progress;
+  readonly nowMs: number;
+  readonly columns: number;
+}) {
+  const text = [progressText(progress, nowMs), progress.note].filter((part) => part !== undefined).join(' · ');
+  return (
+    <Box gap={1} width={columns}>
+      <Bar done={progress.done} total={progress.total} width={barWidth(columns)} />
+      <Toned>{text}</Toned>
+    </Box>
+  );
+}
+
+function TrainingLines({
+  training,
+  nowMs,
+  columns,
+}: {
+  readonly training: Training;
+  readonly nowMs: number;
+  readonly columns: number;
+}) {
+  return (
+    <>
+      <ProgressLine progress={training.steps} nowMs={nowMs} columns={columns} />
+      <Box gap={1} width={columns}>
+        <Box flexShrink={0}>
+          <Toned tone="busy">{sparkline(training.losses, barWidth(columns)).padEnd(barWidth(columns))}</Toned>
+        </Box>
+        <Toned>{`loss ${lossText(training)} · lr ${ratesText(training)}`}</Toned>
+      </Box>
+    </>
+  );
+}
+
+function Bar({ done, total, width }: { readonly done: number; readonly total: number; readonly width: number }) {
+  const full = total <= 0 ? 0 : Math.min(width, Math.round((done / total) * width));
+  return (
+    <Box flexShrink={0}>
+      <Toned tone="busy">{'█'.repeat(full)}</Toned>
+      <Toned tone="quiet">{'░'.repeat(width - full)}</Toned>
+    </Box>
+  );
+}
+
+function barWidth(columns: number): number {
+  return Math.max(6, Math.min(30, Math.floor(columns / 4)));
+}

@@ -1,0 +1,50 @@
+import { expect, test } from 'vitest';
+import { remainingMs } from '../../src/tui/view.ts';
+import { begun, done, failed, training, viewOf } from './streams.ts';
+
+test('rows are in the order of the graph, and the history in the order of the endings', () => {
+  const view = viewOf(done);
+  expect(view.rows.map((row) => row.name).slice(0, 3)).toEqual(['pony', 'hero:manifest', 'raw:latents']);
+  expect(view.rows.map((row) => row.state.status)).toEqual(['fresh', ...Array(7).fill('computed')]);
+  expect(view.history.flatMap((entry) => (entry.kind === 'row' ? [entry.row.name] : []))).toEqual(
+    view.rows.map((row) => row.name),
+  );
+});
+
+test('reducing never changes the view that it is given', () => {
+  const before = viewOf(begun);
+  const copy = structuredClone(before);
+  viewOf([...begun, ...training.slice(begun.length)]);
+  expect(before).toEqual(copy);
+});
+
+test('the time that is left comes from the speed of this run, and runs down between events', () => {
+  const raw = viewOf(training).rows.find((row) => row.name === 'raw');
+  const steps = raw?.state.status === 'running' ? raw.state.training?.steps : undefined;
+  if (steps === undefined) throw new Error('raw is not training');
+  expect(remainingMs(steps, steps.atMs)).toBeCloseTo(26 * 1200);
+  expect(remainingMs(steps, steps.atMs + 1000)).toBeCloseTo(26 * 1200 - 1000);
+  expect(remainingMs({ ...steps, done: 1 }, steps.atMs)).toBeUndefined();
+});
+
+test('a resumed training counts its speed from where it went on', () => {
+  const step = (step: number) =>
+    ({ type: 'step', step, total: 100, loss: 0.1, learningRates: {}, gradNorm: 1, elapsedMs: 1000 }) as const;
+  const view = viewOf([
+    ...begun,
+    [1000, { type: 'node-started', node: 'raw', because: { kind: 'never-built' } }],
+    [6000, { type: 'node-progress', node: 'raw', progress: step(91) }],
+    [7000, { type: 'node-progress', node: 'raw', progress: step(92) }],
+  ]);
+  const raw = view.rows.find((row) => row.name === 'raw');
+  const steps = raw?.state.status === 'running' ? raw.state.training?.steps : undefined;
+  expect(steps && remainingMs(steps, 7000)).toBeCloseTo(8000);
+});
+
+test('text of others arrives clean', () => {
+  expect(JSON.stringify(viewOf(failed))).not.toContain('\\u001b');
+});
+
+test('the folder with the samples is remembered once', () => {
+  expect(viewOf(done).pictureFolders).toEqual(['/home/me/hero/.lorac/runs/raw/samples']);
+});

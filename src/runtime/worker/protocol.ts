@@ -22,16 +22,23 @@ export type FromWorker =
       readonly deviceName: string;
       readonly threads: number;
     }
-  | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number; readonly unit: string; readonly note?: string }
-  /** One optimizer step is done. Rates by group: `unet`, `text_encoder`. */
+  | {
+      readonly type: 'progress';
+      readonly id: number;
+      readonly done: number;
+      readonly total: number;
+      readonly unit: string;
+      readonly note?: string;
+    }
+  /** One optimizer step is done. Rates by group: `unet`, `text_encoder`. A number that is not finite travels as null. */
   | {
       readonly type: 'step';
       readonly id: number;
       readonly step: number;
       readonly total: number;
-      readonly loss: number;
-      readonly learning_rates: { readonly [group: string]: number };
-      readonly grad_norm: number;
+      readonly loss: number | null;
+      readonly learning_rates: { readonly [group: string]: number | null };
+      readonly grad_norm: number | null;
       readonly seconds: number;
     }
   /** A file is complete and flushed to the disk. */
@@ -104,7 +111,14 @@ export interface Train {
 export interface TrainSettings {
   readonly seed: number;
   readonly shuffle_caption: boolean;
-  readonly network: { readonly kind: 'locon'; readonly preset: 'full'; readonly dim: number; readonly alpha: number; readonly conv_dim: number; readonly conv_alpha: number };
+  readonly network: {
+    readonly kind: 'locon';
+    readonly preset: 'full';
+    readonly dim: number;
+    readonly alpha: number;
+    readonly conv_dim: number;
+    readonly conv_alpha: number;
+  };
   readonly optimizer: {
     readonly kind: 'SAVEUS';
     readonly betas: readonly [number, number];
@@ -126,7 +140,9 @@ export interface TrainSettings {
   readonly steps: number;
   readonly batch_size: number;
   readonly gradient_accumulation_steps: number;
-  readonly noise: { readonly kind: 'multires'; readonly iterations: number; readonly discount: number } | { readonly kind: 'plain' };
+  readonly noise:
+    | { readonly kind: 'multires'; readonly iterations: number; readonly discount: number }
+    | { readonly kind: 'plain' };
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';
@@ -150,7 +166,12 @@ export interface Sample {
   readonly op: 'sample';
   readonly checkpoint: string;
   readonly mixed_precision: 'bf16' | 'fp32';
-  readonly items: readonly { readonly name: string; readonly lora: string | null; readonly prompt: SamplePrompt; readonly output: string }[];
+  readonly items: readonly {
+    readonly name: string;
+    readonly lora: string | null;
+    readonly prompt: SamplePrompt;
+    readonly output: string;
+  }[];
 }
 
 /** U, σ and V of every LoRA module of a file. Outputs `factors` (safetensors) and `modules` (JSON list of names, sorted). */

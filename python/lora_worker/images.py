@@ -1,0 +1,147 @@
+"""Image files to tensors, exactly as the manifest planned: turned, resized, cropped, mirrored.
+
+* The EXIF orientation is applied first; sizes everywhere are those after it.
+* Transparent pixels show white. 16-bit greys keep their upper 8 bits, CMYK and palettes become RGB, and of an
+  animation only the first frame counts.
+* Resizing is Pillow's Lanczos in both directions: its kernel widens when it shrinks, so that nothing aliases.
+* A file that cannot be read whole is a `BadImage`, never a half-grey picture.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from os import PathLike, fspath
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Width, height in pixels."""
+
+# Formats that hold photographs and drawings. Others (PostScript runs a program) are not even tried.
+# "JPEG" includes the multi-picture files of some phones.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+# What Pillow's decoders raise for damaged files.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class BadImage(Exception):
+    """One file that cannot be used. The text says why, without the path."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How an image becomes a bucket: resized whole, then cut from `crop` (left, top), then mirrored."""
+
+    resized: Size
+    crop: tuple[int, int]
+    bucket: Size
+    flip: bool = False
+
+
+def load_image(path: str | PathLike[str], framing: Framing) -> Tensor:
+    """Pixels [3, bucket height, bucket width] from -1 to 1, F32. Raises `BadImage`."""
+    image = open_rgb(path)
+    _check_framing(image.size, framing)
+    if image.size != framing.resized:
+        image = image.resize(framing.resized, Image.Resampling.LANCZOS)
+    left, top = framing.crop
+    image = image.crop((left, top, left + framing.bucket[0], top + framing.bucket[1]))
+    if framing.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return to_tensor(image)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """RGB pixels [3, H, W] from -1 to 1, F32."""
+    pixels_HWC = torch.from_numpy(np.array(image, dtype=np.uint8, copy=True))
+    return pixels_HWC.permute(2, 0, 1).float().div_(127.5).sub_(1.0).contiguous()
+
+
+def open_rgb(path: str | PathLike[str]) -> Image.Image:
+    """The whole picture, upright and opaque. Raises `BadImage`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata and large pictures; errors still come
+            with Image.open(fspath(path), formats=_FORMATS) as image:
+                image.load()
+                return _opaque(_upright(image))
+    except FileNotFoundError:
+        raise BadImage("the file is not there") from None
+    except _DECODING_ERRORS as error:
+        raise BadImage(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "the file is empty or no image that can be read"
+    if isinstance(error, Image.DecompressionBombError):
+        return "the image has too many pixels"
+    return f"the image is damaged or incomplete ({error})"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as the EXIF orientation says. Unreadable EXIF counts as none: the pixels are still whole."""
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except _DECODING_ERRORS:
+        return image
+    if orientation in (None, 1):
+        return image
+    method = _TURNS.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit greys to white when it converts them.
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        grey = np.asarray(image).astype(np.float64)
+        scale = 256 if grey.max(initial=0) > 255 else 1
+        return Image.fromarray(np.clip(grey / scale, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _check_framing(size: Size, framing: Framing) -> None:
+    """The manifest read the size from the file's header. Both must have seen the same picture."""
+    scale = max(framing.bucket[0] / size[0], framing.bucket[1] / size[1])
+    for side, resized in zip(size, framing.resized, strict=True):
+        if abs(side * scale - resized) > 1:
+            raise BadImage(
+                f"the image is {size[0]}x{size[1]}, which does not fit the {framing.resized[0]}x{framing.resized[1]} "
+                "that was planned; it was changed meanwhile, or its header gives another size"
+            )
+    for start, length, resized in zip(framing.crop, framing.bucket, framing.resized, strict=True):
+        if start < 0 or start + length > resized:
+            raise BadImage(f"the crop at {framing.crop} does not fit a picture of {framing.resized}")

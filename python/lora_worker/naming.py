@@ -1,0 +1,354 @@
+"""The names of one tensor in the worlds it lives in: single-file checkpoints, live modules, LoRA files.
+
+Names come from the rules below, never from a walk over live modules: libraries rename their modules (transformers
+dropped the inner `text_model` of its plain CLIP text model in 5.6), and files in the world keep the names they have.
+The rules hold for every width and depth, so a toy and the published model share them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from lora_worker.architecture import (
+    LEVELS,
+    TE1_PREFIX,
+    TE2_PREFIX,
+    UNET_PREFIX,
+    VAE_PREFIX,
+    Architecture,
+    TextShape,
+)
+from lora_worker.unet_plan import Attention, Resnet, linears_of_attention, unet_parts
+
+Component = Literal["unet", "te1", "te2", "vae"]
+Change = Literal["none", "transpose", "drop-kernel"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where (a part of) a checkpoint's tensor goes in diffusers' and transformers' modules.
+
+    `name` is the name in the module's state dict, for text encoders always with `text_model.`. `part` says which
+    third of the rows is meant when q, k and v are stored as one. `drop-kernel` turns [O, I, 1, 1] into [O, I].
+    """
+
+    component: Component
+    name: str
+    part: Literal[0, 1, 2] | None = None
+    change: Change = "none"
+
+
+def placements(key: str) -> tuple[Placement, ...] | None:
+    """Where a checkpoint's tensor goes. Empty: it is known and not needed. None: nobody knows it."""
+    if key.startswith(UNET_PREFIX):
+        return _one("unet", _unet_name(key[len(UNET_PREFIX) :]))
+    if key.startswith(TE1_PREFIX):
+        return _te1_placements(key[len(TE1_PREFIX) :])
+    if key.startswith(TE2_PREFIX):
+        return _te2_placements(key[len(TE2_PREFIX) :])
+    if key.startswith(VAE_PREFIX):
+        return _vae_placements(key[len(VAE_PREFIX) :])
+    return () if _LEFTOVERS.match(key) else None
+
+
+# What trainers and merging tools leave in files, and no model reads: averaged weights, noise tables, marks.
+_LEFTOVERS = re.compile(
+    r"(model_ema\.|denoiser\.|alphas_|betas$|sqrt_|log_one_minus_|posterior_|logvar$|"
+    r"(v_pred|ztsnr|w_schnell|global_step)$|.*\.(position_ids|logit_scale)$)"
+)
+
+
+def _one(component: Component, name: str | None) -> tuple[Placement, ...] | None:
+    return None if name is None else (Placement(component, name),)
+
+
+# The UNet
+
+_UNET_FIXED = {
+    "input_blocks.0.0": "conv_in",
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_INSIDE_ATTENTION = re.compile(
+    r"norm|proj_in|proj_out|"
+    r"transformer_blocks\.\d+\.(norm[123]|attn[12]\.(to_[qkv]|to_out\.0)|ff\.net\.(0\.proj|2))"
+)
+
+
+def _unet_name(key: str) -> str | None:
+    path, _, kind = key.rpartition(".")
+    module = unet_module(path) if kind in ("weight", "bias") else None
+    return module and f"{module}.{kind}"
+
+
+def unet_module(ldm: str) -> str | None:
+    """diffusers' path of a UNet module, from the checkpoint's path without prefix. None for one that is unknown."""
+    if ldm in _UNET_FIXED:
+        return _UNET_FIXED[ldm]
+    match = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d)\.(.+)", ldm)
+    if match:
+        side, block, part, leaf = match[1], int(match[2]), match[3], match[4]
+        return _down_module(block, part, leaf) if side == "input_blocks" else _up_module(block, part, leaf)
+    match = re.fullmatch(r"middle_block\.([012])\.(.+)", ldm)
+    if match:
+        if match[1] == "1":
+            return _attention_module("mid_block.attentions.0", match[2])
+        return _resnet_module(f"mid_block.resnets.{int(match[1]) // 2}", match[2])
+    return None
+
+
+def _down_module(block: int, part: str, leaf: str) -> str | None:
+    level, place = divmod(block - 1, 3)
+    if not 1 <= block < 3 * LEVELS:
+        return None
+    if place == 2:
+        return f"down_blocks.{level}.downsamplers.0.conv" if (part, leaf) == ("0", "op") else None
+    if part == "0":
+        return _resnet_module(f"down_blocks.{level}.resnets.{place}", leaf)
+    return _attention_module(f"down_blocks.{level}.attentions.{place}", leaf) if part == "1" else None
+
+
+def _up_module(block: int, part: str, leaf: str) -> str | None:
+    level, place = divmod(block, 3)
+    if level >= LEVELS:
+        return None
+    if part == "0":
+        return _resnet_module(f"up_blocks.{level}.resnets.{place}", leaf)
+    if leaf == "conv":  # `.2` behind an attention; `.1` in a level without one
+        return f"up_blocks.{level}.upsamplers.0.conv" if place == 2 else None
+    return _attention_module(f"up_blocks.{level}.attentions.{place}", leaf) if part == "1" else None
+
+
+def _resnet_module(prefix: str, leaf: str) -> str | None:
+    return f"{prefix}.{_RESNET[leaf]}" if leaf in _RESNET else None
+
+
+def _attention_module(prefix: str, leaf: str) -> str | None:
+    return f"{prefix}.{leaf}" if _INSIDE_ATTENTION.fullmatch(leaf) else None
+
+
+# The text encoders
+
+_CLIP = re.compile(
+    r"embeddings\.(token|position)_embedding\.weight|final_layer_norm\.(weight|bias)|"
+    r"encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|layer_norm[12]|mlp\.fc[12])\.(weight|bias)"
+)
+_OPEN_CLIP_FIXED = {
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_OPEN_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def _te1_placements(key: str) -> tuple[Placement, ...] | None:
+    # Files that a recent transformers wrote lack the inner name.
+    name = key.removeprefix("text_model.")
+    if name in ("embeddings.position_ids", "text_projection.weight", "logit_scale"):
+        return ()
+    return _one("te1", f"text_model.{name}" if _CLIP.fullmatch(name) else None)
+
+
+def _te2_placements(key: str) -> tuple[Placement, ...] | None:
+    if key == "text_projection":  # x @ P there, and a Linear computes x @ W.T
+        return (Placement("te2", "text_projection.weight", change="transpose"),)
+    if key == "logit_scale":
+        return ()
+    if key in _OPEN_CLIP_FIXED:
+        return _one("te2", f"text_model.{_OPEN_CLIP_FIXED[key]}")
+    match = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", key)
+    if not match:
+        return None
+    layer, leaf, kind = f"text_model.encoder.layers.{match[1]}", match[2], match[3]
+    if leaf == "attn.in_proj":
+        return (
+            Placement("te2", f"{layer}.self_attn.q_proj.{kind}", part=0),
+            Placement("te2", f"{layer}.self_attn.k_proj.{kind}", part=1),
+            Placement("te2", f"{layer}.self_attn.v_proj.{kind}", part=2),
+        )
+    return _one("te2", f"{layer}.{_OPEN_CLIP_LAYER[leaf]}.{kind}" if leaf in _OPEN_CLIP_LAYER else None)
+
+
+# The autoencoder
+
+_VAE_RESNET = {
+    "norm1": "norm1",
+    "conv1": "conv1",
+    "norm2": "norm2",
+    "conv2": "conv2",
+    "nin_shortcut": "conv_shortcut",
+}
+_VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+
+
+def _vae_placements(key: str) -> tuple[Placement, ...] | None:
+    if key.startswith(("loss.", "model_ema.")):
+        return ()
+    path, _, kind = key.rpartition(".")
+    module = vae_module(path) if kind in ("weight", "bias") else None
+    if module is None:
+        return None
+    is_linear = ".attentions.0.to_" in module and kind == "weight"
+    return (Placement("vae", f"{module}.{kind}", change="drop-kernel" if is_linear else "none"),)
+
+
+def vae_module(ldm: str) -> str | None:
+    """diffusers' path of a module of the autoencoder."""
+    if ldm in ("quant_conv", "post_quant_conv"):
+        return ldm
+    side, _, rest = ldm.partition(".")
+    if side not in ("encoder", "decoder"):
+        return None
+    if rest in ("conv_in", "conv_out"):
+        return ldm
+    if rest == "norm_out":
+        return f"{side}.conv_norm_out"
+    match = re.fullmatch(r"mid\.block_([12])\.(\w+)", rest)
+    if match and match[2] in _VAE_RESNET:
+        return f"{side}.mid_block.resnets.{int(match[1]) - 1}.{_VAE_RESNET[match[2]]}"
+    match = re.fullmatch(r"mid\.attn_1\.(\w+)", rest)
+    if match and match[1] in _VAE_ATTENTION:
+        return f"{side}.mid_block.attentions.0.{_VAE_ATTENTION[match[1]]}"
+    match = re.fullmatch(r"(down|up)\.([0-3])\.(?:block\.(\d)\.(\w+)|((?:down|up)sample)\.conv)", rest)
+    if not match or match[1] != {"encoder": "down", "decoder": "up"}[side]:
+        return None
+    # The decoder counts its levels from the finest, and diffusers in the order in which they are run.
+    level = int(match[2]) if side == "encoder" else 3 - int(match[2])
+    blocks = f"{side}.{match[1]}_blocks.{level}"
+    if match[5]:
+        return f"{blocks}.{match[5]}rs.0.conv" if match[5].startswith(match[1]) else None
+    return f"{blocks}.resnets.{match[3]}.{_VAE_RESNET[match[4]]}" if match[4] in _VAE_RESNET else None
+
+
+# What a LoRA of preset `full` adapts
+
+
+@dataclass(frozen=True)
+class LoraTarget:
+    """A module that gets a LoRA, with its name in LoRA files.
+
+    `module_path` leads to the live module in diffusers' or transformers' model; `in_features` and `out_features`
+    are channels for convolutions. `ldm_rows` are the rows of `ldm_key` when the checkpoint stores q, k and v as one.
+    """
+
+    name: str
+    component: Literal["unet", "te1", "te2"]
+    module_path: str
+    kind: Literal["linear", "conv1x1", "conv3x3"]
+    in_features: int
+    out_features: int
+    stride: int
+    padding: int
+    ldm_key: str
+    ldm_rows: tuple[int, int] | None = None
+
+
+def lora_targets(architecture: Architecture, *, te1_has_inner_model: bool = False) -> tuple[LoraTarget, ...]:
+    """Every module of preset `full`, text encoders first, in the order in which the models are run.
+
+    `te1_has_inner_model` says how the live text encoder 1 names its modules: without `text_model.` since
+    transformers 5.6. Names in files are the same either way.
+    """
+    inner = "text_model." if te1_has_inner_model else ""
+    return (
+        *_text_targets("te1", architecture.te1, inner),
+        *_text_targets("te2", architecture.te2, "text_model."),
+        *_unet_targets(architecture),
+    )
+
+
+def _text_targets(component: Literal["te1", "te2"], text: TextShape, inner: str) -> Iterator[LoraTarget]:
+    width, mlp = text.width, text.mlp_width
+    modules = {
+        "self_attn.k_proj": (width, width),
+        "self_attn.v_proj": (width, width),
+        "self_attn.q_proj": (width, width),
+        "self_attn.out_proj": (width, width),
+        "mlp.fc1": (width, mlp),
+        "mlp.fc2": (mlp, width),
+    }
+    for layer in range(text.layers):
+        for module, (in_features, out_features) in modules.items():
+            path = f"encoder.layers.{layer}.{module}"
+            key, rows = _text_source(component, layer, module, width)
+            yield LoraTarget(
+                name=f"lora_{component}_text_model_{path.replace('.', '_')}",
+                component=component,
+                module_path=inner + path,
+                kind="linear",
+                in_features=in_features,
+                out_features=out_features,
+                stride=1,
+                padding=0,
+                ldm_key=key,
+                ldm_rows=rows,
+            )
+
+
+def _text_source(component: str, layer: int, module: str, width: int) -> tuple[str, tuple[int, int] | None]:
+    if component == "te1":
+        return f"{TE1_PREFIX}text_model.encoder.layers.{layer}.{module}.weight", None
+    block = f"{TE2_PREFIX}transformer.resblocks.{layer}"
+    fused = {"self_attn.q_proj": 0, "self_attn.k_proj": 1, "self_attn.v_proj": 2}
+    if module in fused:
+        first = fused[module] * width
+        return f"{block}.attn.in_proj_weight", (first, first + width)
+    names = {"self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+    return f"{block}.{names[module]}.weight", None
+
+
+def _unet_targets(architecture: Architecture) -> Iterator[LoraTarget]:
+    unet = architecture.unet
+    for part in unet_parts(unet):
+        if isinstance(part, Resnet):
+            yield _unet_target(f"{part.path}.in_layers.2", "conv3x3", part.in_width, part.out_width)
+            yield _unet_target(f"{part.path}.emb_layers.1", "linear", unet.time_width, part.out_width)
+            yield _unet_target(f"{part.path}.out_layers.3", "conv3x3", part.out_width, part.out_width)
+            if part.in_width != part.out_width:
+                yield _unet_target(f"{part.path}.skip_connection", "conv1x1", part.in_width, part.out_width)
+        elif isinstance(part, Attention):
+            for path, in_width, out_width, _ in linears_of_attention(part, unet.context_width):
+                yield _unet_target(f"{part.path}.{path}", "linear", in_width, out_width)
+        else:
+            yield _unet_target(part.path, "conv3x3", part.width, part.width, stride=part.stride)
+
+
+def _unet_target(
+    path: str, kind: Literal["linear", "conv1x1", "conv3x3"], in_width: int, out_width: int, *, stride: int = 1
+) -> LoraTarget:
+    module = unet_module(path)
+    if module is None:
+        raise AssertionError(f"the UNet's plan names {path}, which the rules do not know")
+    return LoraTarget(
+        name=f"lora_unet_{path.replace('.', '_')}",
+        component="unet",
+        module_path=module,
+        kind=kind,
+        in_features=in_width,
+        out_features=out_width,
+        stride=stride,
+        padding=1 if kind == "conv3x3" else 0,
+        ldm_key=f"{UNET_PREFIX}{path}.weight",
+    )

@@ -1,0 +1,107 @@
+"""Images to VAE latents: the mean and log-variance of each, so that training can draw from them anew at every visit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+
+from lora_worker.devices import torch_device
+from lora_worker.errors import FileProblem, WorkerError, bad_input, file_problem
+from lora_worker.images import BadImage, Framing, load_image
+from lora_worker.job import Job
+from lora_worker.models import load_vae
+from lora_worker.safetensors_file import write_safetensors
+
+
+@dataclass(frozen=True)
+class Item:
+    name: str
+    image: str
+    framing: Framing
+    output: str
+
+
+@dataclass(frozen=True)
+class EncodeLatents:
+    checkpoint: str
+    dtype: torch.dtype
+    items: tuple[Item, ...]
+
+
+def parse(fields: dict[str, Any]) -> EncodeLatents:
+    return EncodeLatents(
+        checkpoint=fields["checkpoint"],
+        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[fields["vae_precision"]],
+        items=tuple(_parse_item(item) for item in fields["items"]),
+    )
+
+
+def _parse_item(fields: dict[str, Any]) -> Item:
+    framing = Framing(
+        resized=_pair(fields["resized"]),
+        crop=_pair(fields["crop"]),
+        bucket=_pair(fields["bucket"]),
+        flip=bool(fields["flip"]),
+    )
+    return Item(name=fields["name"], image=fields["image"], framing=framing, output=fields["output"])
+
+
+def _pair(numbers: list[int]) -> tuple[int, int]:
+    first, second = numbers
+    return int(first), int(second)
+
+
+def run(work: EncodeLatents, job: Job) -> dict[str, str]:
+    """Encodes every image that can be encoded, announcing each, and only then complains about all the others."""
+    vae = load_vae(work.checkpoint, device=torch_device(), dtype=work.dtype)
+    problems: list[FileProblem] = []
+    damaged: set[str] = set()
+    overflown = 0
+    for done, item in enumerate(work.items):
+        job.check_cancelled()
+        job.progress(done, len(work.items), "images")
+        try:
+            pixels_CHW = load_image(item.image, item.framing)
+        except BadImage as problem:
+            if item.image not in damaged:  # its mirrored twin fails the same way
+                problems.append(file_problem(item.image, str(problem)))
+            damaged.add(item.image)
+            continue
+        moments = encode(vae, pixels_CHW)
+        if not all(torch.isfinite(tensor).all() for tensor in moments.values()):
+            overflown += 1
+            problems.append(file_problem(item.image, "the VAE made something of it that is not a number"))
+            continue
+        write_safetensors(item.output, moments)
+        job.artifact(item.name, item.output)
+    job.progress(len(work.items), len(work.items), "images")
+    if problems:
+        raise _failure(problems, only_overflown=overflown == len(problems))
+    return {}
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pixels_CHW: Tensor) -> dict[str, Tensor]:
+    """`mean` and `logvar` of the posterior, unscaled, F32, [4, H / 8, W / 8]."""
+    posterior = vae.encode(pixels_CHW[None].to(vae.device, vae.dtype)).latent_dist
+    return {"mean": posterior.mean[0].float().cpu(), "logvar": posterior.logvar[0].float().cpu()}
+
+
+def _failure(problems: list[FileProblem], *, only_overflown: bool) -> WorkerError:
+    count = "1 image" if len(problems) == 1 else f"{len(problems)} images"
+    if only_overflown:
+        return WorkerError(
+            "non-finite",
+            f"{count} could not be encoded: the VAE's numbers overflow.",
+            hint="Set vae_precision = fp32; if it is already, the checkpoint's VAE is broken.",
+            problems=problems,
+        )
+    return bad_input(
+        f"{count} could not be encoded.",
+        hint="Repair or remove what is listed; the others are done.",
+        problems=problems,
+    )

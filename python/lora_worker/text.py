@@ -1,0 +1,109 @@
+"""Captions to what the UNet reads: CLIP's tokenizer and SDXL's two text encoders.
+
+The vocabulary is the list of merges that open_clip ships; its package is only looked up, never imported. Texts are
+normalized as the published tokenizers do it: NFC, white space to single spaces, lower case. A caption is cut
+after 75 tokens. Words in a caption never become control tokens, not even "<|endoftext|>".
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from torch import Tensor
+from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+
+from lora_worker.architecture import TOKENS, VOCABULARY
+from lora_worker.errors import WorkerError
+
+BEGIN = VOCABULARY - 2
+END = VOCABULARY - 1
+PAD_ONE = END
+"""Text encoder 1 was trained with its end token as padding."""
+PAD_TWO = 0
+
+_MERGES = VOCABULARY - 2 * 256 - 2
+
+
+@dataclass(frozen=True)
+class TextEncoders:
+    """Both encoders. Differentiable with regard to whatever is attached to them; their own weights are frozen."""
+
+    one: CLIPTextModel
+    two: CLIPTextModelWithProjection
+
+    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Context [B, 77, width 1 + width 2] and pooled text [B, P].
+
+        Both contexts are what enters the encoder's last layer, without the final norm. The pooled vector is the
+        row of the first end token behind encoder 2's last layer and final norm, projected.
+        """
+        device = self.one.device
+        one = self.one(input_ids=token_ids(captions, PAD_ONE).to(device), output_hidden_states=True)
+        two = self.two(input_ids=token_ids(captions, PAD_TWO).to(device), output_hidden_states=True)
+        return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1), two.text_embeds
+
+
+def token_ids(captions: Sequence[str], pad: int) -> Tensor:
+    """Token numbers [B, 77], I64: begin, at most 75 tokens, end, padding."""
+    rows = []
+    for caption in captions:
+        content = tokenizer().encode(caption).ids[: TOKENS - 2]
+        rows.append([BEGIN, *content, END, *[pad] * (TOKENS - 2 - len(content))])
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), TOKENS)
+
+
+@lru_cache(maxsize=1)
+def tokenizer() -> Tokenizer:
+    """CLIP's byte-pair encoding, without begin, end and padding."""
+    symbols = list(_byte_symbols())
+    merges = [tuple(line.split()) for line in _merge_lines()]
+    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
+    made = Tokenizer(
+        BPE(vocab={word: number for number, word in enumerate(words)}, merges=merges, end_of_word_suffix="</w>")
+    )
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    word = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(word), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return made
+
+
+def _byte_symbols() -> list[str]:
+    """One visible character for each byte, in the vocabulary's order: printable ones stand for themselves."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
+
+
+def _merge_lines() -> list[str]:
+    with gzip.open(vocabulary_file(), "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    return lines[1 : 1 + _MERGES]
+
+
+def vocabulary_file() -> Path:
+    """Where open_clip keeps the merges. Finding a package does not run it."""
+    spec = importlib.util.find_spec("open_clip")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "bpe_simple_vocab_16e6.txt.gz"
+        if path.is_file():
+            return path
+    raise WorkerError(
+        "internal",
+        "The CLIP vocabulary is missing from the Python environment.",
+        hint='It comes with the package "open_clip_torch". "lorac env" says how to make the environment again.',
+    )

@@ -1,0 +1,1 @@
+"""A toy SDXL checkpoint and drawn pictures, so that everything can be tried and tested without a download."""

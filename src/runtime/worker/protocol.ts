@@ -81,6 +81,11 @@ export type ScheduleExpression =
   | { readonly op: '+' | '-' | '*' | '/' | '**'; readonly left: ScheduleExpression; readonly right: ScheduleExpression }
   | { readonly op: 'negate'; readonly of: ScheduleExpression };
 
+/**
+ * Outputs `lora`, `metrics` (JSON lines) and `step.N` for each of `save_steps`, all inside `work`. An `artifact` of the
+ * output's name tells of each as soon as it is whole, and `sample.N.I` of the picture of prompt I (from 0) after step N.
+ * A work folder that holds a state is gone on from; what it already has is told again as artifacts.
+ */
 export interface Train {
   readonly op: 'train';
   readonly checkpoint: string;

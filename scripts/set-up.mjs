@@ -9,13 +9,13 @@ import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Returns false after saying on stderr what went wrong. */
-export async function setUp() {
+/** Returns false after saying on stderr what went wrong. `rebuild` bundles again in any case. */
+export async function setUp({ rebuild = false } = {}) {
   if (!packagesAreCurrent()) {
     say('installing npm packages (once, and again when package-lock.json changes) …');
     if (!installPackages()) return false;
   }
-  if (!bundleIsCurrent()) {
+  if (rebuild || !bundleIsCurrent()) {
     say('building dist/ …');
     const { bundle } = await import('./build.mjs');
     await bundle();
@@ -103,4 +103,9 @@ function isOlder(folder, time) {
     const path = join(folder, entry.name);
     return entry.isDirectory() ? isOlder(path, time) : statSync(path).mtimeMs <= time;
   });
+}
+
+// npm run build
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  if (!(await setUp({ rebuild: true }))) process.exitCode = 1;
 }

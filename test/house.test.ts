@@ -1,0 +1,134 @@
+// The plan of the house, checked: imports point one way, and each library is used in one room.
+
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { expect, test } from 'vitest';
+
+const root = resolve(import.meta.dirname, '..');
+
+interface Import {
+  readonly file: string;
+  /** A file of ours from the root, or the name of a package. */
+  readonly target: string;
+  readonly isType: boolean;
+}
+
+const files = globSync('src/**/*.{ts,tsx}', { cwd: root }).map((file) => file.replaceAll('\\', '/'));
+const imports: Import[] = files.flatMap(importsOf);
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(root, file), 'utf8');
+  const pattern = /^(?:import|export)\s+(type\s)?[^;'"]*?from\s+'([^']+)'|^import\s+'([^']+)'|\bimport\('([^']+)'\)/gm;
+  return [...text.matchAll(pattern)].map(([, isType, from, bare, dynamic]) => {
+    const named = from ?? bare ?? dynamic ?? '';
+    const target = named.startsWith('.')
+      ? relative(root, resolve(root, dirname(file), named)).replaceAll('\\', '/')
+      : packageOf(named);
+    return { file, target, isType: isType !== undefined };
+  });
+}
+
+function packageOf(name: string): string {
+  return name.startsWith('node:')
+    ? name
+    : name
+        .split('/')
+        .slice(0, name.startsWith('@') ? 2 : 1)
+        .join('/');
+}
+
+const rooms = ['parser', 'runtime', 'tui', 'cli'];
+
+function floorOf(file: string): number {
+  return rooms.findIndex((room) => file.startsWith(`src/${room}/`) || file === `src/${room}.ts`);
+}
+
+const described = ({ file, target }: Import) => `${file} imports ${target}`;
+
+test('every file has a room', () => {
+  expect(files.filter((file) => floorOf(file) < 0)).toEqual([]);
+  expect(imports.length).toBeGreaterThan(files.length);
+});
+
+test('imports point one way: cli → tui → runtime → parser', () => {
+  const wrong = imports.filter(({ file, target }) => target.startsWith('src/') && floorOf(target) > floorOf(file));
+  expect(wrong.map(described)).toEqual([]);
+});
+
+test('the view knows the events of the runtime, and nothing else of it', () => {
+  const wrong = imports.filter(
+    ({ file, target, isType }) =>
+      file.startsWith('src/tui/') &&
+      target.startsWith('src/runtime/') &&
+      !(target === 'src/runtime/events.ts' && isType),
+  );
+  expect(wrong.map(described)).toEqual([]);
+});
+
+test('graph, cache, safetensors, sdxl and dataset know no particular stage and nothing of the worker', () => {
+  const general = /^src\/runtime\/(?:graph|cache|safetensors|sdxl|dataset)\//;
+  const wrong = imports.filter(
+    ({ file, target }) => general.test(file) && /^src\/runtime\/(?:stages|worker|executor)\//.test(target),
+  );
+  expect(wrong.map(described)).toEqual([]);
+});
+
+test('stages and the worker know nothing of the executor', () => {
+  const wrong = imports.filter(
+    ({ file, target }) => /^src\/runtime\/(?:stages|worker)\//.test(file) && target.startsWith('src/runtime/executor/'),
+  );
+  expect(wrong.map(described)).toEqual([]);
+});
+
+test('what a stage is refers to the rooms around it by type alone', () => {
+  const wrong = imports.filter(
+    ({ file, target, isType }) => file === 'src/runtime/stage.ts' && target.startsWith('src/') && !isType,
+  );
+  expect(wrong.map(described)).toEqual([]);
+});
+
+test('the parser is pure: no files, no processes, no clock', () => {
+  const wrong = imports.filter(({ file, target }) => file.startsWith('src/parser/') && target.startsWith('node:'));
+  expect(wrong.map(described)).toEqual([]);
+});
+
+const homes: { readonly [name: string]: RegExp } = {
+  chevrotain: /^src\/parser\/(?:tokens|cst)\.ts$/,
+  'fastest-levenshtein': /^src\/parser\//,
+  ink: /^src\/tui\/(?:screen\.tsx|components\/)/,
+  react: /^src\/tui\/(?:screen\.tsx|components\/)/,
+  commander: /^src\/cli(?:\.ts|\/)/,
+  execa: /^src\/runtime\/worker\//,
+  'env-paths': /^src\/runtime\/worker\//,
+  globby: /^src\/runtime\/dataset\//,
+  'image-size': /^src\/runtime\/dataset\//,
+  canonicalize: /^src\/runtime\/cache\//,
+  'fs-native-extensions': /^src\/runtime\/cache\//,
+};
+
+test('each library is used in its own room', () => {
+  const wrong = imports.filter(({ file, target }) => {
+    if (target.startsWith('src/') || target.startsWith('node:') || target === 'package.json') return false;
+    return homes[target]?.test(file) !== true;
+  });
+  expect(wrong.map(described)).toEqual([]);
+});
+
+test('no circle of imports', () => {
+  const next = new Map<string, string[]>();
+  for (const { file, target, isType } of imports) {
+    if (target.startsWith('src/') && !isType) next.set(file, [...(next.get(file) ?? []), target]);
+  }
+  const done = new Set<string>();
+  function circleFrom(file: string, path: readonly string[]): string | undefined {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file].join(' → ');
+    if (done.has(file)) return undefined;
+    for (const target of next.get(file) ?? []) {
+      const circle = circleFrom(target, [...path, file]);
+      if (circle !== undefined) return circle;
+    }
+    done.add(file);
+    return undefined;
+  }
+  expect(files.map((file) => circleFrom(file, [])).filter((circle) => circle !== undefined)).toEqual([]);
+});

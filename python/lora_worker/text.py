@@ -40,14 +40,18 @@ class TextEncoders:
     two: CLIPTextModelWithProjection
 
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Context [B, 77, width 1 + width 2] and pooled text [B, P].
+        """Context and pooled text of captions; see `encode_ids`."""
+        return self.encode_ids(token_ids(captions, PAD_ONE), token_ids(captions, PAD_TWO))
+
+    def encode_ids(self, ids_one_BT: Tensor, ids_two_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Context [B, 77, width 1 + width 2] and pooled text [B, P] of token numbers, each padded for its encoder.
 
         Both contexts are what enters the encoder's last layer, without the final norm. The pooled vector is the
         row of the first end token behind encoder 2's last layer and final norm, projected.
         """
         device = self.one.device
-        one = self.one(input_ids=token_ids(captions, PAD_ONE).to(device), output_hidden_states=True)
-        two = self.two(input_ids=token_ids(captions, PAD_TWO).to(device), output_hidden_states=True)
+        one = self.one(input_ids=ids_one_BT.to(device), output_hidden_states=True)
+        two = self.two(input_ids=ids_two_BT.to(device), output_hidden_states=True)
         return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1), two.text_embeds
 
 

@@ -1,0 +1,210 @@
+// A worker without torch: speaks the real protocol, does every operation at once, and writes small valid files whose
+// bytes depend on the request alone. For tests of everything around the worker.
+//
+// The environment makes it misbehave:
+//   FAKE_WORKER_JOURNAL       a file that gets one JSON line for each request: { op, items }
+//   FAKE_WORKER_DELAY_MS      how long each step, image, picture or module takes
+//   FAKE_WORKER_DIE_AT_STEP   training kills the process before this step, unless it resumed from a state
+//   FAKE_WORKER_FAIL          an operation that fails, and how: "train:out-of-memory"
+//   FAKE_WORKER_SAY           a line to say instead of the answer to the first request
+//   FAKE_WORKER_PROTOCOL      the number to give in the hello
+//   FAKE_WORKER_MUTE          1: no hello
+//   FAKE_WORKER_DEAF          1: cancels are not heard, nor is SIGTERM
+//   FAKE_WORKER_STDERR        text for stderr at the start
+
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { decompose, digestOf, fakeLatents, fakeLora, fakePicture, readTensors } from './fake-files.mjs';
+
+const knob = (name) => process.env[`FAKE_WORKER_${name}`];
+const delayMs = Number(knob('DELAY_MS') ?? 0);
+const cancelled = new Set();
+const queue = [];
+let wake = () => {};
+
+process.on('SIGINT', () => {});
+if (knob('DEAF')) process.on('SIGTERM', () => {});
+if (knob('STDERR')) process.stderr.write(`${knob('STDERR')}\n`);
+if (!knob('MUTE')) {
+  send({
+    type: 'hello',
+    protocol: Number(knob('PROTOCOL') ?? 1),
+    python: '3.11.0',
+    torch: '2.13.0+fake',
+    device: 'cpu',
+    deviceName: 'Fake processor',
+    threads: 1,
+  });
+}
+
+const lines = createInterface({ input: process.stdin });
+lines.on('line', (line) => {
+  const message = JSON.parse(line);
+  if (message.type === 'cancel') {
+    if (!knob('DEAF')) cancelled.add(message.id);
+    return;
+  }
+  queue.push(message);
+  wake();
+});
+lines.on('close', () => {
+  if (!knob('DEAF')) process.exit(0);
+});
+
+async function answer({ id, work }) {
+  const job = {
+    tell: (type, fields) => send({ type, id, ...fields }),
+    async pause() {
+      if (delayMs > 0) await sleep(delayMs);
+      if (cancelled.has(id)) throw { kind: 'cancelled', message: 'Stopped on request.' };
+    },
+  };
+  if (knob('JOURNAL')) {
+    const items = work.items?.map((item) => item.name);
+    appendFileSync(knob('JOURNAL'), `${JSON.stringify({ op: work.op, ...(items ? { items } : {}) })}\n`);
+  }
+  if (knob('SAY') !== undefined) {
+    process.stdout.write(`${knob('SAY')}\n`);
+    return;
+  }
+  const [failingOp, failure] = (knob('FAIL') ?? '').split(':');
+  try {
+    if (failingOp === work.op) throw { kind: failure, message: `The fake ${work.op} fails as it was told.` };
+    await job.pause();
+    send({ type: 'result', id, outputs: await operations[work.op](work, job) });
+  } catch (error) {
+    const {
+      kind,
+      message,
+      problems = [],
+    } = error instanceof Error ? { kind: 'internal', message: error.stack } : error;
+    send({ type: 'failure', id, failure: { kind, message, hint: null, problems } });
+  }
+}
+
+const operations = {
+  async encode_latents({ items, vae_precision }, job) {
+    const problems = items
+      .filter(({ image }) => readFileSync(image).includes('UNREADABLE'))
+      .map(({ image }) => ({ path: image, message: 'The fake worker was told that it cannot read this.' }));
+    if (problems.length > 0) throw { kind: 'bad-input', message: 'Some images cannot be used.', problems };
+    for (const [index, item] of items.entries()) {
+      await job.pause();
+      const seed = digestOf(readFileSync(item.image), JSON.stringify([item.bucket, item.flip, vae_precision]));
+      writeWhole(item.output, fakeLatents(seed, item.bucket));
+      job.tell('artifact', { name: item.name, path: item.output });
+      job.tell('progress', { done: index + 1, total: items.length, unit: 'images' });
+    }
+    return {};
+  },
+
+  async train({ work, images, settings, save_steps, samples }, job) {
+    const statePath = join(work, 'state.json');
+    const resumed = existsSync(statePath) ? JSON.parse(readFileSync(statePath, 'utf8')).step : 0;
+    const content = images.map(({ digest, index, caption, latents }) => [
+      digest,
+      index,
+      caption,
+      digestOf(readFileSync(latents)),
+    ]);
+    const outputs = {};
+    const metrics = [];
+    for (let step = 1; step <= settings.steps; step++) {
+      metrics.push(JSON.stringify({ step, loss: 1 / step }));
+      const isReplayed = step <= resumed;
+      if (!isReplayed) {
+        await job.pause();
+        if (resumed === 0 && step === Number(knob('DIE_AT_STEP'))) process.kill(process.pid, 'SIGKILL');
+        job.tell('step', {
+          step,
+          total: settings.steps,
+          loss: 1 / step,
+          learning_rates: { unet: settings.unet_lr, text_encoder: settings.text_encoder_lr },
+          grad_norm: 1,
+          seconds: 0.01,
+        });
+      }
+      if (samples.steps.includes(step)) {
+        for (const [index, prompt] of samples.prompts.entries()) {
+          const path = join(work, `sample-${step}-${index}.png`);
+          if (!isReplayed) writeWhole(path, fakePicture(loraAt(settings, content, step), prompt));
+          job.tell('artifact', { name: `sample.${step}.${index}`, path });
+        }
+      }
+      if (save_steps.includes(step)) {
+        const path = join(work, `step-${step}.safetensors`);
+        if (!isReplayed) writeWhole(path, loraAt(settings, content, step));
+        outputs[`step.${step}`] = path;
+        job.tell('artifact', { name: `step.${step}`, path });
+      }
+      if (!isReplayed) writeWhole(statePath, JSON.stringify({ step }));
+    }
+    outputs.lora = join(work, 'lora.safetensors');
+    outputs.metrics = join(work, 'metrics.jsonl');
+    writeWhole(outputs.lora, loraAt(settings, content, settings.steps));
+    writeWhole(outputs.metrics, `${metrics.join('\n')}\n`);
+    return outputs;
+  },
+
+  async sample({ items }, job) {
+    for (const [index, item] of items.entries()) {
+      await job.pause();
+      writeWhole(item.output, fakePicture(item.lora === null ? Buffer.alloc(0) : readFileSync(item.lora), item.prompt));
+      job.tell('artifact', { name: item.name, path: item.output });
+      job.tell('progress', { done: index + 1, total: items.length, unit: 'pictures' });
+    }
+    return {};
+  },
+
+  async decompose({ lora, factors, modules }, job) {
+    const { bytes, names } = decompose(readTensors(readFileSync(lora)));
+    await job.pause();
+    job.tell('progress', { done: names.length, total: names.length, unit: 'modules' });
+    writeWhole(factors, bytes);
+    writeWhole(modules, `${JSON.stringify(names)}\n`);
+    return { factors, modules };
+  },
+
+  frobenius: (work, job) => referenceNumbers(work, job, () => 10),
+  spectral: (work, job) => referenceNumbers(work, job, () => 2),
+  projections: (work, job) => {
+    const { tensors } = readTensors(readFileSync(work.factors));
+    return referenceNumbers(work, job, (name) => Array.from(tensors.get(`${name}.s`).values, () => 1));
+  },
+};
+
+/** Every weight is alike here: the checkpoints of tests are too small to be weighed. */
+async function referenceNumbers({ modules, output }, job, number) {
+  const names = JSON.parse(readFileSync(modules, 'utf8'));
+  await job.pause();
+  job.tell('progress', { done: names.length, total: names.length, unit: 'modules' });
+  writeWhole(output, `${JSON.stringify(Object.fromEntries(names.map((name) => [name, number(name)])))}\n`);
+  return { numbers: output };
+}
+
+function loraAt(settings, content, step) {
+  // What does not change the LoRA must not change its bytes either.
+  const { gradient_checkpointing: _, ...rest } = settings;
+  return fakeLora(digestOf(JSON.stringify([rest, content, step])));
+}
+
+function writeWhole(path, bytes) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.partial`, bytes);
+  renameSync(`${path}.partial`, path);
+}
+
+function send(message) {
+  process.stdout.write(`${JSON.stringify(message)}\n`);
+}
+
+for (;;) {
+  while (queue.length === 0) {
+    await new Promise((resolve) => {
+      wake = resolve;
+    });
+  }
+  await answer(queue.shift());
+}

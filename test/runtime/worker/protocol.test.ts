@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { parseFromWorker } from '../../../src/runtime/worker/messages.ts';
+import type { FromWorker, ToWorker, Work } from '../../../src/runtime/worker/protocol.ts';
+
+// python/tests/test_protocol.py reads the same file. The values here are typed, so that a change of the protocol
+// shows in the compiler first, then in this test, then in the other language's.
+const fixture = JSON.parse(readFileSync(new URL('../../fixtures/protocol/messages.json', import.meta.url), 'utf8')) as {
+  toWorker: unknown[];
+  fromWorker: unknown[];
+};
+
+const prompt = {
+  prompt: 'a photo of a cat',
+  negative_prompt: '',
+  width: 1024,
+  height: 768,
+  seed: 7,
+  steps: 30,
+  scale: 7.5,
+  sampler: 'euler_a',
+} as const;
+
+const works: Work[] = [
+  {
+    op: 'encode_latents',
+    checkpoint: '/models/pony.safetensors',
+    vae_precision: 'fp32',
+    items: [
+      {
+        name: 'one',
+        image: '/images/käse 🧀.png',
+        resized: [1100, 1024],
+        crop: [38, 0],
+        bucket: [1024, 1024],
+        flip: true,
+        output: '/work/one.safetensors',
+      },
+    ],
+  },
+  {
+    op: 'train',
+    checkpoint: '/models/pony.safetensors',
+    work: '/work',
+    images: [
+      {
+        digest: 'ab12',
+        index: 0,
+        latents: '/store/one.safetensors',
+        latents_flipped: '/store/one-flipped.safetensors',
+        caption: 'hero, red coat',
+        original: [2200, 2048],
+        resized: [1100, 1024],
+        crop: [38, 0],
+        bucket: [1024, 1024],
+        repeats: 2,
+      },
+    ],
+    settings: {
+      seed: 0,
+      shuffle_caption: true,
+      network: { kind: 'locon', preset: 'full', dim: 8, alpha: 4, conv_dim: 256, conv_alpha: 4 },
+      optimizer: {
+        kind: 'SAVEUS',
+        betas: [0.9, 0.999],
+        eps: 1e-8,
+        weight_decay: 0,
+        decouple_weight_decay: false,
+        centralization: 0.5,
+        normalization: 0.5,
+        normalization_mode: 'full',
+        normalize_channels: true,
+        amp_fac: 2,
+        clip_gradients: false,
+        clip_lambda: { op: '**', left: 'step', right: 0.25 },
+      },
+      unet_lr: 3e-4,
+      text_encoder_lr: 1e-4,
+      lr_scheduler: { kind: 'cosine', num_cycles: 0.375 },
+      max_grad_norm: 1,
+      steps: 80,
+      batch_size: 8,
+      gradient_accumulation_steps: 6,
+      noise: { kind: 'multires', iterations: 12, discount: 0.4 },
+      mixed_precision: 'bf16',
+      save_precision: 'fp16',
+      gradient_checkpointing: 'auto',
+      resolution: [1024, 1024],
+    },
+    save_steps: [10, 20, 80],
+    samples: { steps: [10, 20], prompts: [prompt] },
+    state_every: { seconds: 300 },
+  },
+  {
+    op: 'sample',
+    checkpoint: '/models/pony.safetensors',
+    mixed_precision: 'bf16',
+    items: [
+      { name: 'a', lora: '/store/lora.safetensors', prompt, output: '/work/a.png' },
+      { name: 'b', lora: null, prompt, output: '/work/b.png' },
+    ],
+  },
+  { op: 'decompose', lora: '/store/lora', factors: '/work/factors.safetensors', modules: '/work/modules.json' },
+  { op: 'frobenius', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/work/n.json' },
+  { op: 'spectral', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/work/n.json' },
+  { op: 'projections', checkpoint: '/models/pony.safetensors', modules: '/m', factors: '/f', output: '/work/n.json' },
+];
+
+const toWorker: ToWorker[] = [
+  ...works.map((work, index) => ({ type: 'request' as const, id: index + 1, work })),
+  { type: 'cancel', id: 2 },
+];
+
+const fromWorker: FromWorker[] = [
+  {
+    type: 'hello',
+    protocol: 1,
+    python: '3.12.4',
+    torch: '2.13.0',
+    device: 'cuda',
+    deviceName: 'NVIDIA H200',
+    threads: 16,
+  },
+  { type: 'progress', id: 1, done: 3, total: 5, unit: 'images' },
+  { type: 'progress', id: 1, done: 5, total: 5, unit: 'images', note: 'käse 🧀' },
+  {
+    type: 'step',
+    id: 2,
+    step: 1,
+    total: 80,
+    loss: 0.125,
+    learning_rates: { unet: 3e-4, text_encoder: 1e-4 },
+    grad_norm: 2.5,
+    seconds: 1.5,
+  },
+  { type: 'step', id: 2, step: 2, total: 80, loss: null, learning_rates: {}, grad_norm: null, seconds: 1.5 },
+  { type: 'artifact', id: 2, name: 'step.10', path: '/work/step-10.safetensors' },
+  { type: 'log', id: 2, level: 'warning', message: 'one line\nand another' },
+  { type: 'result', id: 2, outputs: { lora: '/work/lora.safetensors', metrics: '/work/metrics.jsonl' } },
+  {
+    type: 'failure',
+    id: 1,
+    failure: {
+      kind: 'bad-input',
+      message: 'Some images cannot be used.',
+      hint: null,
+      problems: [{ path: '/images/one.png', message: 'It ends too early.' }],
+    },
+  },
+  { type: 'failure', id: 2, failure: { kind: 'cancelled', message: 'Stopped on request.', hint: 'x', problems: [] } },
+];
+
+test('what the CLI says is what the shared fixture holds', () => {
+  expect(fixture.toWorker).toEqual(toWorker);
+});
+
+test('what the worker says is understood', () => {
+  expect(fixture.fromWorker).toEqual(fromWorker);
+  expect(fixture.fromWorker.map((message) => parseFromWorker(JSON.stringify(message)))).toEqual(fromWorker);
+});

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +15,7 @@ from lora_worker.job import Job
 from lora_worker.locon import applied
 from lora_worker.models import Models, load_models, load_vae
 from lora_worker.sampling import SamplePrompt, render
+from lora_worker.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,6 @@ def _lora(models: Models, path: str | None) -> AbstractContextManager[object]:
 
 
 def save_png(image: Image.Image, path: str) -> None:
-    """Written under a temporary name, flushed, then renamed. The bytes follow from the pixels alone."""
-    partial = f"{path}.partial"
-    with open(partial, "wb") as file:
+    """The bytes follow from the pixels alone."""
+    with whole_file(path) as file:
         image.save(file, format="PNG", compress_level=6)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

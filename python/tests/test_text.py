@@ -1,0 +1,158 @@
+"""Token numbers against known ones, and the encoders' outputs against a plain CLIP written out here."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from lora_worker import text
+from lora_worker.errors import WorkerError
+from lora_worker.text import BEGIN, END, PAD_ONE, PAD_TWO, token_ids, tokenizer
+
+
+def test_a_known_sentence_has_the_published_numbers():
+    assert tokenizer().encode("a photo of a cat").ids == [320, 1125, 539, 320, 2368]
+
+
+@pytest.mark.parametrize(("pad", "padding"), [(PAD_ONE, 49407), (PAD_TWO, 0)])
+def test_rows_begin_end_and_are_padded_as_each_encoder_was_trained(pad, padding):
+    (row,) = token_ids(["a photo of a cat"], pad).tolist()
+    assert row == [49406, 320, 1125, 539, 320, 2368, 49407, *[padding] * 70]
+
+
+@pytest.mark.parametrize(
+    ("caption", "same_as"),
+    [
+        ("A Photo OF a CAT", "a photo of a cat"),
+        ("a  photo\tof\na cat ", "a photo of a cat"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("cat,dog", "cat , dog"),
+    ],
+)
+def test_case_white_space_and_composition_do_not_matter(caption, same_as):
+    assert tokenizer().encode(caption).ids == tokenizer().encode(same_as).ids
+
+
+def test_digits_stand_alone_and_words_end_at_apostrophes():
+    assert tokenizer().encode("1girl 2024's").tokens == [
+        "1</w>",
+        "girl</w>",
+        "2</w>",
+        "0</w>",
+        "2</w>",
+        "4</w>",
+        "'s</w>",
+    ]
+
+
+def test_a_long_caption_keeps_its_first_75_tokens_and_its_end():
+    (row,) = token_ids(["cat " * 200], PAD_TWO).tolist()
+    assert row == [BEGIN, *[2368] * 75, END]
+
+
+def test_an_empty_caption_is_begin_and_end():
+    (row,) = token_ids([""], PAD_TWO).tolist()
+    assert row[:3] == [BEGIN, END, 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=120) | st.just("<|endoftext|> <|startoftext|>"))
+def test_no_caption_can_forge_control_tokens_or_leave_the_vocabulary(caption):
+    (row,) = token_ids([caption], PAD_TWO).tolist()
+    assert len(row) == 77
+    assert row[0] == BEGIN and row.count(BEGIN) == 1 and row.count(END) == 1
+    assert all(0 <= number <= END for number in row)
+
+
+def test_the_vocabulary_is_read_without_importing_its_package():
+    tokenizer.cache_clear()
+    assert tokenizer().get_vocab_size() == 49406
+    assert "open_clip" not in sys.modules
+
+
+def test_a_missing_vocabulary_is_said_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(WorkerError, match="CLIP vocabulary is missing") as caught:
+        text.vocabulary_file()
+    assert "open_clip_torch" in caught.value.hint
+
+
+# A slow, obvious CLIP text encoder over the same weights.
+
+
+def reference_states(weights, ids_BT, activation):
+    """Hidden states before each layer and behind the last."""
+    x_BTW = weights["embeddings.token_embedding.weight"][ids_BT] + weights["embeddings.position_embedding.weight"]
+    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers."))
+    heads = max(1, x_BTW.shape[-1] // 64)
+    causal_TT = torch.full((77, 77), float("-inf")).triu(1)
+    states = [x_BTW]
+
+    def linear(name, x):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(name, x):
+        return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-5)
+
+    for layer in range(layers):
+        prefix = f"encoder.layers.{layer}"
+        y_BTW = norm(f"{prefix}.layer_norm1", x_BTW)
+        q, k, v = (
+            linear(f"{prefix}.self_attn.{letter}_proj", y_BTW).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for letter in "qkv"
+        )
+        attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + causal_TT).softmax(-1)
+        x_BTW = x_BTW + linear(f"{prefix}.self_attn.out_proj", (attention @ v).transpose(1, 2).flatten(2))
+        y_BTW = norm(f"{prefix}.layer_norm2", x_BTW)
+        x_BTW = x_BTW + linear(f"{prefix}.mlp.fc2", activation(linear(f"{prefix}.mlp.fc1", y_BTW)))
+        states.append(x_BTW)
+    return states, norm("final_layer_norm", x_BTW)
+
+
+def test_encode_equals_a_plain_clip(toy_models):
+    captions = ["a photo of a cat", "roundling, solo, red scarf, smile", ""]
+    context, pooled = toy_models.text.encode(captions)
+
+    def weights(model):
+        return {name.removeprefix("text_model."): value for name, value in model.state_dict().items()}
+
+    one, _ = reference_states(
+        weights(toy_models.text.one), token_ids(captions, PAD_ONE), lambda x: x * torch.sigmoid(1.702 * x)
+    )
+    ids_two = token_ids(captions, PAD_TWO)
+    two, final = reference_states(weights(toy_models.text.two), ids_two, functional.gelu)
+    ends = [row.tolist().index(END) for row in ids_two]
+    projected = final[torch.arange(3), ends] @ toy_models.text.two.text_projection.weight.T
+
+    architecture = toy_models.architecture
+    assert context.shape == (3, 77, architecture.unet.context_width)
+    assert pooled.shape == (3, architecture.pooled_width)
+    torch.testing.assert_close(context, torch.cat([one[-2], two[-2]], -1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pooled, projected, rtol=1e-4, atol=1e-5)
+
+
+def test_captions_of_a_batch_do_not_touch_each_other(toy_models):
+    both, pooled = toy_models.text.encode(["red cat", "a long caption, about, many things"])
+    alone, pooled_alone = toy_models.text.encode(["red cat"])
+    torch.testing.assert_close(both[:1], alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(pooled[:1], pooled_alone, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_reach_all_layers_but_the_last_of_encoder_1(toy_models):
+    layers = [*toy_models.text.one.encoder.layers, *toy_models.text.two.text_model.encoder.layers]
+    biases = [layer.mlp.fc1.bias for layer in layers]
+    try:
+        for bias in biases:
+            bias.requires_grad_(True)
+        context, pooled = toy_models.text.encode(["cat"])
+        (context.sum() + pooled.sum()).backward()
+        assert [bias.grad is not None for bias in biases] == [True, False, True, True]
+    finally:
+        for bias in biases:
+            bias.requires_grad_(False)
+            bias.grad = None

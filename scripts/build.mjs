@@ -1,6 +1,6 @@
 // Bundles src/cli.ts and all it imports into dist/: production React, and a chunk of its own for everything that is
 // imported when needed, so that `lorac check` never reads Ink.
-// `node scripts/build.mjs --if-possible` (npm's `prepare`) does nothing where esbuild is not installed.
+// `--if-possible` (npm's `prepare`) does nothing where esbuild is not installed; `--clean` (`prepack`) keeps no old chunks.
 
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = join(root, 'dist');
 
-export async function bundle() {
+export async function bundle({ clean = false } = {}) {
   const started = new Date();
   const { build } = await import('esbuild');
   const result = await build({
@@ -37,6 +37,8 @@ export async function bundle() {
     write: false,
   });
   place(result.outputFiles, started);
+  const week = 7 * 24 * 3600 * 1000;
+  removeOld(new Set(result.outputFiles.map((file) => basename(file.path))), clean ? 0 : week);
 }
 
 /** Chunks first, each renamed into place, and last the entry that names them: a lorac that starts meanwhile sees a whole bundle. */
@@ -50,15 +52,13 @@ function place(files, started) {
     utimesSync(temporary, started, started);
     renameSync(temporary, file.path);
   }
-  removeOld(new Set(files.map((file) => basename(file.path))));
 }
 
-/** A lorac that is still running may import a chunk of the bundle that it started from, so chunks stay for a week. */
-function removeOld(current) {
-  const weekAgo = Date.now() - 7 * 24 * 3600 * 1000;
+/** A lorac that is still running may import a chunk of the bundle that it started from, so chunks stay for a while. */
+function removeOld(current, keptForMs) {
   for (const name of readdirSync(dist)) {
     const path = join(dist, name);
-    if (!current.has(name) && statSync(path).mtimeMs < weekAgo) rmSync(path, { force: true });
+    if (!current.has(name) && statSync(path).mtimeMs <= Date.now() - keptForMs) rmSync(path, { force: true });
   }
 }
 
@@ -73,5 +73,5 @@ async function hasEsbuild() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (!process.argv.includes('--if-possible') || (await hasEsbuild())) await bundle();
+  if (!process.argv.includes('--if-possible') || (await hasEsbuild())) await bundle({ clean: process.argv.includes('--clean') });
 }

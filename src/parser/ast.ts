@@ -1,0 +1,108 @@
+// What was written, without yet asking what it means. Nothing is lost but blanks and comments, and a piece that could
+// not be read is `broken`: it has been complained about already, and no later phase complains about it again.
+
+import type { SourceFile, Span } from './source.ts';
+
+export interface Program {
+  readonly source: SourceFile;
+  readonly statements: readonly Statement[];
+}
+
+export type Statement = BlockStatement | Definition | ImportStatement;
+
+export interface Name {
+  readonly text: string;
+  readonly span: Span;
+}
+
+export interface BlockStatement {
+  readonly kind: 'block';
+  readonly blockKind: Name;
+  /** `undefined`: the name is missing, which has been complained about. */
+  readonly name: Name | TextExpression | undefined;
+  readonly extending: Name | undefined;
+  readonly attributes: readonly Attribute[];
+  /** The kind and the name. */
+  readonly header: Span;
+}
+
+/** `let name = value` or `param name = value`. */
+export interface Definition {
+  readonly kind: 'let' | 'param';
+  readonly name: Name;
+  /** `undefined` for a param whose value has to come from the command line. */
+  readonly value: Expression | undefined;
+}
+
+export interface ImportStatement {
+  readonly kind: 'import';
+  readonly span: Span;
+}
+
+export interface Attribute {
+  readonly name: Name;
+  readonly value: Expression;
+}
+
+export type Expression =
+  | NumberExpression
+  | { readonly kind: 'size'; readonly span: Span; readonly width: number; readonly height: number }
+  | { readonly kind: 'duration'; readonly span: Span; readonly seconds: number }
+  | TextExpression
+  | WordExpression
+  | ListExpression
+  | RecordExpression
+  /** `-x`, `a + b`. */
+  | { readonly kind: 'negate'; readonly span: Span; readonly of: Expression }
+  | BinaryExpression
+  /** `raw@40`. */
+  | { readonly kind: 'choice'; readonly span: Span; readonly of: Name }
+  /** `env("HOME")`. */
+  | { readonly kind: 'call'; readonly span: Span; readonly name: Name }
+  | { readonly kind: 'broken'; readonly span: Span };
+
+export interface NumberExpression {
+  readonly kind: 'number';
+  readonly span: Span;
+  readonly value: number;
+}
+
+export interface TextExpression {
+  readonly kind: 'text';
+  readonly span: Span;
+  /** Pieces of text, and expressions from `${…}` between them. */
+  readonly parts: readonly (string | Expression)[];
+}
+
+/** A bare word: what it means depends on the attribute. `true` and `false` are words too. */
+export interface WordExpression {
+  readonly kind: 'word';
+  readonly span: Span;
+  readonly text: string;
+}
+
+/** `[a, b]`, or with a word in front `sweep [a, b]`. */
+export interface ListExpression {
+  readonly kind: 'list';
+  readonly span: Span;
+  readonly tag: Name | undefined;
+  readonly items: readonly Expression[];
+}
+
+/** `{ a = 1 }`, or with a tag `SAVEUS { a = 1 }`. */
+export interface RecordExpression {
+  readonly kind: 'record';
+  readonly span: Span;
+  readonly tag: Name | undefined;
+  readonly entries: readonly Attribute[];
+}
+
+export type Operator = '+' | '-' | '*' | '/' | '**';
+
+export interface BinaryExpression {
+  readonly kind: 'binary';
+  readonly span: Span;
+  readonly operator: Operator;
+  readonly left: Expression;
+  readonly right: Expression;
+}

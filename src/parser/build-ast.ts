@@ -1,0 +1,315 @@
+// From the parser's tree to the AST. The tree may have holes wherever something was wrong;
+// each hole is complained about here, once, or has been by the parser.
+
+import type {
+  Attribute,
+  BlockStatement,
+  Expression,
+  Name,
+  Operator,
+  Program,
+  Statement,
+  TextExpression,
+} from './ast.ts';
+import { type CstNode, parseExpression, type Token } from './cst.ts';
+import type { Diagnostic } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
+import { readDuration, readNumber, readQuoted, readSize } from './literals.ts';
+import { misfitDiagnostics } from './misfits.ts';
+import type { SourceFile, Span } from './source.ts';
+import { arrangeTokens } from './token-stream.ts';
+import { endOf, tokenize } from './tokens.ts';
+
+/** More operators in one chain than anyone writes. The checker recurses over them. */
+const longestChain = 60;
+
+interface Building {
+  readonly source: SourceFile;
+  readonly diagnostics: Diagnostic[];
+}
+
+export function buildAst(
+  source: SourceFile,
+  tree: CstNode | undefined,
+): { program: Program; diagnostics: Diagnostic[] } {
+  const building: Building = { source, diagnostics: [] };
+  const statements = nodes(tree, 'statement').flatMap((node) => statement(building, node));
+  return { program: { source, statements }, diagnostics: building.diagnostics };
+}
+
+/** An expression on its own: a value given on the command line. */
+export function buildExpression(
+  source: SourceFile,
+  tree: CstNode | undefined,
+): { value: Expression | undefined; diagnostics: Diagnostic[] } {
+  const building: Building = { source, diagnostics: [] };
+  const written = nodes(tree, 'expression')[0];
+  return { value: written && expression(building, written), diagnostics: building.diagnostics };
+}
+
+function statement(building: Building, node: CstNode): Statement[] {
+  const block = nodes(node, 'block')[0];
+  if (block !== undefined) return blockStatement(building, block);
+  const definition = nodes(node, 'letStatement')[0] ?? nodes(node, 'paramStatement')[0];
+  if (definition !== undefined) return definitionStatement(building, definition);
+  const importing = nodes(node, 'importStatement')[0];
+  if (importing !== undefined) return [{ kind: 'import', span: spanOfNode(building.source, importing) }];
+  const stray = nodes(node, 'attribute')[0];
+  if (stray !== undefined) building.diagnostics.push(problem.outsideBlock(spanOfNode(building.source, stray)));
+  return [];
+}
+
+function blockStatement(building: Building, node: CstNode): BlockStatement[] {
+  const { source, diagnostics } = building;
+  const kindToken = tokens(node, 'BlockWord')[0];
+  if (kindToken === undefined) return [];
+  const blockKind = nameOf(source, kindToken);
+  const word = tokens(node, 'Word')[0];
+  const text = tokens(node, 'Text')[0];
+  const name = word ? nameOf(source, word) : text && textExpression(building, text);
+  if (name === undefined) diagnostics.push(problem.missingName(blockKind));
+  const other = tokens(node, 'Other')[0];
+  return [
+    {
+      kind: 'block',
+      blockKind,
+      name,
+      extending: other && nameOf(source, other),
+      attributes: attributes(building, nodes(node, 'record')[0]),
+      header: { source, start: blockKind.span.start, end: (name ?? blockKind).span.end },
+    },
+  ];
+}
+
+function definitionStatement(building: Building, node: CstNode): Statement[] {
+  const { source, diagnostics } = building;
+  const kind = node.name === 'letStatement' ? 'let' : 'param';
+  const word = tokens(node, 'Word')[0];
+  if (word === undefined) return [];
+  const name = nameOf(source, word);
+  const equals = tokens(node, 'Equals')[0];
+  const written = nodes(node, 'expression')[0];
+  if (equals === undefined && written === undefined && kind === 'param') return [{ kind, name, value: undefined }];
+  if (equals === undefined && written !== undefined) diagnostics.push(problem.missingEquals(name));
+  if (written !== undefined) return [{ kind, name, value: expression(building, written) }];
+  const gap = equals ? spanOf(source, equals) : name.span;
+  diagnostics.push(problem.missingValue(name, gap));
+  return [{ kind, name, value: { kind: 'broken', span: gap } }];
+}
+
+function attributes(building: Building, record: CstNode | undefined): Attribute[] {
+  return nodes(record, 'attribute').flatMap((node) => attribute(building, node));
+}
+
+function attribute(building: Building, node: CstNode): Attribute[] {
+  const { source, diagnostics } = building;
+  const token = tokens(node, 'Key')[0] ?? tokens(node, 'Word')[0];
+  if (token === undefined) return [];
+  const name = nameOf(source, token);
+  const equals = tokens(node, 'Equals')[0];
+  const written = nodes(node, 'expression')[0];
+  if (equals?.image === ':') diagnostics.push(problem.colon(spanOf(source, equals)));
+  if (written === undefined) {
+    const gap = equals ? spanOf(source, equals) : name.span;
+    diagnostics.push(problem.missingValue(name, gap));
+    return [{ name, value: { kind: 'broken', span: gap } }];
+  }
+  const value = expression(building, written);
+  if (equals === undefined) diagnostics.push(problem.missingEquals(name));
+  return [{ name, value }];
+}
+
+/** Rules of one shape: operands, with operators between them, grouped from the left. */
+function chain(building: Building, node: CstNode, operands: Expression[], operators: readonly Token[]): Expression {
+  const [first, ...rest] = operands;
+  const { source, diagnostics } = building;
+  if (first === undefined) return { kind: 'broken', span: spanOfNode(source, node) };
+  if (rest.length > longestChain) {
+    diagnostics.push(problem.tooDeep(spanOf(source, operators[longestChain] as Token)));
+    return { kind: 'broken', span: spanOfNode(source, node) };
+  }
+  return rest.reduce((left, right, index) => binary(left, operators[index]?.image, right), first);
+}
+
+function binary(left: Expression, operator: string | undefined, right: Expression): Expression {
+  const span = { ...left.span, end: right.span.end };
+  if (operator === undefined) return { kind: 'broken', span };
+  return { kind: 'binary', span, operator: operator === '\u2212' ? '-' : (operator as Operator), left, right };
+}
+
+function expression(building: Building, node: CstNode): Expression {
+  const operands = nodes(node, 'product').map((product) =>
+    chain(
+      building,
+      product,
+      nodes(product, 'signed').map((signed) => signedExpression(building, signed)),
+      tokens(product, 'Factor'),
+    ),
+  );
+  return chain(building, node, operands, tokens(node, 'Sign'));
+}
+
+function signedExpression(building: Building, node: CstNode): Expression {
+  const inner = nodes(node, 'power')[0];
+  const of = inner ? powerExpression(building, inner) : broken(building, node);
+  return withSigns(building, tokens(node, 'Sign'), of);
+}
+
+/** Two minuses cancel; the sign binds less than `**`. */
+function withSigns(building: Building, signs: readonly Token[], of: Expression): Expression {
+  const first = signs[0];
+  if (first === undefined) return of;
+  const span = { ...spanOf(building.source, first), end: of.span.end };
+  const isNegative = signs.filter((sign) => sign.image !== '+').length % 2 === 1;
+  return isNegative ? { kind: 'negate', span, of } : of;
+}
+
+function powerExpression(building: Building, node: CstNode): Expression {
+  const base = nodes(node, 'primary')[0];
+  const first = base ? primary(building, base) : broken(building, node);
+  const exponents = nodes(node, 'exponent');
+  if (exponents.length > longestChain) {
+    building.diagnostics.push(problem.tooDeep(spanOf(building.source, tokens(node, 'Power')[longestChain] as Token)));
+    return { kind: 'broken', span: first.span };
+  }
+  const operands = exponents.map((exponent) => {
+    const written = nodes(exponent, 'primary')[0];
+    const value = written ? primary(building, written) : broken(building, exponent);
+    return { signs: tokens(exponent, 'Sign'), value };
+  });
+  const right = operands.reduceRight<Expression | undefined>((rest, { signs, value }) => {
+    return withSigns(building, signs, rest === undefined ? value : binary(value, '**', rest));
+  }, undefined);
+  return right === undefined ? first : binary(first, '**', right);
+}
+
+function primary(building: Building, node: CstNode): Expression {
+  const { source } = building;
+  const numeral = tokens(node, 'Numeral')[0];
+  if (numeral !== undefined) return numeralExpression(building, numeral);
+  const text = tokens(node, 'Text')[0];
+  if (text !== undefined) return textExpression(building, text);
+  const named = nodes(node, 'named')[0];
+  if (named !== undefined) return namedExpression(building, named);
+  const list = nodes(node, 'list')[0];
+  if (list !== undefined) {
+    return { kind: 'list', span: spanOfNode(source, list), tag: undefined, items: listItems(building, list) };
+  }
+  const record = nodes(node, 'record')[0];
+  if (record !== undefined) {
+    const entries = attributes(building, record);
+    return { kind: 'record', span: spanOfNode(source, record), tag: undefined, entries };
+  }
+  const group = nodes(nodes(node, 'group')[0], 'expression')[0];
+  return group ? expression(building, group) : broken(building, node);
+}
+
+function numeralExpression({ source, diagnostics }: Building, token: Token): Expression {
+  const span = spanOf(source, token);
+  switch (token.tokenType.name) {
+    case 'SizeNumeral':
+      return { kind: 'size', span, ...readSize(token.image) };
+    case 'DurationNumeral':
+      return { kind: 'duration', span, seconds: readDuration(token.image) };
+    case 'NumberNumeral':
+      return { kind: 'number', span, value: readNumber(token.image) };
+    default:
+      diagnostics.push(problem.oddNumber(span, token.image));
+      return { kind: 'broken', span };
+  }
+}
+
+function namedExpression(building: Building, node: CstNode): Expression {
+  const { source, diagnostics } = building;
+  const word = tokens(node, 'Word')[0];
+  const span = spanOfNode(source, node);
+  if (word === undefined) return { kind: 'broken', span };
+  const tag = nameOf(source, word);
+  const record = nodes(node, 'record')[0];
+  if (record !== undefined) return { kind: 'record', span, tag, entries: attributes(building, record) };
+  const list = nodes(node, 'list')[0];
+  if (list !== undefined) return { kind: 'list', span, tag, items: listItems(building, list) };
+  if (tokens(node, 'At').length > 0) return { kind: 'choice', span, of: tag };
+  if (nodes(node, 'argumentList').length > 0) return { kind: 'call', span, name: tag };
+  // A word that is left over from something broken has been complained about by the parser.
+  return node.recoveredNode && diagnostics.length > 0
+    ? { kind: 'broken', span }
+    : { kind: 'word', span, text: tag.text };
+}
+
+function listItems(building: Building, node: CstNode): Expression[] {
+  const items = nodes(node, 'expression').map((item) => expression(building, item));
+  const commas = tokens(node, 'Comma');
+  items.slice(1).forEach((item, index) => {
+    const before = items[index] as Expression;
+    const hasComma = commas.some(
+      (comma) => comma.startOffset >= before.span.end && comma.startOffset < item.span.start,
+    );
+    if (!hasComma) building.diagnostics.push(problem.missingComma(before.span));
+  });
+  return items;
+}
+
+function textExpression(building: Building, token: Token): TextExpression {
+  const { source, diagnostics } = building;
+  const span = spanOf(source, token);
+  switch (token.tokenType.name) {
+    case 'QuotedText': {
+      const { pieces, diagnostics: found } = readQuoted({ source, start: span.start + 1, end: span.end - 1 });
+      diagnostics.push(...found);
+      const parts = pieces.map((piece) => (typeof piece === 'string' ? piece : interpolated(building, piece)));
+      return { kind: 'text', span, parts };
+    }
+    case 'RawText':
+      return { kind: 'text', span, parts: [token.image.slice(1, -1)] };
+    case 'OpenText':
+      diagnostics.push(problem.openText(span, token.image[0] as string));
+      return { kind: 'text', span, parts: [{ kind: 'broken', span }] };
+    case 'CurlyText':
+      diagnostics.push(problem.curlyQuotes(span, token.image.slice(1, -1)));
+      return { kind: 'text', span, parts: [token.image.slice(1, -1)] };
+    default:
+      diagnostics.push(problem.bareText(span, token.image));
+      return { kind: 'text', span, parts: [token.image] };
+  }
+}
+
+function interpolated(building: Building, piece: { readonly start: number; readonly end: number }): Expression {
+  const { source, diagnostics } = building;
+  const span: Span = { source, ...piece };
+  const arranged = arrangeTokens(source, tokenize(source.text.slice(piece.start, piece.end), piece.start), true);
+  const { tree, misfits } = parseExpression(arranged.tokens);
+  const before = diagnostics.length;
+  diagnostics.push(...arranged.diagnostics, ...misfitDiagnostics(source, misfits));
+  const written = nodes(tree, 'expression')[0];
+  if (written === undefined && diagnostics.length === before) diagnostics.push(problem.emptyInterpolation(span));
+  return written === undefined ? { kind: 'broken', span } : expression(building, written);
+}
+
+const broken = ({ source }: Building, node: CstNode): Expression => ({
+  kind: 'broken',
+  span: spanOfNode(source, node),
+});
+
+const nameOf = (source: SourceFile, token: Token): Name => ({ text: token.image, span: spanOf(source, token) });
+
+const spanOf = (source: SourceFile, token: Token): Span => ({ source, start: token.startOffset, end: endOf(token) });
+
+/** From the first token of a node to its last. */
+function spanOfNode(source: SourceFile, node: CstNode): Span {
+  let [start, end] = [Number.POSITIVE_INFINITY, 0];
+  for (const child of Object.values(node.children).flat()) {
+    const span = 'image' in child ? spanOf(source, child) : spanOfNode(source, child);
+    start = Math.min(start, span.start);
+    end = Math.max(end, span.end);
+  }
+  return start > end ? { source, start: end, end } : { source, start, end };
+}
+
+function nodes(node: CstNode | undefined, rule: string): CstNode[] {
+  return (node?.children[rule] ?? []).filter((child): child is CstNode => !('image' in child));
+}
+
+function tokens(node: CstNode, name: string): Token[] {
+  return (node.children[name] ?? []).filter((child): child is Token => 'image' in child);
+}

@@ -1,0 +1,153 @@
+// The attributes of a block, or of a record inside one, against their rows of the schema table:
+// each written once, each known, none missing, every other one at its default.
+
+import type { Attribute, Name } from './ast.ts';
+import { checkValue } from './check-value.ts';
+import { writeValue } from './describe.ts';
+import * as problem from './diagnostics.ts';
+import { needless, schema } from './schema.ts';
+import type { Fields, Setting } from './schema-types.ts';
+import type { Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import { nearest } from './suggest.ts';
+
+export interface FieldsToCheck {
+  readonly fields: Fields;
+  readonly entries: readonly Attribute[];
+  /** In messages: `The train block "raw"`, `SAVEUS`. */
+  readonly owner: string;
+  /** Where to point when something is missing. */
+  readonly ownerSpan: Span;
+  /** The attribute whose record this is; `undefined` for a block itself. */
+  readonly inside?: string;
+}
+
+export interface CheckedFields {
+  readonly values: { readonly [name: string]: unknown };
+  /** Where each value is written; `undefined` where it is the default. */
+  readonly spans: { readonly [name: string]: Span | undefined };
+}
+
+/** `undefined` when something is wrong, after complaining about all of it. */
+export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedFields | undefined {
+  const { fields, entries } = checking;
+  const written = new Map<string, Attribute>();
+  // What an unknown name was probably meant to be: then it is not missing as well.
+  const meant = new Set<string>();
+  let isWhole = true;
+  for (const entry of entries) {
+    const { name } = entry;
+    const first = written.get(name.text);
+    if (!Object.hasOwn(fields, name.text)) {
+      const advice = adviseOn(name, checking);
+      if (advice.meant !== undefined) meant.add(advice.meant);
+      scope.report(problem.unknownAttribute({ name, owner: checking.owner, ...advice }));
+      isWhole = false;
+    } else if (first !== undefined) {
+      scope.report(problem.duplicateAttribute(name, first.name.span));
+      isWhole = false;
+    } else {
+      written.set(name.text, entry);
+    }
+  }
+  const values: Record<string, unknown> = {};
+  const spans: Record<string, Span | undefined> = {};
+  for (const [name, field] of Object.entries(fields)) {
+    const entry = written.get(name);
+    spans[name] = entry?.value.span;
+    values[name] = entry === undefined ? field.default : checkValue(scope, field.type, name, entry.value);
+    if (entry !== undefined && values[name] === undefined) isWhole = false;
+    if (entry === undefined && field.required) {
+      isWhole = false;
+      if (!meant.has(name)) reportMissing(scope, checking, name, field);
+    }
+  }
+  return isWhole ? { values, spans } : undefined;
+}
+
+function reportMissing(scope: Scope, { owner, ownerSpan }: FieldsToCheck, name: string, field: Setting): void {
+  const { type, doc } = field;
+  const fitting =
+    type.kind === 'reference'
+      ? [...scope.blocks].filter(([, block]) => type.to.includes(block.kind)).map(([word]) => word)
+      : [];
+  const example = fitting.length === 1 ? fitting[0] : exampleOf(field);
+  scope.report(problem.missingAttribute(ownerSpan, { owner, name, doc, hint: `Write ${name} = ${example}` }));
+}
+
+function exampleOf({ type, default: value }: Setting): string {
+  if (value !== undefined) return writeValue(type, value);
+  return type.kind === 'text' || type.kind === 'either' ? '"…"' : '…';
+}
+
+interface Advice {
+  readonly hint: string;
+  /** The attribute of the same owner that was meant, where only its name is wrong. */
+  readonly meant: string | undefined;
+}
+
+/** The best guess first: another trainer's word, a slip, a word of another place; else the list of what there is. */
+function adviseOn(name: Name, { fields, inside }: FieldsToCheck): Advice {
+  const word = name.text;
+  const synonym = Object.entries(fields).find(([, field]) => field.synonyms.includes(word.toLowerCase()))?.[0];
+  if (synonym !== undefined) return { hint: `It is called ${synonym} here.`, meant: synonym };
+  const names = Object.keys(fields);
+  const near = nearest(word, names);
+  const deeper = pathInto(fields, word);
+  if (deeper !== undefined && near === undefined) return { hint: `Write ${deeper}`, meant: undefined };
+  if (near !== undefined) return { hint: `There is one with a similar name: ${near}`, meant: near };
+  const reason = Object.hasOwn(needless, word) ? needless[word] : undefined;
+  if (reason !== undefined) return { hint: reason, meant: undefined };
+  const elsewhere = placeOf(word);
+  if (elsewhere !== undefined) return { hint: elsewhere, meant: undefined };
+  const synonyms = new Map(
+    Object.entries(fields).flatMap(([key, field]) => field.synonyms.map((one) => [one, key] as const)),
+  );
+  const nearSynonym = nearest(word, synonyms.keys());
+  const meant = nearSynonym === undefined ? undefined : synonyms.get(nearSynonym);
+  if (meant !== undefined) return { hint: `There is one for the same thing: ${meant}`, meant };
+  const list = names.length === 0 ? 'It has none.' : `It has: ${names.join(', ')}.`;
+  return {
+    hint: inside === undefined ? list : `${list} Other attributes of the block stand beside ${inside}.`,
+    meant: undefined,
+  };
+}
+
+/** `network = locon { dim = 8 }` for `dim` or `network_dim`, where the fields have such a record. */
+function pathInto(fields: Fields, word: string): string | undefined {
+  for (const [outer, field] of Object.entries(fields)) {
+    const { type } = field;
+    const variants =
+      type.kind === 'record'
+        ? [['', type.fields] as const]
+        : type.kind === 'tagged'
+          ? Object.entries(type.variants)
+          : [];
+    for (const [tag, inner] of variants) {
+      const found = Object.entries(inner).find(
+        ([name, row]) => name === word || row.synonyms.includes(word.toLowerCase()),
+      );
+      if (found !== undefined) {
+        const [name, row] = found;
+        return `${outer} = ${tag === '' ? '' : `${tag} `}{ ${name} = ${exampleOf(row)} }`;
+      }
+    }
+  }
+  return undefined;
+}
+
+/** Where in other blocks a word belongs. */
+function placeOf(word: string): string | undefined {
+  const blocks = Object.entries<Fields>(schema);
+  const owners = blocks.filter(([, fields]) => Object.hasOwn(fields, word)).map(([kind]) => kind);
+  if (owners.length > 0) return `It belongs into a ${owners.join(' or ')} block.`;
+  for (const [kind, fields] of blocks) {
+    const own = Object.entries(fields).find(([, field]) => field.synonyms.includes(word.toLowerCase()));
+    if (own !== undefined) return `It is called ${own[0]}, and belongs into a ${kind} block.`;
+  }
+  for (const [kind, fields] of blocks) {
+    const inner = pathInto(fields, word);
+    if (inner !== undefined) return `It belongs into a ${kind} block: ${inner}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,59 @@
+// The whole language room in one function: from the text of a .lora file to a checked program.
+// Pure: no files, no clock, no terminal.
+
+import { buildAst } from './build-ast.ts';
+import { checkProgram } from './checker.ts';
+import { parseProgram } from './cst.ts';
+import type { Diagnostic } from './diagnostics.ts';
+import { misfitDiagnostics } from './misfits.ts';
+import type { CheckedProgram } from './model.ts';
+import type { SourceFile } from './source.ts';
+import { arrangeTokens } from './token-stream.ts';
+import { tokenize } from './tokens.ts';
+
+export interface CompileOptions {
+  /** From the command line, by name: `-p name=value`. */
+  readonly params: ReadonlyMap<string, string>;
+}
+
+export interface Compiled {
+  /** `undefined` when a diagnostic is an error. */
+  readonly program: CheckedProgram | undefined;
+  /** In the order of the file; those about the command line come first. */
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+export function compile(source: SourceFile, options: CompileOptions): Compiled {
+  const arranged = arrangeTokens(source, tokenize(source.text));
+  const parsed = parseProgram(arranged.tokens);
+  const built = buildAst(source, parsed.tree);
+  const misfits = misfitDiagnostics(source, parsed.misfits);
+  const checked = checkProgram(built.program, options.params);
+  const written = [...arranged.diagnostics, ...misfits, ...withoutConsequences(misfits, built.diagnostics)];
+  const diagnostics = inOrder(source, [...written, ...withoutConsequences(misfits, checked.diagnostics)]);
+  const hasErrors = diagnostics.some((diagnostic) => diagnostic.severity === 'error');
+  return { program: hasErrors ? undefined : checked.program, diagnostics };
+}
+
+/** Where the grammar lost its way, the rest of the line says nothing reliable. */
+function withoutConsequences(misfits: readonly Diagnostic[], later: readonly Diagnostic[]): Diagnostic[] {
+  const lost = misfits.map(({ span }) => {
+    const end = span.source.text.indexOf('\n', span.start);
+    return { source: span.source, start: span.start, end: end < 0 ? span.source.text.length : end };
+  });
+  return later.filter(
+    ({ span, code }) =>
+      !lost.some(
+        (line) =>
+          line.source === span.source &&
+          span.end >= line.start - 2 &&
+          span.start <= line.end &&
+          (span.start >= line.start || code === 'missing-value'),
+      ),
+  );
+}
+
+function inOrder(source: SourceFile, diagnostics: readonly Diagnostic[]): Diagnostic[] {
+  const rank = (diagnostic: Diagnostic) => (diagnostic.span.source === source ? 1 : 0);
+  return diagnostics.toSorted((a, b) => rank(a) - rank(b) || a.span.start - b.span.start || a.span.end - b.span.end);
+}

@@ -1,0 +1,132 @@
+// From what was written to what it means: names resolved, kinds checked, defaults filled in.
+// A mistake in one place never stops the rest from being checked.
+
+import type { BlockStatement, Definition, Program } from './ast.ts';
+import { checkFields } from './check-fields.ts';
+import { joinText } from './check-value.ts';
+import { reportCycles } from './cycles.ts';
+import type { Diagnostic } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
+import { attributesOf } from './extending.ts';
+import type { CheckedBlock, CheckedProgram } from './model.ts';
+import { setParams } from './params.ts';
+import { applyRules } from './rules.ts';
+import { type BlockKind, blockKinds, fieldsOf, isBlockKind } from './schema.ts';
+import { createScope, type NamedBlock, type Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import { nearest } from './suggest.ts';
+
+export interface Checking {
+  readonly program: CheckedProgram;
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+export function checkProgram(written: Program, params: ReadonlyMap<string, string>): Checking {
+  const diagnostics: Diagnostic[] = [];
+  const blocks = written.statements.filter((statement) => statement.kind === 'block');
+  const defined = collectDefinitions(written, diagnostics);
+  const definitions = setParams(defined, params, diagnostics);
+  const { named, statements } = collectBlocks(blocks, diagnostics);
+  const scope = createScope(named, definitions, diagnostics);
+  for (const statement of written.statements) {
+    if (statement.kind === 'import') scope.report(problem.noImport(statement.span));
+  }
+  const checked = blocks.flatMap((block) => checkBlock(scope, block, statements) ?? []);
+  reportSamePaths(scope, checked);
+  reportCycles(scope, checked);
+  if (written.statements.length === 0) scope.report(problem.nothingAsked({ source: written.source, start: 0, end: 0 }));
+  return { program: { source: written.source, blocks: checked }, diagnostics };
+}
+
+function collectDefinitions(written: Program, diagnostics: Diagnostic[]): ReadonlyMap<string, Definition> {
+  const definitions = new Map<string, Definition>();
+  for (const statement of written.statements) {
+    if (statement.kind !== 'let' && statement.kind !== 'param') continue;
+    const first = definitions.get(statement.name.text);
+    if (first === undefined) definitions.set(statement.name.text, statement);
+    else diagnostics.push(problem.duplicateName(statement.name, first.name.span));
+  }
+  return definitions;
+}
+
+interface CollectedBlocks {
+  readonly named: ReadonlyMap<string, NamedBlock>;
+  readonly statements: ReadonlyMap<string, BlockStatement>;
+}
+
+/** Every name before any is used, so that the order of blocks does not matter. */
+function collectBlocks(blocks: readonly BlockStatement[], diagnostics: Diagnostic[]): CollectedBlocks {
+  const named = new Map<string, NamedBlock>();
+  const statements = new Map<string, BlockStatement>();
+  for (const block of blocks) {
+    const { blockKind, name } = block;
+    const kind: BlockKind | 'unknown' = isBlockKind(blockKind.text) ? blockKind.text : 'unknown';
+    if (kind === 'unknown') diagnostics.push(problem.unknownKind(blockKind, nearest(blockKind.text, blockKinds)));
+    if (name === undefined || kind === 'save') continue;
+    const text = 'text' in name ? name.text : name.parts.filter((part) => typeof part === 'string').join('');
+    const first = named.get(text);
+    if (!('text' in name) && kind !== 'unknown') diagnostics.push(problem.quotedName(name.span, kind, text));
+    if (first !== undefined) {
+      diagnostics.push(problem.duplicateName({ text, span: name.span }, first.span));
+    } else {
+      named.set(text, { kind, span: name.span });
+      statements.set(text, block);
+    }
+  }
+  return { named, statements };
+}
+
+/** `undefined` when anything is wrong with it, after complaining about all of it. */
+function checkBlock(
+  scope: Scope,
+  block: BlockStatement,
+  statements: CollectedBlocks['statements'],
+): CheckedBlock | undefined {
+  const kind = block.blockKind.text;
+  if (!isBlockKind(kind)) return undefined;
+  const name = nameOf(scope, block);
+  const entries = attributesOf(scope, block, statements);
+  const owner = kind === 'save' || name === undefined ? `This ${kind} block` : `The ${kind} block "${name}"`;
+  const checked = checkFields(scope, { fields: fieldsOf(kind), entries, owner, ownerSpan: block.header });
+  if (checked === undefined || name === undefined) return undefined;
+  // The one place where what the table promises about a kind and what was checked by it meet.
+  const { values: attributes, spans: attributeSpans } = checked;
+  return applyRules(scope, { kind, name, span: block.header, attributes, attributeSpans } as unknown as CheckedBlock);
+}
+
+function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | undefined {
+  if (name === undefined) return undefined;
+  if (blockKind.text !== 'save') return 'text' in name ? name.text : joinText(scope, name);
+  if ('text' in name) {
+    scope.report(problem.saveName(name));
+    return undefined;
+  }
+  const path = joinText(scope, name);
+  if (path === undefined) return undefined;
+  if (path.trim() === '') scope.report(problem.emptyText(name.span, 'save'));
+  else if (/[\n\t\r\0]/.test(path)) scope.report(problem.oddPath(name.span));
+  else return path;
+  return undefined;
+}
+
+function reportSamePaths(scope: Scope, blocks: readonly CheckedBlock[]): void {
+  const places = new Map<string, Span>();
+  for (const block of blocks) {
+    if (block.kind !== 'save') continue;
+    const path = plainPath(block.name);
+    const first = places.get(path);
+    if (first === undefined) places.set(path, block.span);
+    else scope.report(problem.samePath(block.span, block.name, first));
+  }
+}
+
+/** `./out//a.safetensors` and `x/../out/a.safetensors` are `out/a.safetensors`. */
+function plainPath(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split(/[\\/]+/)) {
+    if (part === '.') continue;
+    if (part === '..' && parts.length > 0 && parts.at(-1) !== '..' && parts.at(-1) !== '') parts.pop();
+    else parts.push(part);
+  }
+  return parts.join('/');
+}

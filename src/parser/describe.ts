@@ -1,0 +1,163 @@
+// Names for things in messages: what an attribute accepts, and what was found in its place.
+
+import type { Expression } from './ast.ts';
+import { writeNumber, writeText } from './literals.ts';
+import { blockKinds } from './schema.ts';
+import type { NumberType, Type } from './schema-types.ts';
+import type { Size } from './values.ts';
+
+/** `a, b and c`, or with another last word. */
+export function enumerate(words: readonly string[], last = 'and'): string {
+  if (words.length < 2) return words.join('');
+  return `${words.slice(0, -1).join(', ')} ${last} ${words.at(-1)}`;
+}
+
+export function withArticle(noun: string): string {
+  return `${/^[aeiou]/i.test(noun) ? 'an' : 'a'} ${noun}`;
+}
+
+/** What kind of thing a block is, as other blocks see it. */
+export function blockNoun(kind: string): string {
+  if (kind === 'train' || kind === 'resize' || kind === 'chop') return 'a LoRA';
+  if (kind === 'save') return 'a saved file';
+  return withArticle(kind);
+}
+
+/** What a reference accepts: `a checkpoint`, `a LoRA`. */
+export function referenceNoun(to: readonly string[]): string {
+  return enumerate([...new Set(to.map(blockNoun))], 'or');
+}
+
+/** What is needed: "a whole number", "text in quotes", "one of bf16 and fp32". */
+export function needs(type: Type): string {
+  switch (type.kind) {
+    case 'number':
+      return type.integer ? 'a whole number' : 'a number';
+    case 'text':
+      return type.what === 'path' ? 'a path in quotes' : type.what === 'mask' ? 'numbers in quotes' : 'text in quotes';
+    case 'boolean':
+      return 'true or false';
+    case 'size':
+      return 'a size such as 1024x1024';
+    case 'duration':
+      return 'a duration such as 5min';
+    case 'steps':
+      return 'a number of steps';
+    case 'words':
+      return enumerate(type.words, 'or');
+    case 'reference':
+      return `the name of ${referenceNoun(type.to)}`;
+    case 'list':
+      return type.length === undefined ? 'a list' : `a list of ${type.length}`;
+    case 'either':
+      return enumerate(type.of.map(needs), 'or');
+    case 'record':
+      return 'settings in braces';
+    case 'tagged':
+      return `${enumerate(Object.keys(type.variants), 'or')} with settings in braces`;
+    case 'network-block':
+      return 'a block such as OUT01 or MID';
+    case 'block-weights':
+      return 'weights in braces, such as { OUT01 = 1 }';
+    case 'schedule':
+      return 'a number or arithmetic over step';
+  }
+}
+
+/** What was found: "text", "a number", "the word "fast"". */
+export function found(value: Expression): string {
+  switch (value.kind) {
+    case 'number':
+    case 'negate':
+    case 'binary':
+      return 'a number';
+    case 'size':
+      return 'a size';
+    case 'duration':
+      return 'a duration';
+    case 'text':
+      return 'text';
+    case 'word':
+      return `the word "${value.text}"`;
+    case 'list':
+      return 'a list';
+    case 'record':
+      return value.tag === undefined ? 'settings in braces' : `"${value.tag.text}" with settings in braces`;
+    case 'choice':
+      return `a step of "${value.of.text}"`;
+    case 'call':
+      return `"${value.name.text}" with arguments`;
+    case 'broken':
+      return 'something unreadable';
+  }
+}
+
+/** "between 0 and 1", "above 0", "a multiple of 32": nothing when every number will do. */
+export function rangeOf(type: NumberType): string | undefined {
+  const { min, max, openMin, openMax, multipleOf } = type;
+  const parts: string[] = [];
+  const isBounded = max !== undefined && max < 1_000_000;
+  if (min !== undefined && isBounded && !openMin) {
+    parts.push(openMax ? `at least ${min} and below ${max}` : `between ${min} and ${max}`);
+  } else {
+    if (min !== undefined) parts.push(openMin ? `above ${min}` : `at least ${min}`);
+    if (max !== undefined) parts.push(openMax ? `below ${max}` : `at most ${max}`);
+  }
+  if (multipleOf !== undefined) parts.push(`a multiple of ${multipleOf}`);
+  return parts.length === 0 ? undefined : enumerate(parts);
+}
+
+/** How a value of a type is written in a program. */
+export function writeValue(type: Type, value: unknown): string {
+  switch (type.kind) {
+    case 'number':
+      return writeNumber(value as number);
+    case 'text':
+      return writeText(value as string);
+    case 'size': {
+      const { width, height } = value as Size;
+      return `${width}x${height}`;
+    }
+    case 'duration': {
+      const { seconds } = value as { seconds: number };
+      return seconds % 60 === 0 ? `${seconds / 60}min` : `${seconds}s`;
+    }
+    case 'steps':
+      return String((value as { steps: number }).steps);
+    case 'list':
+      return `[${(value as unknown[]).map((item) => writeValue(type.of, item)).join(', ')}]`;
+    case 'either':
+      return writeValue(type.of.find((one) => isOf(one, value)) ?? (type.of[0] as Type), value);
+    case 'record':
+    case 'block-weights':
+      return '{ }';
+    case 'tagged':
+      return (value as { kind: string }).kind;
+    case 'schedule':
+      return writeSchedule(value);
+    case 'reference':
+      return (value as { block: string }).block;
+    case 'boolean':
+    case 'words':
+    case 'network-block':
+      return String(value);
+  }
+}
+
+function isOf(type: Type, value: unknown): boolean {
+  if (type.kind === 'duration') return typeof value === 'object' && value !== null && 'seconds' in value;
+  if (type.kind === 'number') return typeof value === 'number';
+  return type.kind === 'words' ? type.words.includes(value as string) : typeof value === 'string';
+}
+
+function writeSchedule(value: unknown): string {
+  if (typeof value === 'number') return writeNumber(value);
+  if (typeof value === 'string') return value;
+  const tree = value as { op: string; left?: unknown; right?: unknown; of?: unknown };
+  if (tree.op === 'negate') return `-(${writeSchedule(tree.of)})`;
+  const side = (part: unknown) => (typeof part === 'object' ? `(${writeSchedule(part)})` : writeSchedule(part));
+  return `${side(tree.left)} ${tree.op} ${side(tree.right)}`;
+}
+
+/** What every program may contain. */
+export const allKinds = enumerate(blockKinds);

@@ -1,0 +1,73 @@
+// `train b extends a { … }`: the attributes of `a`, with those of `b` over them.
+// Records are merged key by key; everything else, lists included, is replaced.
+
+import type { Attribute, BlockStatement, Expression } from './ast.ts';
+import * as problem from './diagnostics.ts';
+import type { Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import { nearest } from './suggest.ts';
+
+export function attributesOf(
+  scope: Scope,
+  block: BlockStatement,
+  statements: ReadonlyMap<string, BlockStatement>,
+): readonly Attribute[] {
+  const line: BlockStatement[] = [block];
+  const steps: { from: string; to: string; span: Span }[] = [];
+  for (let current = block; current.extending !== undefined; ) {
+    const { text, span } = current.extending;
+    const other = statements.get(text);
+    if (other === undefined || other.blockKind.text !== block.blockKind.text) {
+      // A block further up complains for itself.
+      if (current === block) complain(scope, block, other, text, span);
+      break;
+    }
+    steps.push({ from: nameOf(current), to: text, span });
+    if (line.includes(other)) {
+      const start = line.indexOf(other);
+      if (start === 0) scope.report(problem.cycle(steps.slice(start)));
+      break;
+    }
+    line.push(other);
+    current = other;
+  }
+  return line.reduceRight<readonly Attribute[]>((below, { attributes }) => mergeAttributes(below, attributes), []);
+}
+
+function nameOf({ name, blockKind }: BlockStatement): string {
+  return name !== undefined && 'text' in name ? name.text : blockKind.text;
+}
+
+function complain(
+  scope: Scope,
+  block: BlockStatement,
+  other: BlockStatement | undefined,
+  name: string,
+  span: Span,
+): void {
+  const kind = block.blockKind.text;
+  if (other !== undefined) {
+    const details = { name, kind, other: other.blockKind.text, definedAt: other.header };
+    scope.report(problem.wrongBlockType(span, details));
+    return;
+  }
+  const available = [...scope.blocks].filter(([, one]) => one.kind === kind).map(([word]) => word);
+  const wanted = `another ${kind} block`;
+  scope.report(problem.unknownName(span, { name, wanted, meant: nearest(name, available), available: [] }));
+}
+
+function mergeAttributes(below: readonly Attribute[], above: readonly Attribute[]): readonly Attribute[] {
+  const covered = new Map(above.map((attribute) => [attribute.name.text, attribute]));
+  const kept = below.filter((attribute) => !covered.has(attribute.name.text));
+  const merged = above.map((attribute) => {
+    const under = below.find((other) => other.name.text === attribute.name.text);
+    return under === undefined ? attribute : { ...attribute, value: mergeValues(under.value, attribute.value) };
+  });
+  return [...kept, ...merged];
+}
+
+/** Records of the same tag, or where the upper one has a tag and the lower one has the same or is the bare word. */
+function mergeValues(below: Expression, above: Expression): Expression {
+  if (below.kind !== 'record' || above.kind !== 'record' || below.tag?.text !== above.tag?.text) return above;
+  return { ...above, entries: mergeAttributes(below.entries, above.entries) };
+}

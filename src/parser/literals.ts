@@ -1,0 +1,83 @@
+// Literals: from how they are written to what they say.
+
+import type { Diagnostic } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
+import type { SourceFile, Span } from './source.ts';
+import type { Size } from './values.ts';
+
+/** `1_000`, `3e-4`, `.5`. The lexer has made sure of the form. */
+export function readNumber(text: string): number {
+  return Number(text.replaceAll('_', ''));
+}
+
+/** `1024x768`. */
+export function readSize(text: string): Size {
+  const [width = 0, height = 0] = text.split('x').map(Number);
+  return { width, height };
+}
+
+const secondsPer: { readonly [unit: string]: number } = { s: 1, min: 60, h: 3600 };
+
+/** `5min`, as seconds. */
+export function readDuration(text: string): number {
+  const unit = /[a-z]+$/.exec(text)?.[0] ?? 's';
+  return readNumber(text.slice(0, -unit.length)) * (secondsPer[unit] ?? 1);
+}
+
+/** A piece of quoted text: itself, or the source of an expression that stands between `${` and `}`. */
+export type TextPiece = string | { readonly start: number; readonly end: number };
+
+const escapes: { readonly [letter: string]: string } = { n: '\n', t: '\t', '"': '"', '\\': '\\', $: '$', "'": "'" };
+
+/** The pieces between the quotes of `"…"`, from `start` up to `end`. */
+export function readQuoted(span: Span): { pieces: readonly TextPiece[]; diagnostics: readonly Diagnostic[] } {
+  const { source, start, end } = span;
+  const pieces: TextPiece[] = [];
+  const diagnostics: Diagnostic[] = [];
+  let plain = '';
+  let at = start;
+  while (at < end) {
+    const letter = source.text[at] as string;
+    if (letter === '\\') {
+      const meant = escapes[source.text[at + 1] ?? ''];
+      if (meant === undefined) diagnostics.push(problem.badEscape({ source, start: at, end: at + 2 }));
+      plain += meant ?? '';
+      at += 2;
+    } else if (letter === '$' && source.text[at + 1] === '{') {
+      const close = source.text.indexOf('}', at);
+      if (close < 0 || close >= end) {
+        diagnostics.push(problem.openInterpolation({ source, start: at, end: at + 2 }));
+        at = end;
+      } else {
+        pieces.push(plain, { start: at + 2, end: close });
+        plain = '';
+        at = close + 1;
+      }
+    } else {
+      plain += letter;
+      at += 1;
+    }
+  }
+  pieces.push(plain);
+  return { pieces: pieces.filter((piece) => piece !== ''), diagnostics };
+}
+
+/** How text is written so that it reads back as itself. */
+export function writeText(text: string): string {
+  const escaped = text
+    .replaceAll(/["\\]|\$(?=\{)/g, '\\$&')
+    .replaceAll('\n', '\\n')
+    .replaceAll('\t', '\\t');
+  return `"${escaped}"`;
+}
+
+/** How a number is written so that it reads back as itself. */
+export function writeNumber(value: number): string {
+  return String(value);
+}
+
+/** The text of a source file as someone would quote it in a sentence: on one line, not too long. */
+export function snippet(span: Span, source: SourceFile = span.source): string {
+  const text = source.text.slice(span.start, span.end).replaceAll(/\s+/g, ' ');
+  return text.length > 40 ? `${text.slice(0, 37)}…` : text;
+}

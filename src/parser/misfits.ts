@@ -1,0 +1,48 @@
+// What the parser could not fit into the grammar, as diagnostics.
+
+import type { Misfit, Token } from './cst.ts';
+import type { Diagnostic } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
+import type { SourceFile, Span } from './source.ts';
+import { endOf } from './tokens.ts';
+
+/** One for each line: what follows on a line that went wrong is mostly a consequence. */
+export function misfitDiagnostics(source: SourceFile, misfits: readonly Misfit[]): Diagnostic[] {
+  const lines = new Set<number>();
+  return misfits.flatMap((misfit) => {
+    const span = spanOfMisfit(source, misfit);
+    const line = source.text.lastIndexOf('\n', span.start - 1);
+    if (lines.has(line)) return [];
+    lines.add(line);
+    return [problem.unexpected(span, whatOf(misfit.token), wantedIn(misfit))];
+  });
+}
+
+function spanOfMisfit(source: SourceFile, { token, previous }: Misfit): Span {
+  if (token !== undefined) return { source, start: token.startOffset, end: Math.max(endOf(token), token.startOffset) };
+  const end = previous === undefined ? source.text.trimEnd().length : endOf(previous);
+  return { source, start: end, end };
+}
+
+function whatOf(token: Token | undefined): string {
+  if (token === undefined) return 'The end of the text';
+  if (token.image === '') return 'The end of the block';
+  return token.image.length > 30 ? `"${token.image.slice(0, 29)}…"` : `"${token.image}"`;
+}
+
+function wantedIn({ rule, previous }: Misfit): string | undefined {
+  switch (rule) {
+    case 'program':
+    case 'statement':
+      return 'Here begins a block (train name { … }), a let or a param.';
+    case 'record':
+      return 'Here stands an attribute (name = value) or "}".';
+    case 'list':
+    case 'argumentList':
+      return 'Here stands a value, a comma, or the closing bracket.';
+    case 'group':
+      return 'Here stands a value or ")".';
+    default:
+      return previous === undefined ? 'A value is missing.' : `A value is missing after "${previous.image}".`;
+  }
+}

@@ -1,0 +1,28 @@
+// A checked program: names resolved, kinds checked, defaults filled in. Whoever holds one need not check it again.
+// The types of the attributes are inferred from the schema table.
+
+import type { AttributesOf, BlockKind } from './schema.ts';
+import type { SourceFile, Span } from './source.ts';
+
+export type { AttributesOf, BlockKind } from './schema.ts';
+export type { Duration, Reference, ScheduleExpression, Size, Steps } from './values.ts';
+
+export interface CheckedProgram {
+  readonly source: SourceFile;
+  /** In the order they are written. */
+  readonly blocks: readonly CheckedBlock[];
+}
+
+export interface BlockOf<K extends BlockKind> {
+  readonly kind: K;
+  /** For `save`, the path. */
+  readonly name: string;
+  /** The kind and the name, as written. */
+  readonly span: Span;
+  /** Every attribute of the kind. Paths are as written. */
+  readonly attributes: AttributesOf<K>;
+  /** Where each value is written; `undefined` where it is the default. */
+  readonly attributeSpans: { readonly [A in keyof AttributesOf<K>]: Span | undefined };
+}
+
+export type CheckedBlock = { [K in BlockKind]: BlockOf<K> }[BlockKind];

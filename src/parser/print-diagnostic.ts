@@ -1,0 +1,76 @@
+// A diagnostic as text: what is wrong and where, the line it is on, what explains it, what to write instead.
+// Pure; a reporter that has colours passes a function that adds them.
+
+import type { Diagnostic } from './diagnostics.ts';
+import { positionOf, type Span } from './source.ts';
+
+export type Role = 'place' | 'error' | 'warning' | 'code' | 'margin' | 'mark' | 'note' | 'hint';
+export type Style = (role: Role, text: string) => string;
+
+const plain: Style = (_role, text) => text;
+
+/** Several lines without a newline at the end. */
+export function printDiagnostic(diagnostic: Diagnostic, style: Style = plain): string {
+  const { severity, message, code, span, related, hint } = diagnostic;
+  const { line, column } = positionOf(span);
+  const spans = [span, ...related.map((one) => one.span)];
+  const width = Math.max(...spans.map((one) => String(positionOf(one).line).length));
+  const place = style('place', `${visible(span.source.path)}:${line}:${column}`);
+  const head = `${place} ${style(severity, `${severity}:`)} ${visible(message)} ${style('code', `[${code}]`)}`;
+  const lines = [head, ...quote(span, width, '^', '', style)];
+  for (const one of related) lines.push(...quote(one.span, width, '-', one.message, style));
+  if (hint !== undefined)
+    lines.push(`${' '.repeat(width + 2)} ${style('margin', '=')} ${style('hint', `hint: ${visible(hint)}`)}`);
+  return lines.join('\n');
+}
+
+export function printDiagnostics(diagnostics: readonly Diagnostic[], style: Style = plain): string {
+  return diagnostics.map((diagnostic) => printDiagnostic(diagnostic, style)).join('\n\n');
+}
+
+/** Longer lines are shown in part, around the span. */
+const longestLine = 110;
+
+/** The line of a span, and a line of marks below it. */
+function quote(span: Span, width: number, mark: string, note: string, style: Style): string[] {
+  const { text } = span.source;
+  const { line } = positionOf(span);
+  const start = text.lastIndexOf('\n', span.start - 1) + 1;
+  const found = text.indexOf('\n', start);
+  const end = found < 0 ? text.length : found;
+  const whole = text.slice(start, end);
+  const from = Math.max(0, Math.min(span.start - start - 40, whole.length - longestLine));
+  const before = `${from > 0 ? '…' : ''}${visible(whole.slice(from, span.start - start))}`;
+  const marked = visible(whole.slice(span.start - start, Math.max(span.start, Math.min(span.end, end)) - start));
+  const rest = visible(whole.slice(Math.max(span.start, Math.min(span.end, end)) - start));
+  const room = Math.max(0, longestLine - before.length - marked.length);
+  const after = rest.length > room ? `${rest.slice(0, room)}…` : rest;
+  const shown = marked.length > longestLine ? `${marked.slice(0, longestLine)}…` : marked;
+  const marks = mark.repeat(Math.max(1, columns(shown)));
+  const bar = style('margin', '|');
+  const tail = note === '' ? '' : ` ${style('note', visible(note))}`;
+  return [
+    `  ${style('margin', String(line).padStart(width))} ${bar} ${`${before}${shown}${after}`.trimEnd()}`,
+    `  ${' '.repeat(width)} ${bar} ${' '.repeat(columns(before))}${style('mark', marks)}${tail}`,
+  ];
+}
+
+/** Tabs as blanks, and nothing that could steer a terminal or turn the direction of writing. */
+function visible(text: string): string {
+  return text
+    .replaceAll('\t', '  ')
+    .replaceAll('\r', '')
+    .replaceAll(/[\p{Cc}\p{Bidi_Control}\u2028\u2029\ufeff]/gu, '·');
+}
+
+/** How many columns a terminal gives to a text: East Asian letters and most pictures take two, combining marks none. */
+function columns(text: string): number {
+  let count = 0;
+  for (const letter of text) {
+    if (/\p{Mark}|\u200d/u.test(letter)) continue;
+    const isWide =
+      /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}/u;
+    count += isWide.test(letter) ? 2 : 1;
+  }
+  return count;
+}

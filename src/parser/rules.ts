@@ -1,0 +1,79 @@
+// What the rows of the schema table cannot say one by one: attributes that depend on each other.
+// Each rule complains, and gives the attributes as they finally are.
+
+import type { Name } from './ast.ts';
+import * as problem from './diagnostics.ts';
+import type { BlockOf, CheckedBlock } from './model.ts';
+import type { Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import { unreachable } from './unreachable.ts';
+
+/** The block as it finally is; `undefined` after complaining. */
+export function applyRules(scope: Scope, block: CheckedBlock): CheckedBlock | undefined {
+  switch (block.kind) {
+    case 'dataset':
+      return bucketRule(scope, block);
+    case 'resize':
+      return scoreRule(scope, block);
+    case 'chop':
+      return choiceRule(scope, block);
+    case 'save':
+      return suffixRule(scope, block);
+    case 'checkpoint':
+    case 'train':
+      return block;
+    default:
+      return unreachable(block);
+  }
+}
+
+function bucketRule(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {
+  const { bucket } = block.attributes;
+  if (bucket.min <= bucket.max) return block;
+  scope.report(problem.bucketOrder('bucket', block.attributeSpans.bucket ?? block.span, bucket));
+  return undefined;
+}
+
+const scoreKeys = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subspace', 'params'] as const;
+
+/** A score needs a key; a threshold and a size are two answers to one question. */
+function scoreRule(scope: Scope, block: BlockOf<'resize'>): CheckedBlock | undefined {
+  const { attributes, attributeSpans: spans } = block;
+  const written = scoreKeys.filter((key) => attributes[key] !== undefined);
+  const sum = written.reduce((total, key) => total + (attributes[key] ?? 0), 0);
+  const places = written.map((key) => spans[key]).filter((span): span is Span => span !== undefined);
+  if (written.length > 0 && sum === 0) {
+    scope.report(problem.scoreSum(places[0] ?? block.span, written));
+    return undefined;
+  }
+  if (spans.thr !== undefined && spans.size !== undefined) {
+    scope.report(problem.thrAndSize(spans.thr, spans.size));
+    return undefined;
+  }
+  return {
+    ...block,
+    attributes: {
+      ...attributes,
+      fro_ckpt: written.length === 0 ? 1 : attributes.fro_ckpt,
+      thr: attributes.size === undefined ? attributes.thr : undefined,
+    },
+  };
+}
+
+const choices = ['keep', 'drop', 'mask', 'weights'] as const;
+
+function choiceRule(scope: Scope, block: BlockOf<'chop'>): CheckedBlock | undefined {
+  const written = choices.flatMap((text): Name[] => {
+    const span = block.attributeSpans[text];
+    return span === undefined ? [] : [{ text, span }];
+  });
+  if (written.length === 1) return block;
+  scope.report(problem.chopChoice(block.span, written));
+  return undefined;
+}
+
+function suffixRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefined {
+  if (block.name.toLowerCase().endsWith('.safetensors')) return block;
+  scope.report(problem.savePath(block.span, block.name));
+  return undefined;
+}

@@ -1,0 +1,86 @@
+// What names mean while a program is checked: blocks, and the values of lets and params.
+
+import type { Definition, Expression } from './ast.ts';
+import type { Diagnostic, Via } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
+import type { BlockKind } from './schema.ts';
+import type { Span } from './source.ts';
+
+export interface Scope {
+  readonly blocks: ReadonlyMap<string, NamedBlock>;
+  /** Lets and params; a param that was set on the command line has that value. */
+  readonly definitions: ReadonlyMap<string, Definition>;
+  report(diagnostic: Diagnostic): void;
+  /**
+   * Called for each step of evaluating. False when the program asks for too many, which is complained about once:
+   * a few lets that each use the last one twice would otherwise never end.
+   */
+  spend(span: Span): boolean;
+}
+
+export interface NamedBlock {
+  /** `unknown`: a kind that does not exist. It complains about nothing further. */
+  readonly kind: BlockKind | 'unknown';
+  readonly span: Span;
+}
+
+const budget = 100_000;
+
+export function createScope(
+  blocks: Scope['blocks'],
+  definitions: Scope['definitions'],
+  diagnostics: Diagnostic[],
+): Scope {
+  let spent = 0;
+  const said = new Set<string>();
+  return {
+    blocks,
+    definitions,
+    // A value that is used in many places is wrong in one.
+    report(diagnostic) {
+      const { code, span, message } = diagnostic;
+      const key = `${code} ${span.source.path} ${span.start} ${message}`;
+      if (!said.has(key)) diagnostics.push(diagnostic);
+      said.add(key);
+    },
+    spend(span) {
+      spent += 1;
+      if (spent === budget) diagnostics.push(problem.tooComplex(span));
+      return spent < budget;
+    },
+  };
+}
+
+/**
+ * Follows names of lets and params to a value that is written out. A word that `claims` wants stays a word, and so does
+ * one that nothing is called. `undefined` after complaining that names go round in a circle.
+ */
+export function resolve(
+  scope: Scope,
+  value: Expression,
+  claims: (word: string) => boolean,
+): { readonly value: Expression; readonly via: Via | undefined } | undefined {
+  const steps: { from: string; to: string; span: Span }[] = [];
+  let current = value;
+  let via: Via | undefined;
+  while (current.kind === 'word' && !claims(current.text)) {
+    const definition = scope.definitions.get(current.text);
+    if (definition === undefined) break;
+    if (steps.some((step) => step.from === definition.name.text)) {
+      scope.report(problem.cycle(steps.slice(steps.findIndex((step) => step.from === definition.name.text))));
+      return undefined;
+    }
+    // A param without a value has been complained about.
+    if (definition.value === undefined) return { value: { kind: 'broken', span: current.span }, via };
+    via ??= { name: current.text, usedAt: value.span, definedAt: definition.name.span };
+    const next = definition.value;
+    const to = next.kind === 'word' ? next.text : definition.name.text;
+    steps.push({ from: definition.name.text, to, span: next.span });
+    current = next;
+  }
+  return { value: current, via };
+}
+
+export function definitionNames(scope: Scope): string[] {
+  return [...scope.definitions.keys()];
+}

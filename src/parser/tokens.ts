@@ -1,0 +1,179 @@
+// The words of the language: the chevrotain lexer. It never fails: what it cannot read becomes a token of its own,
+// which a later phase complains about. Words are contextual, so there is one token for all of them here;
+// `token-stream.ts` then tells keys, block kinds and plain words apart.
+
+import { createToken, createTokenInstance, type IToken, Lexer, type TokenType } from 'chevrotain';
+
+export type Token = IToken;
+
+/** Letters of the common alphabets. Without the `u` flag, which would cost the lexer its first-character index. */
+const letter = 'A-Za-z_\\u00c0-\\u024f\\u0370-\\u03ff\\u0400-\\u04ff\\u3040-\\u30ff\\u3400-\\u9fff\\uac00-\\ud7a3';
+const numeral = '(?:\\d[\\d_]*(?:\\.[\\d_]*)?|\\.\\d[\\d_]*)(?:[eE][+-]?\\d+)?';
+
+const token = (name: string, label: string, pattern: RegExp | undefined, more: object = {}): TokenType =>
+  createToken({ name, label, pattern: pattern ?? Lexer.NA, ...more });
+
+// Groups, so that the grammar can take any member and keep the order in which members were written.
+export const Text = token('Text', 'text', undefined);
+export const Numeral = token('Numeral', 'number', undefined);
+export const Equals = token('Equals', '=', undefined);
+export const Sign = token('Sign', '+ or -', undefined);
+export const Factor = token('Factor', '* or /', undefined);
+
+// Roles that a word can play.
+export const BlockWord = token('BlockWord', 'block kind', undefined);
+export const Key = token('Key', 'attribute name', undefined);
+export const Let = token('Let', 'let', undefined);
+export const Param = token('Param', 'param', undefined);
+export const Import = token('Import', 'import', undefined);
+export const Extends = token('Extends', 'extends', undefined);
+export const Word = token('Word', 'word', new RegExp(`[${letter}][\\d${letter}]*(?:\\.[\\d${letter}]+)*`), {
+  line_breaks: false,
+});
+
+const Space = token('Space', 'space', /[ \t\r\n\u00a0\ufeff]+/, { group: Lexer.SKIPPED, line_breaks: true });
+const Comment = token('Comment', 'comment', /(?:#|\/\/)[^\r\n]*/, { group: 'comments' });
+
+export const QuotedText = token('QuotedText', '"text"', /"(?:[^"\\\r\n]|\\[^\r\n])*"/, { categories: Text });
+export const RawText = token('RawText', "'raw text'", /'[^'\r\n]*'/, { categories: Text });
+/** A quote that nothing closes on its line. */
+export const OpenText = token('OpenText', 'text without its closing quote', /["'][^\r\n]*/, { categories: Text });
+/** Text in typographic quotes, as copied from a web page. */
+export const CurlyText = token(
+  'CurlyText',
+  'text in curly quotes',
+  /[\u201c-\u201f\u2018-\u201b][^\r\n"\u201c-\u201f\u2018-\u201b]*[\u201c-\u201f\u2018-\u201b"]/,
+  {
+    categories: Text,
+  },
+);
+/** A path that someone forgot to quote: after `=` it can be nothing else. */
+export const BareText = createToken({
+  name: 'BareText',
+  label: 'text without quotes',
+  pattern: matchBareText,
+  start_chars_hint: ['/', '.', '~', ...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'],
+  line_breaks: false,
+  categories: Text,
+});
+
+export const SizeNumeral = token('SizeNumeral', 'size', /[1-9]\d*x[1-9]\d*(?![\w.])/, { categories: Numeral });
+export const DurationNumeral = token('DurationNumeral', 'duration', new RegExp(`${numeral}(?:s|min|h)(?![\\w.])`), {
+  categories: Numeral,
+});
+export const NumberNumeral = token('NumberNumeral', 'number', new RegExp(`${numeral}(?![\\w.])`), {
+  categories: Numeral,
+});
+/** A number with something behind it that is no unit: `8GB`, `1.2.3`. */
+export const OddNumeral = token('OddNumeral', 'number with an unknown unit', /\d[\w.]*/, { categories: Numeral });
+
+export const EqualSign = token('EqualSign', '=', /=/, { categories: Equals });
+export const Colon = token('Colon', ':', /:/, { categories: Equals });
+export const Power = token('Power', '**', /\*\*/);
+export const Plus = token('Plus', '+', /\+/, { categories: Sign });
+export const Minus = token('Minus', '-', /[-\u2212]/, { categories: Sign });
+const Times = token('Times', '*', /\*/, { categories: Factor });
+const Divide = token('Divide', '/', /\//, { categories: Factor });
+export const Comma = token('Comma', ',', /,/);
+export const At = token('At', '@', /@/);
+export const OpenBrace = token('OpenBrace', '{', /\{/);
+export const CloseBrace = token('CloseBrace', '}', /\}/);
+export const OpenBracket = token('OpenBracket', '[', /\[/);
+export const CloseBracket = token('CloseBracket', ']', /\]/);
+export const OpenParen = token('OpenParen', '(', /\(/);
+export const CloseParen = token('CloseParen', ')', /\)/);
+/** Anything else: it is reported and left out before parsing. */
+export const Unknown = token('Unknown', 'unknown character', /[\u0000-\uffff]/, { line_breaks: false });
+
+/** The order decides: the first that matches wins. */
+export const lexedTokens: TokenType[] = [
+  Space,
+  Comment,
+  BareText,
+  Word,
+  QuotedText,
+  RawText,
+  OpenText,
+  CurlyText,
+  SizeNumeral,
+  DurationNumeral,
+  NumberNumeral,
+  OddNumeral,
+  EqualSign,
+  Colon,
+  Power,
+  Plus,
+  Minus,
+  Times,
+  Divide,
+  Comma,
+  At,
+  OpenBrace,
+  CloseBrace,
+  OpenBracket,
+  CloseBracket,
+  OpenParen,
+  CloseParen,
+  Unknown,
+];
+
+export const allTokens: TokenType[] = [
+  ...[Text, Numeral, Equals, Sign, Factor],
+  ...[BlockWord, Key, Let, Param, Import, Extends],
+  ...lexedTokens,
+];
+
+/** A bare path begins right behind `=` or `:` and a blank, with `/x`, `~/`, `./`, `../`, `.txt` or `C:\`. */
+function matchBareText(text: string, offset: number): [string] | null {
+  bareText.lastIndex = offset;
+  const found = bareText.exec(text);
+  if (found === null) return null;
+  let before = offset - 1;
+  while (before >= 0 && (text[before] === ' ' || text[before] === '\t')) before -= 1;
+  return text[before] === '=' || text[before] === ':' ? [found[0]] : null;
+}
+
+const bareText = /(?:\/(?!\/)|~[\\/]|\.\.?[\\/]|\.(?=[A-Za-z])|[A-Za-z]:[\\/])[^\s,;{}[\]"']+/y;
+
+let lexer: Lexer | undefined;
+
+/** `validate` is for the test of the tokens themselves; it costs time that a user's run need not spend. */
+export function createLexer(validate: boolean): Lexer {
+  return new Lexer(allTokens, {
+    positionTracking: 'onlyOffset',
+    ensureOptimizations: true,
+    skipValidations: !validate,
+    recoveryEnabled: true,
+  });
+}
+
+/** All tokens of a text, in order, without blanks and comments. `offset` is where the text begins in its file. */
+export function tokenize(text: string, offset = 0): Token[] {
+  lexer ??= createLexer(false);
+  const { tokens } = lexer.tokenize(text);
+  if (offset === 0) return tokens;
+  for (const token of tokens) token.startOffset += offset;
+  return tokens;
+}
+
+export function isA(token: Token | undefined, type: TokenType): boolean {
+  return token?.tokenType === type;
+}
+
+/** Where a token ends: the offset of what follows it. */
+export function endOf(token: Token): number {
+  return token.startOffset + token.image.length;
+}
+
+/** Gives a word the role that its place asks for. */
+export function retype(token: Token, type: TokenType): Token {
+  token.tokenType = type;
+  token.tokenTypeIdx = type.tokenTypeIdx as number;
+  return token;
+}
+
+/** A token that was not written, standing just before `offset` with no width. */
+export function inventToken(type: TokenType, offset: number): Token {
+  const none = Number.NaN;
+  return createTokenInstance(type, '', offset, none, none, none, none, none);
+}

@@ -1,0 +1,37 @@
+// The forms that values take once a program is checked. Everything else is a number, text, a boolean or a list of those.
+
+import type { Span } from './source.ts';
+
+/** Pixels: `1024x768`. */
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** `5min`, `30s`, `2h`. */
+export interface Duration {
+  readonly seconds: number;
+}
+
+/** A plain number where a duration could stand: so many optimizer steps. */
+export interface Steps {
+  readonly steps: number;
+}
+
+/** The name of another block of the same program, of a kind that fits. */
+export interface Reference {
+  readonly kind: 'reference';
+  readonly block: string;
+  readonly span: Span;
+}
+
+/** Arithmetic over `step`, kept as a tree and never evaluated as code. */
+export type ScheduleExpression =
+  | number
+  | 'step'
+  | {
+      readonly op: '+' | '-' | '*' | '/' | '**';
+      readonly left: ScheduleExpression;
+      readonly right: ScheduleExpression;
+    }
+  | { readonly op: 'negate'; readonly of: ScheduleExpression };

@@ -1,0 +1,150 @@
+// The front door: reads argv and env, and sets the exit code. Nobody else does.
+// Each command is imported when it is asked for, so that `lorac --version` reads next to nothing.
+//
+// Exit codes: 0 done · 1 a stage failed, or lorac itself · 2 the program or the command line is wrong · 130 interrupted.
+
+import { Command, CommanderError, Option } from 'commander';
+import about from '../package.json' with { type: 'json' };
+import { UsageError } from './cli/usage-error.ts';
+import { reporterKinds } from './tui/reporter.ts';
+
+const WRONG_USE = 2;
+const OUR_BUG = 1;
+
+function commandLine(): Command {
+  const lorac = new Command('lorac')
+    .description(about.description)
+    .version(about.version, '-V, --version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [COMMAND]', 'show help for a command')
+    .showHelpAfterError('(lorac --help shows what can be written here)')
+    .exitOverride()
+    .addHelpText('after', examples);
+
+  lorac
+    .command('build')
+    .description('make what a .lora file asks for, doing again only what a change makes necessary')
+    .argument('[FILE]', 'the .lora file; may be left out when the folder has exactly one')
+    .argument('[TARGET...]', 'names of blocks or nodes to build, with what they need (default: everything)')
+    .addOption(param())
+    .option('-n, --dry-run', 'say what would run, and why, and do nothing')
+    .addOption(new Option('--reporter <KIND>', 'how to tell what happens').choices(reporterKinds).env('LORAC_REPORTER'))
+    .addOption(rerun())
+    .addHelpText('after', buildExamples)
+    .action(async (file: string | undefined, targets: string[], options) => {
+      const { build } = await import('./cli/build.ts');
+      process.exitCode = await build({ file, targets, ...options });
+    });
+
+  lorac
+    .command('plan')
+    .description('say what a build would run, and why')
+    .argument('[FILE]', 'the .lora file')
+    .argument('[TARGET...]', 'names of blocks or nodes')
+    .addOption(param())
+    .addOption(rerun())
+    .addOption(format())
+    .action(async (file: string | undefined, targets: string[], options) => {
+      const { plan } = await import('./cli/plan.ts');
+      process.exitCode = await plan({ file, targets, ...options });
+    });
+
+  lorac
+    .command('check')
+    .description('find mistakes in a .lora file, without building anything')
+    .argument('[FILE]', 'the .lora file')
+    .addOption(param())
+    .option('--no-files', 'judge the text alone, not whether the files it names exist')
+    .addOption(format())
+    .action(async (file: string | undefined, options) => {
+      const { check } = await import('./cli/check.ts');
+      process.exitCode = await check({ file, ...options });
+    });
+
+  lorac
+    .command('env')
+    .description("make the worker's Python environment if need be, and say where it is and what is in it")
+    .option('--python', 'print the path of its interpreter, and nothing else')
+    .action(async (options) => {
+      const { env } = await import('./cli/env.ts');
+      process.exitCode = await env(options);
+    });
+
+  return lorac;
+}
+
+function param(): Option {
+  return new Option('-p, --param <NAME=VALUE>', 'set a param of the program; may be given several times')
+    .argParser(collect)
+    .default([], 'as the program says');
+}
+
+function rerun(): Option {
+  return new Option('--rerun <NODE>', 'compute this node again, fresh or not; may be given several times')
+    .argParser(collect)
+    .default([], 'none');
+}
+
+function format(): Option {
+  return new Option('--format <FORMAT>', 'text to read, or JSON on stdout').choices(['text', 'json']).default('text');
+}
+
+function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value];
+}
+
+const examples = `
+Examples:
+  lorac build                      build the .lora file of this folder
+  lorac build hero.lora tiny       only what the block "tiny" needs
+  lorac plan hero.lora             what would run, and why
+  lorac check hero.lora            find mistakes before a night is lost to them
+
+A first program, hero.lora:
+  checkpoint pony { path = "models/pony.safetensors" }
+  dataset    hero { images = "training_dir" }
+  train  raw   { base = pony  data = hero }
+  resize small { from = raw }
+  chop   tiny  { from = small  keep = [OUT01] }
+  save "hero.safetensors" { from = tiny }
+
+Exit codes: 0 done, 1 a stage failed, 2 the program or the command line is wrong, 130 interrupted.`;
+
+const buildExamples = `
+Examples:
+  lorac build hero.lora -p name=other          set the program's param "name"
+  lorac build hero.lora --rerun raw            train once more, though nothing changed
+  lorac build hero.lora --reporter json        one JSON object per line, for programs
+
+Results are kept in .lorac beside the program (LORAC_STORE names another folder).
+Ctrl-C stops after saving state, and the next build goes on from there; a second Ctrl-C stops at once.`;
+
+function exitCodeOf(error: unknown): number {
+  // Commander has printed its message by now; --help and --version arrive here as well.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
+  if (error instanceof UsageError) {
+    const hint = error.hint === undefined ? '' : `hint: ${error.hint}\n`;
+    process.stderr.write(`error: ${error.message}\n${hint}`);
+    return WRONG_USE;
+  }
+  const stack = error instanceof Error ? error.stack : String(error);
+  process.stderr.write(
+    `\nThis is our bug, not yours. Please report it with the lines below.\nlorac ${about.version}, Node ${process.versions.node}\n${stack}\n`,
+  );
+  return OUR_BUG;
+}
+
+/** Writes what is still on its way, then ends: a handle that someone forgot must not keep the process. */
+async function end(): Promise<void> {
+  await Promise.all(
+    [process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))),
+  );
+  process.exit();
+}
+
+try {
+  await commandLine().parseAsync();
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+}
+await end();

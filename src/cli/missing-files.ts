@@ -1,0 +1,66 @@
+// Whether the files that a program names are there. Looks at names alone; what is in them is for the build.
+
+import { existsSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Diagnostic } from '../parser/diagnostics.ts';
+import type { CheckedProgram } from '../parser/model.ts';
+import type { Span } from '../parser/source.ts';
+import { type Places, resolvePath, startOf } from '../runtime/graph/paths.ts';
+
+export function missingFiles(program: CheckedProgram, places: Places): Diagnostic[] {
+  return program.blocks
+    .flatMap((block): (Diagnostic | undefined)[] => {
+      switch (block.kind) {
+        case 'checkpoint':
+          return [missing('file', block.attributes.path, block.attributeSpans.path ?? block.span, places)];
+        case 'dataset':
+          return [block.attributes.images].flat().map((images) => {
+            const span = block.attributeSpans.images ?? block.span;
+            const { from, rest } = startOf(images, places);
+            const fixed = withoutPattern(rest);
+            return missing(
+              fixed === rest ? 'file or folder' : 'folder',
+              resolvePath(fixed, { ...places, folder: from }),
+              span,
+              places,
+            );
+          });
+        case 'train': {
+          const { sample } = block.attributes;
+          const span = block.attributeSpans.sample ?? block.span;
+          return [sample === undefined ? undefined : missing('file', sample.prompts, span, places)];
+        }
+        default:
+          return [];
+      }
+    })
+    .filter((diagnostic) => diagnostic !== undefined);
+}
+
+/** The part of a pattern before its first special character, as a folder. */
+function withoutPattern(pattern: string): string {
+  const special = pattern.search(/[*?{}[\]()!+@]/);
+  return special < 0 ? pattern : dirname(`${pattern.slice(0, special)}x`);
+}
+
+function missing(what: string, written: string, span: Span, places: Places): Diagnostic | undefined {
+  const path = resolvePath(written, places);
+  if (existsSync(path)) return undefined;
+  const found = existing(dirname(path));
+  return {
+    code: 'missing-file',
+    severity: 'error',
+    message: `There is no ${what} "${path}".`,
+    span,
+    related: [],
+    hint:
+      found === dirname(path)
+        ? undefined
+        : `Of that path, "${found}" exists. Relative paths start at the folder of the .lora file.`,
+    fix: undefined,
+  };
+}
+
+function existing(folder: string): string {
+  return statSync(folder, { throwIfNoEntry: false })?.isDirectory() ? folder : existing(dirname(folder));
+}

@@ -1,0 +1,66 @@
+// Which .lora file is meant, and its text.
+
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { SourceFile } from '../parser/source.ts';
+import { UsageError } from './usage-error.ts';
+
+/** What stands before the options: a file, then targets. With one .lora file in the folder, all of them are targets. */
+export function splitArguments(
+  file: string | undefined,
+  targets: readonly string[],
+): { readonly file: string | undefined; readonly targets: readonly string[] } {
+  if (file === undefined || isProgram(file)) return { file, targets };
+  return { file: undefined, targets: [file, ...targets] };
+}
+
+/** A bare word is a target even where a folder bears the same name: datasets and blocks often do. */
+function isProgram(argument: string): boolean {
+  return argument.endsWith('.lora') || (/[/\\]|^\.\.?$/.test(argument) && isFolder(argument));
+}
+
+export function readProgram(file: string | undefined): SourceFile {
+  const path = file === undefined ? onlyProgramIn('.') : isFolder(file) ? onlyProgramIn(file) : file;
+  try {
+    return { path, text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(readFileSync(path)) };
+  } catch (error) {
+    if (error instanceof TypeError) throw new UsageError(`${path} is not text: it has bytes that are not UTF-8.`);
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw new UsageError(`There is no file ${path}.`, programsNear(path));
+    if (code === 'EACCES') throw new UsageError(`${path} cannot be read: permission denied.`);
+    throw error;
+  }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+function onlyProgramIn(folder: string): string {
+  const programs = programsIn(folder);
+  const [only] = programs;
+  if (only === undefined) {
+    throw new UsageError(`There is no .lora file in ${resolve(folder)}.`, 'name one: lorac build path/to/hero.lora');
+  }
+  if (programs.length > 1) {
+    throw new UsageError(
+      `There are ${programs.length} .lora files in ${resolve(folder)}.`,
+      `name one of ${programs.join(', ')}`,
+    );
+  }
+  return folder === '.' ? only : join(folder, only);
+}
+
+function programsIn(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => !entry.isDirectory() && entry.name.endsWith('.lora'))
+    .map((entry) => entry.name)
+    .sort();
+}
+
+function programsNear(path: string): string | undefined {
+  const folder = resolve(path, '..');
+  if (!isFolder(folder)) return undefined;
+  const programs = programsIn(folder);
+  return programs.length === 0 ? undefined : `in that folder there is ${programs.join(', ')}`;
+}

@@ -1,0 +1,76 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { missingFiles } from '../../src/cli/missing-files.ts';
+import { placesOf } from '../../src/cli/places.ts';
+import { readProgram, splitArguments } from '../../src/cli/program-file.ts';
+import { compile } from '../../src/parser/check.ts';
+import { positionOf } from '../../src/parser/source.ts';
+
+let folder: string;
+const before = process.cwd();
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'lorac-cli-'));
+  process.chdir(folder);
+});
+
+afterEach(() => {
+  process.chdir(before);
+  rmSync(folder, { recursive: true });
+});
+
+test('the only .lora file of a folder needs no name', () => {
+  writeFileSync('hero.lora', '# it');
+  expect(readProgram(undefined)).toEqual({ path: 'hero.lora', text: '# it' });
+});
+
+test('a folder without, or with several, is told', () => {
+  expect(() => readProgram(undefined)).toThrow(/There is no \.lora file in/);
+  writeFileSync('a.lora', '');
+  writeFileSync('b.lora', '');
+  expect(() => readProgram(undefined)).toThrow(/There are 2 \.lora files in/);
+});
+
+test('a folder may stand for the only program in it', () => {
+  mkdirSync('pack');
+  writeFileSync('pack/hero.lora', '');
+  expect(readProgram('pack').path).toBe(join('pack', 'hero.lora'));
+});
+
+test('a name that is no file, and bytes that are no text, are said', () => {
+  writeFileSync('other.lora', '');
+  expect(() => readProgram('hero.lora')).toThrow('There is no file hero.lora.');
+  writeFileSync('image.lora', Buffer.from([0x89, 0x50, 0xff, 0xd8]));
+  expect(() => readProgram('image.lora')).toThrow(/not UTF-8/);
+});
+
+test('words before the options are a file or targets, told apart by their looks', () => {
+  mkdirSync('raw');
+  expect(splitArguments('hero.lora', ['raw'])).toEqual({ file: 'hero.lora', targets: ['raw'] });
+  expect(splitArguments('raw', ['tiny'])).toEqual({ file: undefined, targets: ['raw', 'tiny'] });
+  expect(splitArguments('./raw', [])).toEqual({ file: './raw', targets: [] });
+  expect(splitArguments(undefined, [])).toEqual({ file: undefined, targets: [] });
+});
+
+test('files that a program names and that are not there are pointed at', () => {
+  mkdirSync('images');
+  const text = `checkpoint pony { path = "models/pony.safetensors" }
+dataset here { images = "images/**/*.png" }
+dataset gone { images = ["pictures/**/*.{png,jpg}", "images"] }
+train raw { base = pony  data = here  sample = { prompts = "prompts.txt" } }
+train two { base = pony  data = gone }
+`;
+  const source = { path: 'hero.lora', text };
+  const { program, diagnostics } = compile(source, { params: new Map() });
+  expect(diagnostics).toEqual([]);
+  const found = program && missingFiles(program, placesOf(source));
+  expect(found?.map(({ message, span }) => `${positionOf(span).line}: ${message.replace(process.cwd(), '.')}`)).toEqual(
+    [
+      '1: There is no file "./models/pony.safetensors".',
+      '3: There is no folder "./pictures".',
+      '4: There is no file "./prompts.txt".',
+    ],
+  );
+});

@@ -36,7 +36,7 @@ export class SafetensorsFile {
       refuseOtherFormats(path, prefix);
       const length = readHeaderLength({ path, prefix, fileSize, limits });
       const bytes = await readUpTo(handle, length, 8);
-      if (bytes.byteLength < length) throw new SafetensorsError(path, 'it was cut off while it was read.');
+      if (bytes.byteLength < length) throw new SafetensorsError(path, 'it was cut off while it was read.', 'cut-off');
       const header = parseHeader({ path, bytes, fileSize, limits });
       return new SafetensorsFile({ path, sizeBytes: fileSize, header, handle });
     } catch (error) {
@@ -70,7 +70,7 @@ export class SafetensorsFile {
     let done = 0;
     while (done < target.byteLength) {
       const { bytesRead } = await this.handle.read(target, done, target.byteLength - done, position + done);
-      if (bytesRead === 0) throw new SafetensorsError(this.path, 'it became shorter while it was read.');
+      if (bytesRead === 0) throw new SafetensorsError(this.path, 'it became shorter while it was read.', 'cut-off');
       done += bytesRead;
     }
   }
@@ -104,12 +104,13 @@ function refuseOtherFormats(path: string, prefix: Uint8Array): void {
   const zip = start.startsWith('PK\u0003\u0004');
   if (!zip && start.endsWith('\0\0\0\0')) return;
   const [first = 0, second = 0] = prefix;
-  const pickle = zip || (first === 0x80 && second >= 2 && second <= 5);
-  if (pickle)
-    throw new SafetensorsError(path, 'it is a pickle (.ckpt, .pt). Loading one runs code of whoever made it.');
-  if (start.startsWith('GGUF')) throw new SafetensorsError(path, 'it is a GGUF file.');
-  if (start.startsWith('<!DOCTYP') || start.startsWith('<html'))
-    throw new SafetensorsError(path, 'it is a web page, not weights.');
-  if (start.startsWith('version '))
-    throw new SafetensorsError(path, 'it is a Git LFS pointer; the weights themselves were not fetched.');
+  const refuse = (reason: string): never => {
+    throw new SafetensorsError(path, reason, 'other-format');
+  };
+  if (zip || (first === 0x80 && second >= 2 && second <= 5)) {
+    refuse('it is a pickle (.ckpt, .pt). Loading one runs code of whoever made it.');
+  }
+  if (start.startsWith('GGUF')) refuse('it is a GGUF file.');
+  if (start.startsWith('<!DOCTYP') || start.startsWith('<html')) refuse('it is a web page, not weights.');
+  if (start.startsWith('version ')) refuse('it is a Git LFS pointer; the weights themselves were not fetched.');
 }

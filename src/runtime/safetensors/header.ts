@@ -6,7 +6,7 @@
 // without gap or overlap from the start of the data to the end of the file.
 
 import { byteLengthOf, type Dtype, isDtype } from './dtype.ts';
-import { SafetensorsError } from './error.ts';
+import { type Damage, SafetensorsError } from './error.ts';
 import { type HeaderJson, HeaderJsonError, parseHeaderJson } from './header-json.ts';
 
 export interface TensorInfo {
@@ -69,6 +69,7 @@ export function readHeaderLength(options: {
     throw new SafetensorsError(
       path,
       `its header claims ${length} bytes, and the file has ${fileSize}: it is cut off or not such a file.`,
+      'cut-off',
     );
   }
   return Number(length);
@@ -93,14 +94,20 @@ export function parseHeader(options: {
     checkTiling(tensors, fileSize - dataStart);
     return { metadata, tensors: new Map(tensors.map((info) => [info.name, info])), dataStart, warnings };
   } catch (error) {
-    if (error instanceof Refusal) throw new SafetensorsError(path, error.message);
+    if (error instanceof Refusal) throw new SafetensorsError(path, error.message, error.damage);
     if (error instanceof HeaderJsonError) throw new SafetensorsError(path, `${error.message}.`);
     throw error;
   }
 }
 
 /** A reason that still lacks the file's name. */
-class Refusal extends Error {}
+class Refusal extends Error {
+  readonly damage: Damage;
+  constructor(reason: string, damage: Damage = 'malformed') {
+    super(reason);
+    this.damage = damage;
+  }
+}
 
 function decode(bytes: Uint8Array): string {
   let text: string;
@@ -180,7 +187,10 @@ function checkTiling(tensors: readonly TensorInfo[], dataBytes: number): void {
     expected = end;
   }
   if (expected > dataBytes) {
-    throw new Refusal(`it is cut off: its tensors need ${expected} bytes of data, and ${dataBytes} are there.`);
+    throw new Refusal(
+      `it is cut off: its tensors need ${expected} bytes of data, and ${dataBytes} are there.`,
+      'cut-off',
+    );
   }
   if (expected < dataBytes)
     throw new Refusal(`${dataBytes - expected} bytes after its last tensor belong to no tensor.`);

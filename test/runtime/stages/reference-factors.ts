@@ -1,0 +1,123 @@
+// What the worker's stages would say about a LoRA and its base weights, by the slow and obvious way.
+
+import { writeFile } from 'node:fs/promises';
+import { fromNumbers } from '../../../src/runtime/safetensors/convert.ts';
+import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
+import { type TensorToWrite, writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
+import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
+import {
+  at,
+  type Decomposition,
+  decompose,
+  decomposeProduct,
+  dot,
+  frobenius,
+  type Matrix,
+  multiply,
+  rowsOf,
+} from '../../helpers/linear-algebra.ts';
+import { flat } from './lab.ts';
+
+/** Writes the decomposition of a LoRA as the worker does, and gives it by module. */
+export async function writeFactors(lora: string, output: string): Promise<ReadonlyMap<string, Decomposition>> {
+  await using file = await SafetensorsFile.open(lora);
+  const found = new Map<string, Decomposition>();
+  const described: Record<string, unknown> = {};
+  const tensors: TensorToWrite[] = [];
+  for (const module of groupModules(file.header.tensors.keys()).modules) {
+    const upName = module.tensors.get('up') ?? '';
+    const downName = module.tensors.get('down') ?? '';
+    const [up, down] = [await flat(file, upName), await flat(file, downName)];
+    if (up === undefined || down === undefined) continue;
+    const stored = await flat(file, module.tensors.get('alpha'));
+    const alpha = stored === undefined ? down.rows : at(stored, 0, 0);
+    const scale = Math.abs(alpha) / down.rows;
+    const { ut, sigma, vt } = decomposeProduct(up, down);
+    const u = alpha < 0 ? { ...ut, data: ut.data.map((value) => -value) } : ut;
+    const scaled = sigma.map((value) => value * scale);
+    found.set(module.name, { ut: u, sigma: scaled, vt });
+    described[module.name] = {
+      alpha,
+      rank: down.rows,
+      scale,
+      up_shape: file.tensor(upName).shape,
+      down_shape: file.tensor(downName).shape,
+    };
+    tensors.push(
+      single(`${module.name}.u`, [u.rows, u.columns], u.data),
+      single(`${module.name}.s`, [scaled.length], Float64Array.from(scaled)),
+      single(`${module.name}.vt`, [vt.rows, vt.columns], vt.data),
+    );
+  }
+  const metadata = new Map([['lorac.modules', JSON.stringify(described)]]);
+  await writeSafetensors({ path: output, tensors, metadata, hashes: false });
+  return found;
+}
+
+function single(name: string, shape: readonly number[], numbers: Float64Array): TensorToWrite {
+  return { name, dtype: 'F32', shape, source: { kind: 'bytes', bytes: fromNumbers(numbers, 'F32') } };
+}
+
+export interface ReferenceFiles {
+  readonly frobenius: string;
+  readonly spectral: string;
+  readonly projections: string;
+}
+
+/** Writes the three kinds of numbers of base weights, beside each other. */
+export async function writeReferences(options: {
+  readonly base: string;
+  readonly factors: ReadonlyMap<string, Decomposition>;
+  readonly path: (name: string) => string;
+}): Promise<ReferenceFiles> {
+  await using file = await SafetensorsFile.open(options.base);
+  const numbers = { frobenius: {}, spectral: {}, projections: {} } as Record<
+    keyof ReferenceFiles,
+    Record<string, unknown>
+  >;
+  for (const [module, { ut, vt }] of options.factors) {
+    const weight = await baseWeight(file, module);
+    numbers.frobenius[module] = frobenius(weight);
+    numbers.spectral[module] = decompose(weight).sigma[0];
+    const rows = rowsOf(vt);
+    numbers.projections[module] = rowsOf(multiply(ut, weight)).map((row, i) => Math.abs(dot(row, rows[i] ?? row)));
+  }
+  const files = {
+    frobenius: options.path('f.json'),
+    spectral: options.path('s.json'),
+    projections: options.path('p.json'),
+  };
+  for (const [kind, path] of Object.entries(files))
+    await writeFile(path, JSON.stringify(numbers[kind as keyof ReferenceFiles]));
+  return files;
+}
+
+/** A checkpoint tensor by the name of its LoRA module. Query, key and value of text encoder 2 are thirds of one. */
+async function baseWeight(file: SafetensorsFile, module: string): Promise<Matrix> {
+  const third = /^lora_te2_text_model_encoder_layers_(\d+)_self_attn_([qkv])_proj$/.exec(module);
+  if (third) {
+    const fused = await flat(
+      file,
+      `conditioner.embedders.1.model.transformer.resblocks.${third[1]}.attn.in_proj_weight`,
+    );
+    if (fused === undefined) throw new Error('no such weight');
+    const rows = fused.rows / 3;
+    const first = 'qkv'.indexOf(third[2] ?? '') * rows;
+    return {
+      rows,
+      columns: fused.columns,
+      data: fused.data.slice(first * fused.columns, (first + rows) * fused.columns),
+    };
+  }
+  const wanted = module
+    .replace(/^lora_unet_/, 'model_diffusion_model_')
+    .replace(/^lora_te1_/, 'conditioner_embedders_0_transformer_')
+    .replace(/^lora_te2_text_model_encoder_layers_/, 'conditioner_embedders_1_model_transformer_resblocks_')
+    .replace('self_attn_out_proj', module.startsWith('lora_te2') ? 'attn_out_proj' : 'self_attn_out_proj')
+    .replace('mlp_fc1', module.startsWith('lora_te2') ? 'mlp_c_fc' : 'mlp_fc1')
+    .replace('mlp_fc2', module.startsWith('lora_te2') ? 'mlp_c_proj' : 'mlp_fc2');
+  const name = [...file.header.tensors.keys()].find((key) => key.replaceAll('.', '_') === `${wanted}_weight`);
+  const weight = await flat(file, name);
+  if (weight === undefined) throw new Error(`no base weight for ${module}`);
+  return weight;
+}

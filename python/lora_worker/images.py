@@ -1,6 +1,6 @@
 """Image files to tensors, exactly as the manifest planned: turned, resized, cropped, mirrored.
 
-* The EXIF orientation is applied first; sizes everywhere are those after it.
+* The orientation (EXIF's, or XMP's where EXIF is silent) is applied first; sizes everywhere are those after it.
 * Transparent pixels show white. 16-bit greys keep their upper 8 bits, CMYK and palettes become RGB, and of an
   animation only the first frame counts.
 * Resizing is Pillow's Lanczos in both directions: its kernel widens when it shrinks, so that nothing aliases.
@@ -97,7 +97,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as the EXIF orientation says. Unreadable EXIF counts as none: the pixels are still whole."""
+    """Turned as the orientation says. Unreadable EXIF counts as none: the pixels are still whole."""
     try:
         orientation = image.getexif().get(0x0112, 1)
     except _DECODING_ERRORS:

@@ -6,6 +6,7 @@ import type { Store } from './cache/store.ts';
 import type { SurveyedImage } from './dataset/survey.ts';
 import type { StageProgress } from './events.ts';
 import type { AbsolutePath, GraphNode } from './graph/graph.ts';
+import type { Json } from './graph/json.ts';
 import type { WorkerClient } from './worker/client.ts';
 
 /** A stored result: bytes that never change, known by their digest. */
@@ -27,6 +28,8 @@ export interface Stage {
   readonly runsIn: 'native' | 'worker';
   /** So cheap, and so telling, that a plan runs it as well: what follows is then known instead of guessed. */
   readonly runsInPlan?: boolean;
+  /** The form of what a program wrote that is equal whenever the meaning is. Without it, attributes are as written. */
+  canonical?(written: { readonly [name: string]: Json }): { readonly [name: string]: Json };
   /**
    * For a stage that reads more than named files: looks at what is there now, in every run, before it is decided
    * whether the stage is fresh. What it finds joins the fingerprint. Throws `StageFailure` when it is not good enough.

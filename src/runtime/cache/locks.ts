@@ -1,0 +1,63 @@
+// Locks of the operating system: they die with their holder, so none is ever left behind by a kill.
+//
+// A lock is a file. Its holder writes its process id into it, for messages, and removes it when done.
+// Whoever gets hold of a file that was removed meanwhile holds nothing, and tries again.
+
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AbsolutePath } from '../graph/graph.ts';
+
+export interface Lock {
+  release(): void;
+}
+
+export interface LockOptions {
+  readonly signal?: AbortSignal;
+  /** Called once, when the lock has to be waited for. The process id is unknown where it cannot be read. */
+  readonly onWait?: (holder: number | undefined) => void;
+}
+
+const POLL_MS = 100;
+
+/** Waits until this caller alone holds the lock. Works between processes, and between two callers in one. */
+export async function acquireLock(path: AbsolutePath, options: LockOptions = {}): Promise<Lock> {
+  // Loaded only here: a build that has nothing to do takes no lock.
+  const { default: native } = await import('fs-native-extensions');
+  let told = false;
+  for (;;) {
+    options.signal?.throwIfAborted();
+    const descriptor = openSync(path, 'a+');
+    if (native.tryLock(descriptor) && isStillThere(descriptor, path)) {
+      ftruncateSync(descriptor, 0);
+      writeSync(descriptor, `${process.pid}\n`);
+      return { release: () => release(descriptor, path) };
+    }
+    const holder = holderOf(path);
+    closeSync(descriptor);
+    if (!told && holder !== 'gone') {
+      told = true;
+      options.onWait?.(holder);
+    }
+    if (holder !== 'gone') await sleep(POLL_MS, undefined, options.signal ? { signal: options.signal } : {});
+  }
+}
+
+function release(descriptor: number, path: AbsolutePath): void {
+  rmSync(path, { force: true });
+  closeSync(descriptor);
+}
+
+function isStillThere(descriptor: number, path: AbsolutePath): boolean {
+  const named = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return named !== undefined && named.ino === fstatSync(descriptor, { bigint: true }).ino;
+}
+
+function holderOf(path: AbsolutePath): number | undefined | 'gone' {
+  try {
+    const holder = Number.parseInt(readFileSync(path, 'utf8'), 10);
+    return Number.isNaN(holder) ? undefined : holder;
+  } catch (error) {
+    // EBUSY and EACCES: Windows does not let others read a locked file.
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'gone' : undefined;
+  }
+}

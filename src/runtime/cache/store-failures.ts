@@ -1,0 +1,42 @@
+// What the disk says when the store cannot be written, in the user's words.
+
+import { StageFailure } from '../events.ts';
+import type { AbsolutePath } from '../graph/graph.ts';
+
+/** Runs something that writes to the store, and turns a full or forbidden disk into a failure that says what to do. */
+export async function withStoreFailures<Value>(store: AbsolutePath, write: () => Promise<Value>): Promise<Value> {
+  try {
+    return await write();
+  } catch (error) {
+    throw storeFailure(store, error) ?? error;
+  }
+}
+
+/** The failure behind an error of the file system, or `undefined` when it is another kind of error. */
+export function storeFailure(store: AbsolutePath, error: unknown): StageFailure | undefined {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new StageFailure({
+        kind: 'out-of-space',
+        message: `The disk is full: there is no room left in the store "${store}".`,
+        hint: 'Free some space, or set LORAC_STORE to a folder on a bigger disk, and build again. What is finished is kept.',
+      });
+    case 'EROFS':
+    case 'EACCES':
+    case 'EPERM':
+      return new StageFailure({
+        kind: 'store-not-writable',
+        message: `The store "${store}" cannot be written (${code}).`,
+        hint: 'Allow writing there, or set LORAC_STORE to a folder of yours.',
+      });
+    default:
+      return undefined;
+  }
+}
+
+/** Whether something failed because the store's disk is full. */
+export function isOutOfSpace(error: unknown): boolean {
+  return error instanceof StageFailure && error.failure.kind === 'out-of-space';
+}

@@ -1,0 +1,230 @@
+// The folder that keeps results: `.lorac/` beside the program, or `LORAC_STORE`.
+//
+//   ac/ab/<fingerprint>.json   what a fingerprint gave: its key, and the digest of each output. Immutable.
+//   cas/ab/<digest>            the bytes, under their SHA-256. Immutable.
+//   work/<fingerprint>/        where a stage works. Stays after a failure or a kill, so that it can go on from there.
+//   locks/<fingerprint>        who is at it just now.
+//   runs/<block>/              files to look at: samples, metrics. Copies; nothing reads them back.
+//   mutable/                   what may be thrown away: the stat cache, history, what was placed where.
+//
+// Rules:
+// - Publish last: an output is written in `work/`, flushed and renamed into `cas/`; when all are there, the entry in
+//   `ac/` is written. So an entry implies its blobs, and a kill at any moment leaves nothing half-written to be served.
+// - An entry counts only when it is whole, belongs to its name, and every blob it names has the size it says.
+// - The first result of a fingerprint stays, for as long as it can be served.
+// - No absolute path is stored for what lies in the project, so a moved project keeps its store.
+
+import { statSync } from 'node:fs';
+import { readdir, readFile, rm, statfs } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, relative, sep } from 'node:path';
+import type { AbsolutePath } from '../graph/graph.ts';
+import { pathIn } from '../graph/paths.ts';
+import { atomicWrite, makeFolder } from './atomic-write.ts';
+import { type Digest, parseDigest } from './digest.ts';
+import { type Entry, parseJson, readEntry } from './entry.ts';
+import { type Fingerprint, type FingerprintKey, parseFingerprint } from './fingerprint.ts';
+import { acquireLock, type Lock, type LockOptions } from './locks.ts';
+import { MutableMap } from './mutable-map.ts';
+import { finishPublish, type PublishExtra, publish } from './publish.ts';
+import { parseStatEntry, StatCache } from './stat-cache.ts';
+import { isOutOfSpace, withStoreFailures } from './store-failures.ts';
+
+export type { Entry } from './entry.ts';
+
+/** `lost`: there is a result, but the bytes of `output` are not there any more. */
+export type Lookup =
+  | { readonly status: 'found'; readonly entry: Entry }
+  | { readonly status: 'lost'; readonly output: string }
+  | { readonly status: 'missing' };
+
+export class Store {
+  readonly folder: AbsolutePath;
+  /** What is known about the user's files. */
+  readonly files: StatCache;
+  /** The last fingerprint of each node of each program: what reasons are told from. */
+  readonly history: MutableMap<string>;
+  /** How often a result was asked for once more, by the fingerprint of its first generation. */
+  readonly generations: MutableMap<number>;
+  /** The digest of what we placed, by the name of the place. */
+  readonly placed: MutableMap<string>;
+  readonly #warn: (message: string) => void;
+  readonly #stats: MutableMap<ReturnType<typeof parseStatEntry> & {}>;
+  #isMade = false;
+
+  /** Touches nothing: the folder is made when something is first written. */
+  constructor(folder: AbsolutePath, options: { readonly warn?: (message: string) => void } = {}) {
+    this.folder = folder;
+    this.#warn = options.warn ?? (() => {});
+    const map = <Value extends string | number>(name: string, parse: (value: unknown) => Value | undefined) =>
+      new MutableMap<Value>({ path: pathIn(folder, 'mutable', name), parse, warn: this.#warn });
+    this.history = map('history.json', parseDigest);
+    this.placed = map('placed.json', parseDigest);
+    this.generations = map('generations.json', (value) =>
+      Number.isSafeInteger(value) ? (value as number) : undefined,
+    );
+    this.#stats = new MutableMap({
+      path: pathIn(folder, 'mutable', 'files.json'),
+      parse: parseStatEntry,
+      warn: this.#warn,
+    });
+    this.files = new StatCache(this.#stats, (path) => this.nameOf(path));
+  }
+
+  /** What a file is called in the store: relative to the store's parent when it lies in there, else its whole path. */
+  nameOf(path: AbsolutePath): string {
+    const name = relative(dirname(this.folder), path);
+    if (name === '' || name.startsWith('..') || isAbsolute(name)) return path;
+    return sep === '/' ? name : name.replaceAll(sep, '/');
+  }
+
+  blobPath(digest: Digest): AbsolutePath {
+    return pathIn(this.folder, 'cas', digest.slice(0, 2), digest);
+  }
+
+  hasBlob(digest: Digest): boolean {
+    return statSync(this.blobPath(digest), { throwIfNoEntry: false })?.isFile() ?? false;
+  }
+
+  /** What is stored under a fingerprint, the size of every blob checked. */
+  async lookup(fingerprint: Fingerprint): Promise<Lookup> {
+    const entry = await this.#read(fingerprint);
+    if (entry === undefined) return { status: 'missing' };
+    for (const [output, { path, sizeBytes }] of Object.entries(entry.outputs)) {
+      if (statSync(path, { throwIfNoEntry: false })?.size !== sizeBytes) return { status: 'lost', output };
+    }
+    return { status: 'found', entry };
+  }
+
+  /** As `lookup`, where the difference between lost and missing does not matter. */
+  async lookupEntry(fingerprint: Fingerprint): Promise<Entry | undefined> {
+    const found = await this.lookup(fingerprint);
+    return found.status === 'found' ? found.entry : undefined;
+  }
+
+  /** The key of an entry, also when its blobs are lost. */
+  async readKey(fingerprint: Fingerprint): Promise<FingerprintKey | undefined> {
+    return (await this.#read(fingerprint))?.key;
+  }
+
+  /**
+   * Takes finished files out of a work folder into the store, and publishes them. Where an entry can be served
+   * already, that one stays and is returned.
+   */
+  async publishEntry(
+    fingerprint: Fingerprint,
+    key: FingerprintKey,
+    files: { readonly [output: string]: AbsolutePath },
+    extra: PublishExtra = {},
+  ): Promise<Entry> {
+    const existing = await this.lookupEntry(fingerprint);
+    if (existing?.members.every((member) => this.hasBlob(member))) return existing;
+    return this.#writing(() => publish(this, { fingerprint, key, files, extra }));
+  }
+
+  /** Completes what a killed run was about to publish, if it got so far. To be called under the fingerprint's lock. */
+  async finishPublish(fingerprint: Fingerprint): Promise<Entry | undefined> {
+    return this.#writing(() => finishPublish(this, fingerprint));
+  }
+
+  /** The folder that belongs to one fingerprint, as the last attempt left it. */
+  async workFolder(fingerprint: Fingerprint): Promise<AbsolutePath> {
+    const folder = this.workPath(fingerprint);
+    await this.#writing(() => makeFolder(folder));
+    return folder;
+  }
+
+  workPath(fingerprint: Fingerprint): AbsolutePath {
+    return pathIn(this.folder, 'work', fingerprint);
+  }
+
+  async removeWork(fingerprint: Fingerprint): Promise<void> {
+    await rm(this.workPath(fingerprint), { recursive: true, force: true });
+  }
+
+  /** The only one at a fingerprint, among all processes. */
+  async lock(name: Fingerprint | 'mutable', options: LockOptions = {}): Promise<Lock> {
+    const folder = pathIn(this.folder, 'locks');
+    return this.#writing(async () => {
+      await makeFolder(folder);
+      return acquireLock(pathIn(folder, name), options);
+    });
+  }
+
+  /** Where the files of a block lie that a user may want to look at. */
+  async runFolder(block: string): Promise<AbsolutePath> {
+    const folder = pathIn(this.folder, 'runs', block.replaceAll(/[/\\:*?"<>|]/g, '_'));
+    await this.#writing(() => makeFolder(folder));
+    return folder;
+  }
+
+  /** How much the disk under the store can still take. */
+  async freeBytes(): Promise<number> {
+    await this.#writing(() => makeFolder(this.folder));
+    const { bavail, bsize } = await statfs(this.folder);
+    return bavail * bsize;
+  }
+
+  /** Saves what may be thrown away, if any of it changed. A full disk costs only speed here, so it is a warning. */
+  async save(): Promise<void> {
+    const maps = [this.#stats, this.history, this.generations, this.placed].filter((map) => map.isChanged);
+    if (maps.length === 0) return;
+    try {
+      const lock = await this.lock('mutable');
+      try {
+        for (const map of maps) await map.save();
+      } finally {
+        lock.release();
+      }
+    } catch (error) {
+      if (!isOutOfSpace(error)) throw error;
+      this.#warn(`The disk is full: the next build has to read files again that it could have known.`);
+    }
+  }
+
+  /** Removes work folders whose result is published: what a kill between the two left behind. */
+  async tidy(): Promise<void> {
+    const folder = pathIn(this.folder, 'work');
+    const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    for (const name of names) {
+      const fingerprint = parseFingerprint(name);
+      if (fingerprint && (await this.lookupEntry(fingerprint))) await this.removeWork(fingerprint);
+    }
+  }
+
+  entryPath(fingerprint: Fingerprint): AbsolutePath {
+    return pathIn(this.folder, 'ac', fingerprint.slice(0, 2), `${fingerprint}.json`);
+  }
+
+  async #read(fingerprint: Fingerprint): Promise<Entry | undefined> {
+    const path = this.entryPath(fingerprint);
+    let text: string;
+    try {
+      text = await readFile(path, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+    const entry = readEntry(fingerprint, parseJson(text), (digest) => this.blobPath(digest));
+    if (entry === undefined) this.#warn(`The stored result "${path}" is damaged and is not used.`);
+    return entry;
+  }
+
+  /** Runs something that writes. Disk full and the like become failures that name the store. */
+  async #writing<Value>(write: () => Promise<Value>): Promise<Value> {
+    return withStoreFailures(this.folder, async () => {
+      if (!this.#isMade) {
+        await makeFolder(this.folder);
+        // Nothing in here belongs into anybody's repository.
+        const ignore = pathIn(this.folder, '.gitignore');
+        if (basename(this.folder) === '.lorac' && statSync(ignore, { throwIfNoEntry: false }) === undefined) {
+          await atomicWrite(ignore, '*\n', { durable: false });
+        }
+        this.#isMade = true;
+      }
+      return write();
+    });
+  }
+}

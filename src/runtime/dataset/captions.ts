@@ -1,0 +1,31 @@
+// The caption of an image: the first line of the text file beside it.
+
+import { basename, dirname, extname } from 'node:path';
+import type { AbsolutePath } from '../graph/graph.ts';
+import { pathIn } from '../graph/paths.ts';
+
+export type Caption = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly problem: string };
+
+/** Where the caption of an image lies. The dot of the extension may be left out. */
+export function captionPath(image: AbsolutePath, extension: string): AbsolutePath {
+  const suffix = extension.startsWith('.') ? extension : `.${extension}`;
+  return pathIn(dirname(image) as AbsolutePath, basename(image, extname(image)) + suffix);
+}
+
+/** The caption in a file's bytes, without the space around it. */
+export function readCaption(bytes: Uint8Array): Caption {
+  let text: string;
+  try {
+    // Takes a byte order mark away as well.
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return { ok: false, problem: 'The caption is not UTF-8 text.' };
+  }
+  const first = (text.split(/\r\n|\n|\r/, 1)[0] as string).trim();
+  if (first !== '') return { ok: true, text: first };
+  return {
+    ok: false,
+    problem: text.trim() === '' ? 'The caption is empty.' : 'The first line of the caption is empty.',
+  };
+}

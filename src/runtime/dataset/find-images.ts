@@ -1,0 +1,117 @@
+// The images that a dataset names: folders, single files and patterns.
+//
+// - A folder means every image below it. Hidden files and folders are left out, links are followed.
+// - Suffixes count in upper and lower case. What matches a pattern without being an image is passed over.
+// - Git has no say in what an input is.
+
+import { type Dirent, readdirSync, realpathSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { FileProblem } from '../events.ts';
+import type { AbsolutePath } from '../graph/graph.ts';
+import { pathIn } from '../graph/paths.ts';
+
+/** A pattern as the program has it, and the folder where it starts. */
+export type ImagePattern = { readonly from: string; readonly pattern: string };
+
+export interface FoundImages {
+  /** Each once, sorted. */
+  readonly images: readonly AbsolutePath[];
+  readonly problems: readonly FileProblem[];
+}
+
+const IMAGE = /\.(png|jpe?g|webp)$/i;
+
+/** Finds all images of all patterns. A pattern that gives none is a problem of its own. */
+export async function findImages(patterns: readonly ImagePattern[]): Promise<FoundImages> {
+  const images = new Set<AbsolutePath>();
+  const problems: FileProblem[] = [];
+  for (const { from, pattern } of patterns) {
+    const path = resolve(from, pattern) as AbsolutePath;
+    const found = await matches(from as AbsolutePath, pattern, path);
+    const usable = typeof found === 'string' ? [] : found.filter((file) => IMAGE.test(file));
+    for (const image of usable) images.add(image);
+    if (usable.length > 0) continue;
+    const message = typeof found === 'string' ? found : 'There is no PNG, JPEG or WebP image here.';
+    problems.push({ path, message });
+  }
+  return { images: [...images].sort(), problems };
+}
+
+async function matches(
+  from: AbsolutePath,
+  pattern: string,
+  path: AbsolutePath,
+): Promise<readonly AbsolutePath[] | string> {
+  // What is there under that very name is meant, even if its name looks like a pattern.
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) return walk(path, { deep: true });
+  if (stat) return [path];
+  const simple = simplePattern(pattern);
+  if (simple === undefined) return isPattern(pattern) ? glob(from, pattern) : 'There is no such file or folder.';
+  const folder = resolve(from, simple.folder) as AbsolutePath;
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return `There is no folder "${folder}".`;
+  return walk(folder, simple).filter((file) => simple.suffix.test(file));
+}
+
+/**
+ * The patterns that most programs have, a folder and `*` or `**` and suffixes, are walked right here:
+ * loading a library for them would cost more than all the rest of a build that has nothing to do.
+ */
+export function simplePattern(
+  pattern: string,
+): { readonly folder: string; readonly deep: boolean; readonly suffix: RegExp } | undefined {
+  const parts = /^((?:[^*?[\]{}()!+@\\]*\/)?)(\*\*\/)?\*(?:\.(\w+)|\.\{(\w+(?:,\w+)*)\})?$/.exec(pattern);
+  if (parts === null) return undefined;
+  const [, folder, deep, one, several] = parts;
+  const suffixes = one ?? several?.replaceAll(',', '|');
+  return {
+    folder: folder as string,
+    deep: deep !== undefined,
+    suffix: suffixes === undefined ? /(?:)/ : new RegExp(`\\.(?:${suffixes})$`, 'i'),
+  };
+}
+
+function isPattern(pattern: string): boolean {
+  return /[*?[\]{}()!]/.test(pattern);
+}
+
+async function glob(from: AbsolutePath, pattern: string): Promise<readonly AbsolutePath[]> {
+  const { globby } = await import('globby');
+  const portable = process.platform === 'win32' ? pattern.replaceAll('\\', '/') : pattern;
+  const found = await globby(portable, {
+    cwd: from,
+    absolute: true,
+    caseSensitiveMatch: false,
+    expandDirectories: false,
+  });
+  return found.map((file) => resolve(file) as AbsolutePath);
+}
+
+/** The files of a folder, and of those below it when asked to. A folder that contains itself by a link is met once. */
+function walk(folder: AbsolutePath, { deep }: { readonly deep: boolean }): readonly AbsolutePath[] {
+  const files: AbsolutePath[] = [];
+  const links = new Set<string>();
+  const visit = (at: AbsolutePath) => {
+    for (const entry of readdirSync(at, { withFileTypes: true })) {
+      if (entry.name.startsWith('.')) continue;
+      const path = pathIn(at, entry.name);
+      const kind = kindOf(entry, path);
+      if (kind === 'file') files.push(path);
+      if (kind !== 'folder' || !deep) continue;
+      if (entry.isSymbolicLink()) {
+        const real = realpathSync(path);
+        if (links.has(real) || `${at}/`.startsWith(`${real}/`)) continue;
+        links.add(real);
+      }
+      visit(path);
+    }
+  };
+  visit(folder);
+  return files;
+}
+
+function kindOf(entry: Dirent, path: AbsolutePath): 'file' | 'folder' | 'other' {
+  const stat = entry.isSymbolicLink() ? statSync(path, { throwIfNoEntry: false }) : entry;
+  if (stat?.isFile()) return 'file';
+  return stat?.isDirectory() ? 'folder' : 'other';
+}

@@ -1,0 +1,169 @@
+// Decides for one node, once its inputs are known, whether its result is there already, and if not, why.
+// Nothing is computed here; files of the user's are read only when the stat cache does not know them.
+
+import { type Digest, parseDigest } from '../cache/digest.ts';
+import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/fingerprint.ts';
+import { type TargetState, targetState } from '../cache/place.ts';
+import type { Entry, Store } from '../cache/store.ts';
+import { StageFailure, type StaleReason } from '../events.ts';
+import type { AbsolutePath, GraphNode, NodeId } from '../graph/graph.ts';
+import type { Survey } from '../stage.ts';
+import { reasonFor } from './reasons.ts';
+
+/** `base` is the fingerprint of the first generation. */
+interface Identity {
+  readonly key: FingerprintKey;
+  readonly fingerprint: Fingerprint;
+  readonly base: Fingerprint;
+}
+
+export type Examined = Identity &
+  (
+    | { readonly status: 'fresh'; readonly entry: Entry }
+    /** The result is stored, but not where the user wants it. */
+    | {
+        readonly status: 'unplaced';
+        readonly entry: Entry;
+        readonly because: StaleReason;
+        readonly target: TargetState;
+      }
+    | { readonly status: 'stale'; readonly because: StaleReason }
+  );
+
+/** What the results of other nodes are. Lacks those that are not computed yet. */
+export type Entries = ReadonlyMap<NodeId, Entry>;
+
+export interface ExaminerOptions {
+  readonly store: Store;
+  /** Tells the histories of programs apart that share a store. */
+  readonly program: string;
+  /** The nodes whose work the user wants done once more. */
+  readonly rerun: ReadonlySet<NodeId>;
+  readonly signal: AbortSignal;
+  readonly say: (message: string) => void;
+}
+
+const BIG_FILE_BYTES = 512 * 1024 * 1024;
+
+export class Examiner {
+  /** Where the images of all surveys lie. Fills as nodes are examined. */
+  readonly imagePaths = new Map<Digest, AbsolutePath>();
+  readonly #surveys = new Map<NodeId, Promise<Survey>>();
+  readonly #options: ExaminerOptions;
+
+  constructor(options: ExaminerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Where a node stands. `deep` looks for members too: to be asked when somebody is about to use them.
+   * Throws what a stage would throw when the files it names cannot be used.
+   */
+  async examine(node: GraphNode, entries: Entries, deep: boolean): Promise<Examined> {
+    const { store, rerun } = this.#options;
+    const first = await this.#firstKey(node, entries);
+    const base = fingerprintOf(first);
+    const isAskedFor = rerun.has(node.id);
+    let generation = (store.generations.get(base) ?? 0) + (isAskedFor ? 1 : 0);
+    for (;;) {
+      const key = generation === 0 ? first : { ...first, generation };
+      const identity = { key, base, fingerprint: generation === 0 ? base : fingerprintOf(key) };
+      const found = await store.lookup(identity.fingerprint);
+      if (found.status === 'found' && isAskedFor) {
+        generation += 1;
+        continue;
+      }
+      const lost = found.status === 'found' && deep ? lostOutput(store, found.entry) : undefined;
+      if (found.status === 'found' && lost === undefined) return this.#whetherPlaced(node, identity, found.entry);
+      if (isAskedFor) return { ...identity, status: 'stale', because: { kind: 'asked-for' } };
+      const output = lost ?? (found.status === 'lost' ? found.output : undefined);
+      return { ...identity, status: 'stale', because: await this.#because(node, identity, output) };
+    }
+  }
+
+  /** What the node found around it, looked up once in a run. */
+  survey(node: GraphNode): Promise<Survey> | undefined {
+    const { store, signal, say } = this.#options;
+    if (node.stage.survey === undefined) return undefined;
+    const known = this.#surveys.get(node.id);
+    if (known) return known;
+    const survey = node.stage.survey({ node, store, signal, say });
+    this.#surveys.set(node.id, survey);
+    return survey;
+  }
+
+  /** The key that the node's result had last time, in this program. */
+  async previousKey(node: GraphNode): Promise<FingerprintKey | undefined> {
+    const previous = this.#previousFingerprint(node);
+    return previous && (await this.#options.store.readKey(previous));
+  }
+
+  /** Makes what the node gave now what it gave last. */
+  recordHistory(node: GraphNode, fingerprint: Fingerprint): void {
+    if (this.#previousFingerprint(node) !== fingerprint) {
+      this.#options.store.history.set(this.#historyKey(node), fingerprint);
+    }
+  }
+
+  #previousFingerprint(node: GraphNode): Fingerprint | undefined {
+    const digest = parseDigest(this.#options.store.history.get(this.#historyKey(node)));
+    return digest as Fingerprint | undefined;
+  }
+
+  #historyKey(node: GraphNode): string {
+    return `${this.#options.program}#${node.id}`;
+  }
+
+  async #firstKey(node: GraphNode, entries: Entries): Promise<FingerprintKey> {
+    const inputs: { [role: string]: Digest } = {};
+    for (const [role, path] of Object.entries(node.files)) inputs[role] = await this.#fileDigest(node, path);
+    const survey = await this.survey(node);
+    for (const { digest, path } of survey?.images ?? []) this.imagePaths.set(digest, path);
+    Object.assign(inputs, survey?.digests);
+    for (const [role, input] of Object.entries(node.inputs)) {
+      const artifact = entries.get(input.node)?.outputs[input.output];
+      if (artifact) inputs[role] = artifact.digest;
+      else if (!input.optional) throw new Error(`Internal error: "${input.node}" gives no "${input.output}".`);
+    }
+    return { stage: node.stage.name, revision: node.stage.revision, attributes: node.attributes, inputs };
+  }
+
+  async #fileDigest(node: GraphNode, path: AbsolutePath): Promise<Digest> {
+    const { store, signal, say } = this.#options;
+    const onRead = (sizeBytes: number) => {
+      if (sizeBytes >= BIG_FILE_BYTES) say(`Reading "${path}" (${(sizeBytes / 1e9).toFixed(1)} GB) once.`);
+    };
+    try {
+      return await store.files.digestOf(path, { signal, onRead });
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
+      throw new StageFailure({
+        kind: 'missing-file',
+        message: `"${node.id}" needs the file "${path}", and there is no such file.`,
+        hint: 'Check the path. Relative paths start at the folder of the program.',
+      });
+    }
+  }
+
+  async #whetherPlaced(node: GraphNode, identity: Identity, entry: Entry): Promise<Examined> {
+    if (node.placement === undefined) return { ...identity, status: 'fresh', entry };
+    const { target, output } = node.placement;
+    const state = await targetState(this.#options.store, target, entry.outputs[output]);
+    if (state === 'same') return { ...identity, status: 'fresh', entry };
+    return { ...identity, status: 'unplaced', entry, because: { kind: 'not-placed', path: target }, target: state };
+  }
+
+  async #because(node: GraphNode, { fingerprint, key }: Identity, lost: string | undefined): Promise<StaleReason> {
+    if (lost !== undefined) return { kind: 'result-lost', output: lost };
+    // It was there, and now not even its entry is.
+    if (this.#previousFingerprint(node) === fingerprint) return { kind: 'result-lost', output: 'result' };
+    return reasonFor(node, key, await this.previousKey(node));
+  }
+}
+
+/** The first output of an entry that cannot be used because something that it names is not stored any more. */
+export function lostOutput(store: Store, entry: Entry): string | undefined {
+  if (entry.members.every((member) => store.hasBlob(member))) return undefined;
+  return Object.keys(entry.outputs)[0];
+}

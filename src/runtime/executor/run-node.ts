@@ -1,0 +1,142 @@
+// Does the work of one stale node: alone at its fingerprint, in its own work folder, published at the end.
+
+import { place } from '../cache/place.ts';
+import type { Entry, Store } from '../cache/store.ts';
+import { type Listener, StageFailure } from '../events.ts';
+import type { AbsolutePath, GraphNode } from '../graph/graph.ts';
+import type { Artifact, StageContext } from '../stage.ts';
+import { type Entries, type Examined, type Examiner, lostOutput } from './examine.ts';
+import type { Pools } from './pools.ts';
+
+/** What all nodes of a run share. */
+export interface Run {
+  readonly store: Store;
+  readonly examiner: Examiner;
+  readonly pools: Pools;
+  readonly signal: AbortSignal;
+  readonly emit: Listener;
+  readonly worker: StageContext['worker'];
+  /** Files that the program reads, and that no result may ever be placed upon. */
+  readonly sources: ReadonlySet<AbsolutePath>;
+}
+
+/** `fresh`: another process, or a run that was killed while it published, had it already. */
+export type Done = { readonly status: 'fresh' | 'computed'; readonly entry: Entry };
+
+type Stale = Extract<Examined, { readonly status: 'stale' }>;
+type Unplaced = Extract<Examined, { readonly status: 'unplaced' }>;
+
+/** Computes a stale node, places its result, and tells so. */
+export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: Entries): Promise<Done> {
+  return run.pools.within(node.stage.pool, async () => {
+    const { store, signal, emit } = run;
+    signal.throwIfAborted();
+    const lock = await store.lock(stale.fingerprint, { signal, onWait: (holder) => emit(waiting(node, holder)) });
+    try {
+      const before = Date.now();
+      const known = await alreadyThere(store, stale);
+      if (known === undefined) emit({ type: 'node-started', node: node.id, because: stale.because });
+      const entry = known ?? (await compute(run, node, stale, entries));
+      await store.removeWork(stale.fingerprint);
+      if (stale.key.generation !== undefined) store.generations.set(stale.base, stale.key.generation);
+      await putInPlace(run, node, entry);
+      if (known) emit({ type: 'node-fresh', node: node.id, savedMs: savedMs(known) });
+      else emit({ type: 'node-computed', node: node.id, because: stale.because, elapsedMs: Date.now() - before });
+      return { status: known ? 'fresh' : 'computed', entry };
+    } finally {
+      lock.release();
+    }
+  });
+}
+
+/** Places a result that is stored already, and tells so. */
+export async function placeNode(run: Run, node: GraphNode, { entry, because }: Unplaced): Promise<Done> {
+  return run.pools.within(node.stage.pool, async () => {
+    run.signal.throwIfAborted();
+    const before = Date.now();
+    run.emit({ type: 'node-started', node: node.id, because });
+    await putInPlace(run, node, entry);
+    run.emit({ type: 'node-computed', node: node.id, because, elapsedMs: Date.now() - before });
+    return { status: 'computed', entry };
+  });
+}
+
+/** How long the stored result took to compute. */
+export function savedMs(entry: Entry): number | undefined {
+  const { elapsedMs } = entry.record;
+  return typeof elapsedMs === 'number' ? elapsedMs : undefined;
+}
+
+/** What another process has published since we looked, or what a killed one had nearly published. */
+async function alreadyThere(store: Store, stale: Stale): Promise<Entry | undefined> {
+  const entry = (await store.lookupEntry(stale.fingerprint)) ?? (await store.finishPublish(stale.fingerprint));
+  return entry && lostOutput(store, entry) === undefined ? entry : undefined;
+}
+
+async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries): Promise<Entry> {
+  const { store, examiner, signal, emit, worker } = run;
+  const work = await store.workFolder(stale.fingerprint);
+  const startedMs = Date.now();
+  const result = await node.stage.run({
+    node,
+    survey: await examiner.survey(node),
+    imagePaths: examiner.imagePaths,
+    inputs: await artifacts(run, node, stale, entries),
+    work,
+    store,
+    signal,
+    report: (progress) => emit({ type: 'node-progress', node: node.id, progress }),
+    worker,
+  });
+  return store.publishEntry(stale.fingerprint, stale.key, result.outputs, {
+    record: { ...result.record, elapsedMs: Date.now() - startedMs },
+    members: result.members ?? [],
+    from: work,
+  });
+}
+
+/** What the stage reads, by role: the user's files where they lie, other nodes' outputs in the store. */
+async function artifacts(
+  { store }: Run,
+  node: GraphNode,
+  { key }: Stale,
+  entries: Entries,
+): Promise<{ readonly [role: string]: Artifact }> {
+  const found: { [role: string]: Artifact } = {};
+  for (const [role, path] of Object.entries(node.files)) {
+    const digest = key.inputs[role];
+    const seen = store.files.look(path);
+    if (digest !== undefined && seen) found[role] = { digest, sizeBytes: seen.sizeBytes, path };
+  }
+  for (const [role, { node: from, output }] of Object.entries(node.inputs)) {
+    const artifact = entries.get(from)?.outputs[output];
+    if (artifact) found[role] = artifact;
+  }
+  return found;
+}
+
+async function putInPlace(run: Run, node: GraphNode, entry: Entry): Promise<void> {
+  if (node.placement === undefined) return;
+  const { target, output } = node.placement;
+  const artifact = entry.outputs[output];
+  if (artifact === undefined) throw new Error(`Internal error: "${node.id}" gives no "${output}".`);
+  if (run.sources.has(target)) {
+    throw new StageFailure({
+      kind: 'target-is-input',
+      message: `"${target}" is a file that this program reads, so nothing is saved over it.`,
+      hint: 'Save under another name.',
+    });
+  }
+  const { kept } = await place(run.store, artifact, node.placement);
+  if (kept !== undefined) {
+    const message = `"${target}" had been changed by somebody. Their file is now "${kept}".`;
+    run.emit({ type: 'message', level: 'warning', message });
+  }
+  run.emit({ type: 'placed', node: node.id, path: target, sizeBytes: artifact.sizeBytes });
+}
+
+function waiting(node: GraphNode, holder: number | undefined) {
+  const who = holder === undefined ? 'Another process' : `Process ${holder}`;
+  const message = `${who} is computing "${node.id}" already. Waiting for it.`;
+  return { type: 'message', level: 'info', message } as const;
+}

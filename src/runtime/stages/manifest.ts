@@ -1,0 +1,89 @@
+// Which images a dataset has, how each is to be resized and cropped, and what its caption is.
+// Two outputs, so that an edited caption leaves the latents alone. Neither holds a path, so that renaming changes nothing.
+
+import { writeFile } from 'node:fs/promises';
+import { digestOf } from '../cache/digest.ts';
+import { type BucketSettings, bucketSizes, fitImage, type Size } from '../dataset/buckets.ts';
+import type { ImagePattern } from '../dataset/find-images.ts';
+import { captionText, type SurveyedImage, surveyImages } from '../dataset/survey.ts';
+import type { GraphNode } from '../graph/graph.ts';
+import { pathIn } from '../graph/paths.ts';
+import type { Stage } from '../stage.ts';
+
+/** One image in the output `images`, which is a list of these. `captions` is a list of texts in the same order. */
+export interface ManifestImage {
+  readonly digest: string;
+  /** Tells equal images apart: 0 for the first. */
+  readonly index: number;
+  /** Width and height when upright, before resizing. */
+  readonly original: Size;
+  readonly resized: Size;
+  /** Left and top of the bucket within the resized image. */
+  readonly crop: Size;
+  readonly bucket: Size;
+  readonly repeats: number;
+}
+
+export const manifest: Stage = {
+  name: 'manifest',
+  revision: 1,
+  pool: 'io',
+  runsIn: 'native',
+  runsInPlan: true,
+
+  async survey({ node, store, signal, say }) {
+    const { dataset, images: patterns, caption_extension: captionExtension } = readSettings(node);
+    const images = await surveyImages({ dataset, patterns, captionExtension, files: store.files, signal, say });
+    return {
+      digests: {
+        images: digestOf(images.map(({ digest }) => digest).join('\n')),
+        captions: digestOf(images.map(({ caption }) => caption).join('\n')),
+      },
+      images,
+    };
+  },
+
+  async run({ node, survey, work }) {
+    if (survey === undefined) throw new Error('Internal error: a manifest without a survey.');
+    const outputs = { images: pathIn(work, 'images.json'), captions: pathIn(work, 'captions.json') };
+    await writeFile(outputs.images, JSON.stringify(fitImages(survey.images, node)));
+    await writeFile(outputs.captions, JSON.stringify(await captionsOf(survey.images)));
+    return { outputs };
+  },
+};
+
+function fitImages(images: readonly SurveyedImage[], node: GraphNode): readonly ManifestImage[] {
+  const { repeats, ...attributes } = readAttributes(node);
+  const settings: BucketSettings = { ...attributes, upscale: true };
+  const sizes = bucketSizes(settings);
+  const seen = new Map<string, number>();
+  return images.map(({ digest, size }) => {
+    const index = seen.get(digest) ?? 0;
+    seen.set(digest, index + 1);
+    const { bucket, resized, crop } = fitImage(size, settings, sizes);
+    return { digest, index, original: size, resized, crop, bucket, repeats };
+  });
+}
+
+async function captionsOf(images: readonly SurveyedImage[]): Promise<readonly string[]> {
+  const captions: string[] = [];
+  for (const image of images) captions.push(await captionText(image));
+  return captions;
+}
+
+function readSettings({ settings }: GraphNode) {
+  return settings as unknown as {
+    readonly dataset: string;
+    readonly images: readonly ImagePattern[];
+    readonly caption_extension: string;
+  };
+}
+
+function readAttributes({ attributes }: GraphNode) {
+  const { resolution, bucket, repeats } = attributes as unknown as {
+    readonly resolution: Size;
+    readonly bucket: { readonly min: number; readonly max: number; readonly step: number };
+    readonly repeats: number;
+  };
+  return { resolution, ...bucket, repeats };
+}

@@ -73,5 +73,6 @@ async function hasEsbuild() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (!process.argv.includes('--if-possible') || (await hasEsbuild())) await bundle({ clean: process.argv.includes('--clean') });
+  if (!process.argv.includes('--if-possible') || (await hasEsbuild()))
+    await bundle({ clean: process.argv.includes('--clean') });
 }

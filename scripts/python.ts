@@ -33,7 +33,7 @@ async function installed(python: string, lock: string): Promise<string> {
     .update(await readFile(lock))
     .update(version.trim())
     .digest('hex');
-  const tools = join(process.env.LORAC_CACHE ?? envPaths('lorac', { suffix: '' }).cache, 'test-tools');
+  const tools = join(process.env.LORAC_CACHE || envPaths('lorac', { suffix: '' }).cache, 'test-tools');
   const folder = join(tools, digest.slice(0, 16));
   if (existsSync(folder)) return folder;
   process.stderr.write('installing what the Python tests need …\n');

@@ -63,8 +63,8 @@ function commandLine(): Command {
 
   lorac
     .command('env')
-    .description("make the worker's Python environment if need be, and say where it is and what is in it")
-    .option('--python', 'print the path of its interpreter, and nothing else')
+    .description("say where the worker's Python environment is, what is in it and how to remake it")
+    .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
     .action(async (options) => {
       const { env } = await import('./cli/env.ts');
       process.exitCode = await env(options);
@@ -140,6 +140,13 @@ async function end(): Promise<void> {
     [process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))),
   );
   process.exit();
+}
+
+// A reader that went away, or a terminal that was closed, is no mistake. What has to stop then listens for itself.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (!['EPIPE', 'EIO', 'ECONNRESET'].includes(error.code ?? '')) throw error;
+  });
 }
 
 try {

@@ -12,8 +12,8 @@ export interface Stop extends Disposable {
   request(): void;
 }
 
-/** `onStop` is told once. Dispose it when the run is over: signals then act as they do everywhere. */
-export function listenForStop(onStop: () => void): Stop {
+/** Dispose it when the run is over: signals then act as they do everywhere. */
+export function listenForStop(): Stop {
   const controller = new AbortController();
   let firstAtMs = 0;
 
@@ -21,7 +21,6 @@ export function listenForStop(onStop: () => void): Stop {
     if (!controller.signal.aborted) {
       firstAtMs = performance.now();
       controller.abort();
-      onStop();
     }
   }
 

@@ -23,6 +23,7 @@ export const looks = {
   fresh: { mark: '=', tone: 'good' },
   computed: { mark: '+', tone: 'good' },
   failed: { mark: '✗', tone: 'bad' },
+  stopped: { mark: '!', tone: 'warning' },
   skipped: { mark: '-', tone: 'warning' },
 } as const satisfies Record<Status, { mark: string; tone: Tone }>;
 
@@ -39,6 +40,7 @@ export function note(state: RowState): string {
       const loss = state.training === undefined ? '' : ` · loss ${lossText(state.training)}`;
       return `${duration(state.elapsedMs)}${loss} · ${reasonInWords(state.because)}`;
     }
+    case 'stopped':
     case 'failed':
       return `after ${duration(state.elapsedMs)}`;
     case 'skipped':
@@ -142,7 +144,7 @@ function headline(outcome: NonNullable<View['outcome']>): Line {
   const time = duration(outcome.elapsedMs);
   if (outcome.interrupted) {
     return {
-      text: `Stopped after ${time}: ${counts || 'nothing done yet'}. The next build goes on from here.`,
+      text: `Stopped after ${time}: ${counts === '' ? 'nothing computed yet' : counts}. What is done is kept, and the next build goes on from there.`,
       tone: 'warning',
       indent: 0,
     };

@@ -56,7 +56,7 @@ export function plainReporter({
         );
       }
       case 'worker':
-        return view.worker === undefined ? [] : [`worker ${view.worker.status}: ${view.worker.message}`];
+        return sameWorker(view, before) ? [] : [`worker ${event.status}: ${cleanLine(event.message)}`];
       case 'stopping':
         return view.stopping === undefined ? [] : [view.stopping];
       case 'finished':
@@ -108,6 +108,10 @@ export function plainReporter({
 
 function rowNamed(view: View, name: string): Row[] {
   return view.rows.filter((row) => row.name === cleanLine(name));
+}
+
+function sameWorker({ worker }: View, before: View): boolean {
+  return worker?.status === before.worker?.status && worker?.message === before.worker?.message;
 }
 
 function latest({ state }: Row): string | undefined {

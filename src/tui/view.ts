@@ -39,12 +39,9 @@ export type RowState =
       readonly elapsedMs: number;
       readonly training: Training | undefined;
     }
-  | {
-      readonly status: 'failed';
-      readonly failure: Failure;
-      readonly elapsedMs: number;
-      readonly training: Training | undefined;
-    }
+  | { readonly status: 'failed'; readonly failure: Failure; readonly elapsedMs: number }
+  /** The user stopped the run while it was at work. */
+  | { readonly status: 'stopped'; readonly elapsedMs: number }
   | { readonly status: 'skipped'; readonly cause: string };
 
 export type Status = RowState['status'];
@@ -140,12 +137,11 @@ export function reduce(view: View, event: RunEvent, nowMs: number): View {
     }
     case 'node-failed': {
       const failure = cleanFailure(event.failure);
-      return ended(view, event.node, (before) => ({
-        status: 'failed',
-        failure,
-        elapsedMs: before.status === 'running' ? nowMs - before.startedMs : 0,
-        training: trainingOf(before),
-      }));
+      const elapsedMs = (before: RowState) => (before.status === 'running' ? nowMs - before.startedMs : 0);
+      if (failure.kind === 'cancelled') {
+        return ended(view, event.node, (before) => ({ status: 'stopped', elapsedMs: elapsedMs(before) }));
+      }
+      return ended(view, event.node, (before) => ({ status: 'failed', failure, elapsedMs: elapsedMs(before) }));
     }
     case 'node-skipped':
       return ended(view, event.node, () => ({ status: 'skipped', cause: cleanLine(event.cause) }));

@@ -78,8 +78,12 @@ function Lines({ lines, columns }: { readonly lines: readonly Line[]; readonly c
   );
 }
 
-function Live({ view, nowMs, nameWidth, columns, lines }: Omit<ScreenProps, 'color'> & { readonly nameWidth: number }) {
-  const sizes = { nameWidth, columns };
+/** A line that wraps when the terminal gets narrower cannot be erased whole, so wide terminals are not used to the full. */
+const LIVE_COLUMNS = 80;
+
+function Live({ view, nowMs, lines, ...rest }: Omit<ScreenProps, 'color'> & { readonly nameWidth: number }) {
+  const columns = Math.min(rest.columns, LIVE_COLUMNS);
+  const sizes = { nameWidth: rest.nameWidth, columns };
   const running = view.rows.flatMap((row) => (row.state.status === 'running' ? [{ row, state: row.state }] : []));
   const waiting = view.rows.filter((row) => row.state.status === 'waiting');
   const footer = footerLines(view, nowMs);

@@ -13,8 +13,10 @@ export interface NodeRowProps {
   readonly columns: number;
 }
 
-export function NodeRow({ row, nameWidth, columns, aside = '' }: NodeRowProps & { readonly aside?: string }) {
+export function NodeRow({ row, nameWidth, columns, nowMs }: NodeRowProps & { readonly nowMs?: number }) {
   const { mark, tone } = looks[row.state.status];
+  const runningFor =
+    row.state.status === 'running' && nowMs !== undefined ? [duration(nowMs - row.state.startedMs)] : [];
   return (
     <Box gap={1} width={columns}>
       <Toned tone={tone}>{mark}</Toned>
@@ -26,37 +28,27 @@ export function NodeRow({ row, nameWidth, columns, aside = '' }: NodeRowProps & 
       <Box width={8} flexShrink={0}>
         <Toned tone={tone}>{row.state.status}</Toned>
       </Box>
-      <Box flexGrow={1} flexShrink={1}>
-        <Toned tone="quiet">{note(row.state)}</Toned>
-      </Box>
-      {aside === '' ? null : (
-        <Box flexShrink={0}>
-          <Toned tone="quiet">{aside}</Toned>
-        </Box>
-      )}
+      <Toned tone="quiet">{[...runningFor, note(row.state)].join(' · ')}</Toned>
     </Box>
   );
 }
 
-export function RunningRow({
-  row,
-  state,
-  nowMs,
-  details,
-  ...rest
-}: NodeRowProps & { readonly state: Running; readonly nowMs: number; readonly details: boolean }) {
+export interface RunningRowProps extends NodeRowProps {
+  readonly state: Running;
+  readonly nowMs: number;
+  readonly details: boolean;
+}
+
+export function RunningRow({ row, state, nowMs, details, nameWidth, columns }: RunningRowProps) {
   const { work, training, latest } = state;
+  const inner = columns - 2;
   return (
     <Box flexDirection="column">
-      <NodeRow row={row} {...rest} aside={duration(nowMs - state.startedMs)} />
+      <NodeRow row={row} nameWidth={nameWidth} columns={columns} nowMs={nowMs} />
       {details ? (
         <Box flexDirection="column" paddingLeft={2}>
-          {training === undefined ? null : (
-            <TrainingLines training={training} nowMs={nowMs} columns={rest.columns - 2} />
-          )}
-          {work === undefined || work.done >= work.total ? null : (
-            <ProgressLine progress={work} nowMs={nowMs} columns={rest.columns - 2} />
-          )}
+          {training === undefined ? null : <TrainingLines training={training} nowMs={nowMs} columns={inner} />}
+          {isOver(work) ? null : <ProgressLine progress={work} nowMs={nowMs} columns={inner} />}
           {latest === undefined ? null : <Toned tone="quiet">{latest}</Toned>}
         </Box>
       ) : null}
@@ -64,14 +56,13 @@ export function RunningRow({
   );
 }
 
+function isOver(work: Progress | undefined): work is undefined {
+  return work === undefined || work.done >= work.total;
+}
+
 /** How many lines `RunningRow` takes with its details. */
 export function heightOf({ work, training, latest }: Running): number {
-  return (
-    1 +
-    (training === undefined ? 0 : 2) +
-    (work === undefined || work.done >= work.total ? 0 : 1) +
-    (latest === undefined ? 0 : 1)
-  );
+  return 1 + (training === undefined ? 0 : 2) + (isOver(work) ? 0 : 1) + (latest === undefined ? 0 : 1);
 }
 
 function ProgressLine({
@@ -125,5 +116,5 @@ function Bar({ done, total, width }: { readonly done: number; readonly total: nu
 }
 
 function barWidth(columns: number): number {
-  return Math.max(6, Math.min(30, Math.floor(columns / 4)));
+  return Math.max(6, Math.min(24, Math.floor(columns / 4)));
 }

@@ -15,8 +15,8 @@ export interface BlockChoice {
 export interface BlockWeights {
   /** For every block there is. 0 leaves a block out, 1 copies it. */
   readonly weights: ReadonlyMap<BlockName, number>;
-  /** What the program names itself, so that it can be told when a file lacks it. */
-  readonly named: ReadonlySet<BlockName>;
+  /** The words that ask for blocks to stay, so that one which asks in vain can be told. */
+  readonly wanted: ReadonlyMap<string, readonly BlockName[]>;
   /** Blocks that a mask has no number for. They are left out, and a file that has them deserves a warning. */
   readonly unmasked: readonly BlockName[];
 }
@@ -34,8 +34,8 @@ export function blockWeights(choice: BlockChoice): BlockWeights {
     all.set(block, named ?? (isText ? text : rest));
   }
   const unmasked = choice.mask === undefined ? [] : BLOCKS.filter((block) => !weights.has(block));
-  const named = choice.keep !== undefined || choice.weights !== undefined || choice.drop !== undefined;
-  return { weights: all, named: new Set(named ? weights.keys() : []), unmasked };
+  const words = choice.keep ?? Object.keys(choice.weights ?? {}).filter((word) => choice.weights?.[word] !== 0);
+  return { weights: all, wanted: new Map(words.map((word) => [word, blocksOf([word])])), unmasked };
 }
 
 /** The weights that are written, and the one of the UNet's other blocks. */

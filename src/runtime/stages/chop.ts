@@ -93,8 +93,9 @@ function warn(context: StageContext, content: LoraModules, chosen: BlockWeights)
   if (unmasked.length > 0) {
     say(`The mask has no number for ${unmasked.join(', ')}, which the LoRA has; they are left out.`);
   }
-  const absent = [...chosen.named].filter((block) => !present.includes(block) && chosen.weights.get(block) !== 0);
-  if (absent.length > 0) say(`The LoRA has no ${absent.join(', ')}; it has ${present.join(', ')}.`);
+  const inVain = [...chosen.wanted].filter(([, blocks]) => !blocks.some((block) => present.includes(block)));
+  if (inVain.length > 0)
+    say(`The LoRA has no ${inVain.map(([word]) => word).join(', ')}; it has ${present.join(', ')}.`);
   const foreign = content.modules.filter((module) => module.block === undefined).map((module) => module.name);
   const unknown = [...foreign, ...content.strangers];
   if (unknown.length > 0) say(`Kept as they are, since they belong to no block that lorac knows: ${listed(unknown)}.`);

@@ -69,10 +69,25 @@ export interface Spectrum {
   readonly parameters: number;
 }
 
-/** Numbers of base weights by key, then by module: one for the whole module, or one for each direction. */
+/** What is known of a base weight: one number, or one for each direction of the module. */
+export type Reference = number | readonly number[];
+
+/** By key, then by module. */
 export type References = {
-  readonly [key in 'fro_ckpt' | 'spn_ckpt' | 'subspace']?: ReadonlyMap<string, number | readonly number[]>;
+  readonly [key in 'fro_ckpt' | 'spn_ckpt' | 'subspace']?: ReadonlyMap<string, Reference>;
 };
+
+/** Numbers as the worker writes them: a JSON object by module. `role` is what messages call them. */
+export function parseReferences(role: string, json: string): ReadonlyMap<string, Reference> {
+  const isNumber = (value: unknown): value is number => typeof value === 'number' && value >= 0;
+  const parsed = JSON.parse(json) as { readonly [module: string]: unknown };
+  const references = new Map<string, Reference>();
+  for (const [module, value] of Object.entries(parsed)) {
+    if (isNumber(value) || (Array.isArray(value) && value.every(isNumber))) references.set(module, value);
+    else throw badReference(role, module);
+  }
+  return references;
+}
 
 /** `undefined` when the recipe asks for a number of the base weight that is not there. */
 export function scoresOf(spectrum: Spectrum, recipe: Recipe, references: References): Float64Array | undefined {
@@ -85,7 +100,7 @@ export function scoresOf(spectrum: Spectrum, recipe: Recipe, references: Referen
     if (reference === undefined) return undefined;
     for (let i = 0; i < scores.length; i += 1) {
       const number = typeof reference === 'number' ? reference : reference[i];
-      if (number === undefined || !Number.isFinite(number) || number < 0) throw badReference(name, key, number);
+      if (number === undefined) throw badReference(key, name);
       // A weight that is nothing at all would make the score endless; this is as far as it matters.
       scores[i] = (scores[i] ?? 0) - weight * Math.log10(Math.max(number, 1e-30));
     }
@@ -93,11 +108,7 @@ export function scoresOf(spectrum: Spectrum, recipe: Recipe, references: Referen
   return scores;
 }
 
-function referenceOf(
-  spectrum: Spectrum,
-  key: ScoreKey,
-  references: References,
-): number | readonly number[] | undefined {
+function referenceOf(spectrum: Spectrum, key: ScoreKey, references: References): Reference | undefined {
   switch (key) {
     case 'spn_lora':
       return spectrum.sigma[0] ?? 0;
@@ -110,10 +121,10 @@ function referenceOf(
   }
 }
 
-function badReference(module: string, key: ScoreKey, number: number | undefined): StageFailure {
+function badReference(what: string, module: string): StageFailure {
   return new StageFailure({
     kind: 'non-finite',
-    message: `${key} of "${module}" is ${number}, and a finite number is needed for every direction.`,
+    message: `The numbers of "${what}" have none for "${module}" that a score could be made of.`,
     hint: 'The checkpoint may be damaged.',
   });
 }

@@ -19,7 +19,9 @@ import { type FactorModule, keptTensors, readFactors, shapesWith } from './resiz
 import { resizedMetadata } from './resize-metadata.ts';
 import {
   type Direction,
+  parseReferences,
   type Recipe,
+  type Reference,
   type References,
   rankDirections,
   readRecipe,
@@ -78,12 +80,9 @@ export const resize: Stage = {
 
 /** Numbers of the base weights, by the role under which they come. Each is there only when the recipe names its key. */
 async function readReferences(context: StageContext): Promise<References> {
-  const read = async (role: string): Promise<ReadonlyMap<string, number | readonly number[]> | undefined> => {
+  const read = async (role: string): Promise<ReadonlyMap<string, Reference> | undefined> => {
     const artifact = context.inputs[role];
-    if (artifact === undefined) return undefined;
-    return new Map(
-      Object.entries(JSON.parse(await readFile(artifact.path, 'utf8')) as Record<string, number | number[]>),
-    );
+    return artifact && parseReferences(role, await readFile(artifact.path, 'utf8'));
   };
   const [fro_ckpt, spn_ckpt, subspace] = await Promise.all([read('frobenius'), read('spectral'), read('projections')]);
   return { ...(fro_ckpt && { fro_ckpt }), ...(spn_ckpt && { spn_ckpt }), ...(subspace && { subspace }) };
@@ -135,8 +134,8 @@ function report(context: StageContext, { whole, empty, strangers }: Sorted): voi
   }
   if (strangers.length > 0) say(`Tensors that belong to no module are kept as they are: ${listed(strangers)}.`);
   if (empty.length > 0) {
-    const message = `${empty.length} ${empty.length === 1 ? 'module holds' : 'modules hold'} nothing and are left out: ${listed(empty)}.`;
-    context.report({ type: 'log', level: 'info', message });
+    const what = empty.length === 1 ? '1 module holds nothing and is' : `${empty.length} modules hold nothing and are`;
+    context.report({ type: 'log', level: 'info', message: `${what} left out: ${listed(empty)}.` });
   }
 }
 

@@ -32,3 +32,16 @@ export function sdxlShapes(): ReadonlyMap<string, { readonly shape: readonly num
     Object.values(parts).flatMap((part) => Object.entries(part).map(([name, shape]) => [name, { shape }] as const)),
   );
 }
+
+/** SDXL's tensors, all of them, with narrow layers: what a checkpoint of a megabyte or two has. */
+export function narrowShapes(): ReadonlyMap<string, { readonly shape: readonly number[] }> {
+  return new Map([...sdxlShapes()].map(([name, { shape }]) => [name, { shape: narrowed(name, shape) }]));
+}
+
+function narrowed(name: string, shape: readonly number[]): readonly number[] {
+  const widths = { 768: 16, 3072: 64, 49408: 20, 2048: 48, 2816: 32 + 1536 } as { readonly [width: number]: number };
+  return shape.map((size) => {
+    if (name.endsWith('position_ids') || size <= 77) return size;
+    return widths[size] ?? (name.startsWith('first_stage_model.') ? size / 16 : size / 40);
+  });
+}

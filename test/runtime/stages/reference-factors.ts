@@ -25,10 +25,9 @@ export async function writeFactors(lora: string, output: string): Promise<Readon
   const described: Record<string, unknown> = {};
   const tensors: TensorToWrite[] = [];
   for (const module of groupModules(file.header.tensors.keys()).modules) {
-    const upName = module.tensors.get('up') ?? '';
-    const downName = module.tensors.get('down') ?? '';
+    const [upName, downName] = [module.tensors.get('up'), module.tensors.get('down')];
     const [up, down] = [await flat(file, upName), await flat(file, downName)];
-    if (up === undefined || down === undefined) continue;
+    if (upName === undefined || downName === undefined || up === undefined || down === undefined) continue;
     const stored = await flat(file, module.tensors.get('alpha'));
     const alpha = stored === undefined ? down.rows : at(stored, 0, 0);
     const scale = Math.abs(alpha) / down.rows;

@@ -1,0 +1,281 @@
+// Resizing: what stays, how exactly, how large, and what is said about the rest.
+
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { StageFailure } from '../../../src/runtime/events.ts';
+import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
+import { hashesOf } from '../../../src/runtime/safetensors/hashes.ts';
+import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
+import { resize } from '../../../src/runtime/stages/resize.ts';
+import { readRecipe, recipeAttributes, type WrittenRecipe } from '../../../src/runtime/stages/resize-recipe.ts';
+import { frobenius, relativeError } from '../../helpers/linear-algebra.ts';
+import { openFolder } from '../safetensors/files.ts';
+import { deltas, metadataOf, runAlone } from './lab.ts';
+import { fiveModules, IN04, MID00, OUT01, TE1, TE2, type TinyModule, tensor, writeLora } from './lora-files.ts';
+import { writeFactors } from './reference-factors.ts';
+
+type Folder = Awaited<ReturnType<typeof openFolder>>;
+
+interface World {
+  readonly recipe: WrittenRecipe;
+  readonly modules?: readonly TinyModule[];
+  readonly frobenius?: Readonly<Record<string, number>>;
+  readonly options?: Parameters<typeof writeLora>[2];
+}
+
+/** Resizes a small LoRA. Without `frobenius` no base weight is known; recipes then look at the LoRA alone. */
+async function resized(folder: Folder, { recipe, modules, frobenius, options }: World) {
+  const lora = await writeLora(folder.path('before.safetensors'), modules ?? fiveModules, options);
+  const factors = folder.path('factors.safetensors');
+  const decompositions = await writeFactors(lora, factors);
+  const numbers = folder.path('numbers.json');
+  await writeFile(numbers, JSON.stringify(frobenius ?? {}));
+  const work = folder.path('work');
+  await mkdir(work, { recursive: true });
+  const inputs = { lora, factors, ...(frobenius && { frobenius: numbers }) };
+  const { outputs, said } = await runAlone({ stage: resize, attributes: recipeAttributes(recipe), inputs, work });
+  return { before: lora, after: outputs['lora'] ?? '', said, decompositions };
+}
+
+async function ranksOf(path: string): Promise<ReadonlyMap<string, number>> {
+  await using file = await SafetensorsFile.open(path);
+  const { modules } = groupModules(file.header.tensors.keys());
+  return new Map(modules.map((module) => [module.name, file.tensor(module.tensors.get('down') ?? '').shape[0] ?? 0]));
+}
+
+const everything = { spn_lora: 1, thr: -20 } as const;
+
+test('a module is given back whole when all directions stay, and what is cut is the energy of the others', async () => {
+  await using folder = await openFolder();
+  const someModule = fc.record({
+    out: fc.integer({ min: 1, max: 9 }),
+    in: fc.integer({ min: 1, max: 9 }),
+    rank: fc.integer({ min: 1, max: 6 }),
+    alpha: fc.constantFrom(null, 1, 4, -3),
+    kernel: fc.constantFrom(undefined, 1 as const, 3 as const),
+    dtype: fc.constantFrom('F16' as const, 'BF16' as const, 'F32' as const),
+  });
+  const property = fc.asyncProperty(
+    someModule,
+    fc.double({ min: -2, max: 0, noNaN: true }),
+    async ({ kernel, ...shape }, thr) => {
+      const modules = [{ name: MID00, ...shape, ...(kernel && { kernel }) }];
+      const whole = await resized(folder, { recipe: { ...everything, precision: 'fp32' }, modules });
+      const original = (await deltas(whole.before)).get(MID00);
+      const full = (await deltas(whole.after)).get(MID00);
+      if (original === undefined || full === undefined) throw new Error('the module is lost');
+      expect(relativeError(full, original)).toBeLessThan(2e-6);
+
+      const cut = await resized(folder, { recipe: { spn_lora: 1, thr, precision: 'fp32' }, modules });
+      const part = (await deltas(cut.after)).get(MID00);
+      const rank = (await ranksOf(cut.after)).get(MID00) ?? 0;
+      const sigma = cut.decompositions.get(MID00)?.sigma ?? [];
+      if (part === undefined) throw new Error('the module is lost');
+      expect(sigma.slice(0, rank).every((value) => Math.log10(value / (sigma[0] ?? 0)) >= thr - 1e-6)).toBe(true);
+      const discarded = Math.hypot(...sigma.slice(rank));
+      const difference = { ...part, data: part.data.map((value, i) => value - (original.data[i] ?? 0)) };
+      expect(Math.abs(frobenius(difference) - discarded)).toBeLessThan(1e-5 * frobenius(original));
+    },
+  );
+  await fc.assert(property, { numRuns: 40 });
+});
+
+test.each([
+  ['fp16', 'F16', 2e-3],
+  ['bf16', 'BF16', 1.5e-2],
+  ['fp32', 'F32', 2e-6],
+] as const)('factors are stored in %s, alphas always as singles', async (precision, dtype, tolerance) => {
+  await using folder = await openFolder();
+  const { before, after } = await resized(folder, { recipe: { ...everything, precision } });
+  await using file = await SafetensorsFile.open(after);
+  for (const info of file.header.tensors.values())
+    expect([info.name, info.dtype]).toEqual([info.name, info.name.endsWith('alpha') ? 'F32' : dtype]);
+  expect(file.tensor(`${OUT01}.lora_up.weight`).shape).toEqual([6, 4, 1, 1]);
+  expect(file.tensor(`${OUT01}.lora_down.weight`).shape).toEqual([4, 5, 3, 3]);
+  const old = await deltas(before);
+  for (const [name, delta] of await deltas(after))
+    expect(relativeError(delta, old.get(name) ?? delta)).toBeLessThan(tolerance);
+});
+
+test('alpha keeps its ratio to the rank', async () => {
+  await using folder = await openFolder();
+  const { after } = await resized(folder, {
+    recipe: { spn_lora: 1, thr: -0.3 },
+    modules: [{ name: MID00, alpha: 2, rank: 4 }],
+  });
+  await using file = await SafetensorsFile.open(after);
+  const [alpha] = new Float32Array((await file.bytesOf(`${MID00}.alpha`)).buffer);
+  expect(alpha).toBe(0.5 * ((await ranksOf(after)).get(MID00) ?? 0));
+});
+
+test('rescale multiplies the whole LoRA, what is kept whole included', async () => {
+  await using folder = await openFolder();
+  const modules = [{ name: MID00 }, { name: IN04 }];
+  const recipe = { fro_ckpt: 1, thr: -20, rescale: 2, precision: 'fp32' } as const;
+  const { before, after } = await resized(folder, { recipe, modules, frobenius: { [MID00]: 1 } });
+  const old = await deltas(before);
+  for (const [name, delta] of await deltas(after)) {
+    const original = old.get(name) ?? delta;
+    expect(relativeError(delta, { ...original, data: original.data.map((value) => value * 2) })).toBeLessThan(2e-6);
+  }
+});
+
+test('no size is ever exceeded, and a larger one never keeps less', async () => {
+  await using folder = await openFolder();
+  const modules: readonly TinyModule[] = fiveModules.map((module, i) => ({
+    ...module,
+    out: 40 + i,
+    in: 30 + i,
+    rank: 12,
+  }));
+  const all = await resized(folder, { recipe: everything, modules });
+  const largest = (await readFile(all.after)).length;
+  let before = 0;
+  for (let bytes = 4000; bytes < largest + 2000; bytes += 997) {
+    const run = resized(folder, { recipe: { spn_lora: 1, size: bytes / 2 ** 20 }, modules });
+    const outcome = await run.catch((error: unknown) => error as StageFailure);
+    if (outcome instanceof StageFailure) {
+      expect(before).toBe(0);
+      continue;
+    }
+    const file = await readFile(outcome.after);
+    expect(file.length).toBeLessThanOrEqual(bytes);
+    const kept = [...(await ranksOf(outcome.after)).values()].reduce((sum, rank) => sum + rank, 0);
+    expect(kept).toBeGreaterThanOrEqual(before);
+    before = kept;
+  }
+  expect(before).toBe(60);
+});
+
+test('equal scores are decided by name', async () => {
+  await using folder = await openFolder();
+  const twin = (name: string) => ({ name, rank: 1, out: 60, in: 60 });
+  const names = ['lora_unet_middle_block_0_b', 'lora_unet_middle_block_0_a', 'lora_unet_middle_block_0_c'];
+  for (const order of [names, names.toReversed()]) {
+    const { after } = await resized(folder, {
+      recipe: { spn_lora: 1, size: 1950 / 2 ** 20 },
+      modules: order.map(twin),
+      options: { metadata: undefined },
+    });
+    expect([...(await ranksOf(after)).keys()]).toEqual(['lora_unet_middle_block_0_a']);
+  }
+});
+
+test('modules that nothing is known to score by are kept whole and reported', async () => {
+  await using folder = await openFolder();
+  const extra = [
+    tensor('lora_unet_input_blocks_5_1_proj_in.lokr_w1', 'F16', [1, 1], [1]),
+    tensor('lora_unet_input_blocks_5_1_proj_in.lokr_w2', 'F16', [1, 1], [1]),
+    tensor(`${IN04}.dora_scale`, 'F16', [6, 1], [1, 1, 1, 1, 1, 1]),
+    tensor('stranger', 'F16', [1], [1]),
+  ];
+  const numbers = { [MID00]: 1, [IN04]: 1, [TE1]: 1 };
+  const { before, after, said } = await resized(folder, {
+    recipe: { fro_ckpt: 1, thr: 0 },
+    frobenius: numbers,
+    options: { extra },
+  });
+  expect(said).toEqual([
+    `4 modules are kept whole, since there is nothing to score them by: ${['lora_te2_text_model_encoder_layers_3_mlp_fc2', IN04, 'lora_unet_input_blocks_5_1_proj_in', OUT01].join(', ')}.`,
+    'Tensors that belong to no module are kept as they are: stranger.',
+  ]);
+  await using old = await SafetensorsFile.open(before);
+  await using now = await SafetensorsFile.open(after);
+  for (const name of old.header.tensors.keys()) {
+    if (name.startsWith(MID00) || name.startsWith(TE1)) continue;
+    expect(await now.bytesOf(name)).toEqual(await old.bytesOf(name));
+  }
+});
+
+test('a module of zeros is left out, and so is one whose directions are all too weak', async () => {
+  await using folder = await openFolder();
+  const modules = [{ name: MID00 }, { name: TE1, strength: 0 }, { name: IN04, strength: 1e-4, dtype: 'F32' as const }];
+  const numbers = { [MID00]: 1, [TE1]: 1, [IN04]: 1 };
+  const { after, said } = await resized(folder, { recipe: { fro_ckpt: 1, thr: -1 }, modules, frobenius: numbers });
+  expect([...(await ranksOf(after)).keys()]).toEqual([MID00]);
+  expect(said).toEqual([`1 module holds nothing and is left out: ${TE1}.`]);
+});
+
+test('metadata tells the ranks that are true now, and the recipe', async () => {
+  await using folder = await openFolder();
+  const same = await metadataOf((await resized(folder, { recipe: everything })).after);
+  expect(same.get('ss_network_dim')).toBe('4');
+  expect(same.get('ss_network_alpha')).toBe('2');
+  expect(same.get('ss_network_args')).toBe('{"conv_dim":"4","conv_alpha":"2","algo":"locon"}');
+  const { after } = await resized(folder, { recipe: { spn_lora: 3, params: 1, thr: -0.8, rescale: 1.5 } });
+  const metadata = await metadataOf(after);
+  const hashes = await hashesOf(after);
+  expect(Object.fromEntries(metadata)).toEqual({
+    ss_base_model_version: 'sdxl_base_v1-0',
+    ss_output_name: 'before',
+    ss_network_dim: 'Dynamic',
+    ss_network_alpha: 'Dynamic',
+    ss_network_args: expect.stringMatching(/^\{"conv_dim":"\d","conv_alpha":"[\d.]+","algo":"locon"\}$/),
+    'lorac.history': JSON.stringify([
+      { stage: 'resize', weights: { spn_lora: 0.75, params: 0.25 }, thr: -0.8, rescale: 1.5, precision: 'fp16' },
+    ]),
+    sshs_model_hash: hashes.model,
+    sshs_legacy_hash: hashes.legacy,
+  });
+});
+
+test('a file without metadata gets none but its own', async () => {
+  await using folder = await openFolder();
+  const { after } = await resized(folder, { recipe: everything, options: { metadata: undefined } });
+  expect([...(await metadataOf(after)).keys()]).toEqual(['lorac.history', 'sshs_legacy_hash', 'sshs_model_hash']);
+});
+
+test('the same inputs give the same bytes', async () => {
+  await using folder = await openFolder();
+  const first = await readFile((await resized(folder, { recipe: { spn_lora: 1, thr: -0.5 } })).after);
+  const second = await readFile((await resized(folder, { recipe: { spn_lora: 1, thr: -0.5 } })).after);
+  expect(second.equals(first)).toBe(true);
+});
+
+test('a threshold above every score says what the best score is', async () => {
+  await using folder = await openFolder();
+  const run = resized(folder, { recipe: { spn_lora: 1, thr: 0.5 } });
+  await expect(run).rejects.toThrow('Nothing would be left: thr is 0.5, and the best score of a direction is 0.000.');
+  await expect(resized(folder, { recipe: { spn_lora: 1, size: 0.001 } })).rejects.toThrow(
+    'not one direction fits 0.001 MiB',
+  );
+});
+
+test('numbers that are not finite are refused with the name of what has them', async () => {
+  await using folder = await openFolder();
+  const broken = [{ name: MID00, strength: Number.NaN }];
+  await expect(resized(folder, { recipe: everything, modules: broken })).rejects.toThrow(`"${MID00}.s"`);
+  const endless = resized(folder, {
+    recipe: { fro_ckpt: 1, thr: -20 },
+    frobenius: { [MID00]: null as unknown as number },
+  });
+  await expect(endless).rejects.toThrow(`The numbers of "frobenius" have none for "${MID00}"`);
+});
+
+test('weights that cancel each other are refused', () => {
+  expect(() => readRecipe({ fro_ckpt: 1, params: -1 })).toThrow('add up to 0');
+});
+
+test('recipes that mean the same are the same to a fingerprint', () => {
+  const plain = recipeAttributes({});
+  expect(plain).toEqual({ fro_ckpt: 1, thr: -3.55, rescale: 1, precision: 'fp16' });
+  expect(recipeAttributes({ fro_ckpt: 1, thr: -3.55 })).toEqual(plain);
+  expect(recipeAttributes({ fro_ckpt: 2, spn_ckpt: 0 })).toEqual(plain);
+  expect(recipeAttributes({ fro_ckpt: 4, params: 1, thr: -1, size: 3 })).toEqual({
+    fro_ckpt: 0.8,
+    params: 0.2,
+    size: 3,
+    rescale: 1,
+    precision: 'fp16',
+  });
+  expect(recipeAttributes(recipeAttributes({ fro_ckpt: 3, spn_lora: 1 }) as WrittenRecipe)).toEqual(
+    recipeAttributes({ fro_ckpt: 3, spn_lora: 1 }),
+  );
+});
+
+test('text encoders are resized like the rest', async () => {
+  await using folder = await openFolder();
+  const { after } = await resized(folder, { recipe: { spn_lora: 1, thr: 0 } });
+  expect(Object.fromEntries(await ranksOf(after))).toEqual({ [TE1]: 1, [TE2]: 1, [IN04]: 1, [MID00]: 1, [OUT01]: 1 });
+});

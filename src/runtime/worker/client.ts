@@ -23,8 +23,8 @@ export interface WorkerOptions {
   readonly command: string;
   readonly args: readonly string[];
   readonly cwd?: string;
-  /** Added to the CLI's own environment. */
-  readonly env?: { readonly [name: string]: string };
+  /** Added to the CLI's own environment; what is undefined is taken out of it. */
+  readonly env?: { readonly [name: string]: string | undefined };
   /** How long the worker may take to say hello: it imports torch first. */
   readonly startTimeoutMs?: number;
   /** How long a cancelled request may take to save its state. */

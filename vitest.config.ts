@@ -19,7 +19,9 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           globalSetup: 'test/e2e/inputs.ts',
           fileParallelism: false,
-          testTimeout: 60_000,
+          // After the unit tests, not beside them.
+          sequence: { groupOrder: 1 },
+          testTimeout: 120_000,
         },
       },
     ],

@@ -99,8 +99,9 @@ export function failureLines(row: Row): Line[] {
   const at =
     (indent: number, tone: Tone) =>
     (text: string): Line => ({ text, tone, indent });
-  const problems = failure.problems.slice(0, PROBLEMS_SHOWN).map(({ path, message }) => `${path}: ${message}`);
-  const hidden = failure.problems.length - problems.length;
+  const told = failure.problems.filter(({ path, message }) => !failure.message.includes(`${path}: ${message}`));
+  const problems = told.slice(0, PROBLEMS_SHOWN).map(({ path, message }) => `${path}: ${message}`);
+  const hidden = told.length - problems.length;
   if (hidden > 0) problems.push(`… and ${count(hidden, 'more file')}`);
   const log = failure.logTail.slice(-LOG_SHOWN);
   return [

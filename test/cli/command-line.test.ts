@@ -1,0 +1,121 @@
+// The command as users run it: a process, its output and its exit code. No stage runs here.
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+const lorac = resolve(import.meta.dirname, '../../bin/lorac.mjs');
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lorac-cli-'));
+  // The first call bundles what has changed.
+  await run('--version');
+}, 120_000);
+
+afterAll(async () => await rm(folder, { recursive: true }));
+
+async function run(...args: string[]) {
+  const env = { NO_COLOR: '1', FORCE_COLOR: undefined, LORAC_PYTHON: '/nonexistent/python', LORAC_STORE: undefined };
+  const { exitCode, stdout, stderr } = await execa(process.execPath, [lorac, ...args], {
+    cwd: folder,
+    env,
+    reject: false,
+    stdin: 'ignore',
+  });
+  return { exitCode, stdout, stderr };
+}
+
+test.each([['--help'], ['build', '--help'], ['plan', '--help'], ['check', '--help'], ['env', '--help']])(
+  'help: %s %s',
+  async (...args) => {
+    const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatchSnapshot();
+  },
+);
+
+test('a command line that means nothing exits with 2 and says what was meant', async () => {
+  expect(await run('buidl')).toMatchObject({ exitCode: 2, stdout: '' });
+  expect((await run('buidl')).stderr).toContain('Did you mean build?');
+  expect(await run('build', '--reporter', 'loud')).toMatchObject({ exitCode: 2 });
+  expect(await run('build', '-p', 'name')).toMatchObject({
+    exitCode: 2,
+    stderr: 'error: -p needs NAME=VALUE, and "name" is not that.\nhint: for example: -p name=other',
+  });
+  expect(await run('build')).toMatchObject({ exitCode: 2 });
+});
+
+test('mistakes in a program go to stderr with their line, and the exit code is 2', async () => {
+  await writeFile(join(folder, 'wrong.lora'), 'checkpoint pony { path = 3 }\nresize thin { from = pony }\n');
+  const { exitCode, stdout, stderr } = await run('check', 'wrong.lora');
+  expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+  expect(stderr).toContain('wrong.lora:1:26 error:');
+  expect(stderr).toContain('wrong.lora:2:22 error:');
+  expect(stderr).toMatch(/\n2 errors$/);
+});
+
+test('check --format json is for programs: one line on stdout', async () => {
+  const { exitCode, stdout, stderr } = await run('check', 'wrong.lora', '--format', 'json');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: '' });
+  const told = JSON.parse(stdout);
+  expect(told).toMatchObject({ file: 'wrong.lora', ok: false });
+  expect(told.diagnostics).toHaveLength(2);
+  expect(told.diagnostics[0]).toMatchObject({ severity: 'error', line: 1, column: 26, endLine: 1, endColumn: 27 });
+});
+
+const good = `checkpoint pony { path = "pony.safetensors" }
+dataset hero { images = "images" }
+train raw { base = pony  data = hero }
+save "hero.safetensors" { from = raw }
+`;
+
+test('check looks for the files that a program names, unless told not to', async () => {
+  await writeFile(join(folder, 'good.lora'), good);
+  const { exitCode, stderr } = await run('check', 'good.lora');
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain('pony.safetensors');
+  expect(await run('check', '--no-files', 'good.lora')).toEqual({
+    exitCode: 0,
+    stdout: 'good.lora is good.\n"raw" makes no pictures while it trains: it has no sample = { prompts = … }.',
+    stderr: '',
+  });
+});
+
+test('targets that are not in the program are named, with those that are', async () => {
+  expect(await run('build', 'good.lora', 'tiny')).toMatchObject({
+    exitCode: 2,
+    stderr:
+      'error: There is no block or node "tiny".\nhint: there is pony, hero:manifest, raw:latents, raw, hero.safetensors',
+  });
+});
+
+test('a build whose files are missing fails with 1, and the last JSON line says what happened', async () => {
+  const { exitCode, stdout } = await run('build', 'good.lora', '--reporter', 'json');
+  expect(exitCode).toBe(1);
+  expect(JSON.parse(stdout.split('\n').at(-1) ?? '')).toMatchObject({
+    type: 'finished',
+    ok: false,
+    computed: [],
+    failed: ['pony', 'hero:manifest'],
+    skipped: ['raw:latents', 'raw', 'hero.safetensors'],
+  });
+});
+
+test('a plan, as text and as JSON, starts nothing', async () => {
+  const text = await run('plan', 'good.lora');
+  expect(text.exitCode).toBe(1);
+  expect(text.stdout).toMatch(/\+ raw +runs +not built yet/);
+  expect(text.stdout).toMatch(/3 would run, 2 cannot begin\.$/);
+  expect(JSON.parse((await run('build', '--dry-run', '--reporter', 'json', 'good.lora')).stdout).nodes).toHaveLength(5);
+});
+
+test('an interpreter that does not start is named, with what to do', async () => {
+  const { exitCode, stdout, stderr } = await run('env', '--python');
+  expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+  expect(stderr).toContain('/nonexistent/python');
+  expect(stderr).toContain('hint: ');
+});

@@ -129,8 +129,8 @@ test('no circle of imports between rooms', () => {
   expect([...circles]).toEqual([]);
 });
 
-/** The folder of a file; in `runtime`, what lies beside its rooms is a room of its own. */
+/** A folder of `src`; in `runtime`, each folder is a room, and so is each file that lies beside them. */
 function roomOf(file: string): string {
-  const folder = dirname(file);
-  return folder === 'src/runtime' ? file : folder;
+  const parts = file.split('/');
+  return parts.slice(0, parts[1] === 'runtime' ? 3 : 2).join('/');
 }

@@ -215,6 +215,8 @@ class Builder {
       stage: this.#stages.chop,
       origin: block.span,
       attributes: this.#canonical(this.#stages.chop, written),
+      // How it was said, for what is said about it.
+      settings: withoutGaps(written),
       inputs: { lora: { node: this.block(this.#lora(from.block)), output: 'lora' } },
     });
   }

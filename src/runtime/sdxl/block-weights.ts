@@ -12,30 +12,35 @@ export interface BlockChoice {
   readonly text_encoders?: 'keep' | 'drop' | number | undefined;
 }
 
-export interface BlockWeights {
-  /** For every block there is. 0 leaves a block out, 1 copies it. */
-  readonly weights: ReadonlyMap<BlockName, number>;
-  /** The words that ask for blocks to stay, so that one which asks in vain can be told. */
-  readonly wanted: ReadonlyMap<string, readonly BlockName[]>;
-  /** Blocks that a mask has no number for. They are left out, and a file that has them deserves a warning. */
-  readonly unmasked: readonly BlockName[];
-}
+/** Weights by block. A block that is not there is left out; 1 copies it. */
+export type BlockWeights = { readonly [block: string]: number };
 
 const TEXT_ENCODERS = BLOCKS.filter((block) => block.startsWith('TE'));
 
+/** What a choice comes to, the same however it is said. */
 export function blockWeights(choice: BlockChoice): BlockWeights {
   const { weights, rest } = namedWeights(choice);
   const text = { keep: 1, drop: 0 }[choice.text_encoders as string] ?? Number(choice.text_encoders ?? 1);
   const overMask = choice.mask !== undefined && choice.text_encoders !== undefined && choice.text_encoders !== 'keep';
-  const all = new Map<BlockName, number>();
-  for (const block of BLOCKS) {
+  const all = BLOCKS.map((block) => {
     const isText = TEXT_ENCODERS.includes(block);
     const named = isText && overMask ? undefined : weights.get(block);
-    all.set(block, named ?? (isText ? text : rest));
-  }
-  const unmasked = choice.mask === undefined ? [] : BLOCKS.filter((block) => !weights.has(block));
-  const words = choice.keep ?? Object.keys(choice.weights ?? {}).filter((word) => choice.weights?.[word] !== 0);
-  return { weights: all, wanted: new Map(words.map((word) => [word, blocksOf([word])])), unmasked };
+    return [block, named ?? (isText ? text : rest)] as const;
+  });
+  return Object.fromEntries(all.filter(([, weight]) => weight !== 0));
+}
+
+/** The words that ask for blocks to stay, so that one which asks in vain can be told. */
+export function wantedBlocks({ keep, weights = {} }: BlockChoice): ReadonlyMap<string, readonly BlockName[]> {
+  const words = keep ?? Object.keys(weights).filter((word) => weights[word] !== 0);
+  return new Map(words.map((word) => [word, blocksOf([word])]));
+}
+
+/** Blocks that a mask has no number for. They are left out, and a file that has them deserves a warning. */
+export function unmaskedBlocks({ mask }: BlockChoice): readonly BlockName[] {
+  if (mask === undefined) return [];
+  const weights = maskWeights(mask);
+  return BLOCKS.filter((block) => !weights.has(block));
 }
 
 /** The weights that are written, and the one of the UNet's other blocks. */

@@ -9,7 +9,7 @@
 import { StageFailure } from '../events.ts';
 import type { Json } from '../graph/json.ts';
 
-export const SCORE_KEYS = ['fro_ckpt', 'spn_ckpt', 'fro_lora', 'spn_lora', 'subspace', 'params'] as const;
+export const SCORE_KEYS = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subspace', 'params'] as const;
 export type ScoreKey = (typeof SCORE_KEYS)[number];
 export type Precision = 'fp16' | 'bf16' | 'fp32';
 

@@ -25,6 +25,7 @@ import {
   type References,
   rankDirections,
   readRecipe,
+  recipeAttributes,
   scoresOf,
   type WrittenRecipe,
 } from './resize-recipe.ts';
@@ -42,6 +43,7 @@ export const resize: Stage = {
   revision: 1,
   pool: 'cpu',
   runsIn: 'native',
+  canonical: recipeAttributes,
   async run(context) {
     const { lora, factors } = context.inputs;
     if (lora === undefined || factors === undefined) throw new Error('Internal error: a resize lacks its inputs.');

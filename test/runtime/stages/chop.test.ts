@@ -160,7 +160,7 @@ test('a block that the file lacks, and one that a mask does not reach, are warne
   const absent = await chopped(folder, { choice: { keep: ['OUT01', 'OUT02'] } });
   expect(absent.said).toEqual(['The LoRA has no OUT02; it has IN04, MID00, OUT01, TE1, TE2.']);
   const mask = await chopped(folder, { choice: { mask: Array(12).fill('1').join(',') } });
-  expect(mask.said).toEqual(['The mask has no number for MID00, which the LoRA has; they are left out.']);
+  expect(mask.said).toEqual(['The mask has no number for MID00, which the LoRA has; it is left out.']);
   const groups = await chopped(folder, { choice: { keep: ['OUT'] } });
   expect(groups.said).toEqual([]);
 });

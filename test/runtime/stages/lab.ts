@@ -29,10 +29,11 @@ export async function runAlone({ stage, attributes = {}, inputs, work }: Alone):
     const facts = await stat(path).catch(() => ({ size: 0 }));
     artifacts[role] = { digest: '0'.repeat(64) as Artifact['digest'], sizeBytes: facts.size, path: absolutePath(path) };
   }
+  const written = attributes as { readonly [name: string]: Json };
   const context: Pick<StageContext, 'inputs' | 'work' | 'signal' | 'report'> & {
-    readonly node: Pick<GraphNode, 'attributes'>;
+    readonly node: Pick<GraphNode, 'attributes' | 'settings'>;
   } = {
-    node: { attributes: attributes as { readonly [name: string]: Json } },
+    node: { attributes: stage.canonical?.(written) ?? written, settings: written },
     inputs: artifacts,
     work: absolutePath(work),
     signal: new AbortController().signal,

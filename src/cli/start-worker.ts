@@ -3,11 +3,12 @@
 import type { Listener } from '../runtime/events.ts';
 import type { WorkerClient } from '../runtime/worker/client.ts';
 import type { InstallProgress } from '../runtime/worker/install.ts';
-import { startTorchWorker } from '../runtime/worker/start-worker.ts';
 import { count } from '../tui/units.ts';
 
 export function workerStarter(listen: Listener, signal: AbortSignal): () => Promise<WorkerClient> {
   return async () => {
+    // What starts processes takes a while to load, and a build with nothing to do starts none.
+    const { startTorchWorker } = await import('../runtime/worker/start-worker.ts');
     const client = await startTorchWorker({
       signal,
       onInstall: (progress) => listen({ type: 'worker', status: 'installing', message: installText(progress) }),

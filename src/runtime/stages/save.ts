@@ -1,7 +1,6 @@
 // A LoRA under a name: the header says the name, the tensors' bytes are copied.
 // Placing the result where the user wants it is the executor's.
 
-import { parse } from 'node:path';
 import { pathIn } from '../graph/paths.ts';
 import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
 import type { Stage } from '../stage.ts';
@@ -32,8 +31,3 @@ export const save: Stage = {
     return { outputs: { lora: output } };
   },
 };
-
-/** What a saved file calls itself: its name without folder and extension. It changes the bytes, so it is an attribute. */
-export function titleOf(path: string): string {
-  return parse(path).name;
-}

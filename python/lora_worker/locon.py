@@ -1,0 +1,197 @@
+"""LoCon: a low-rank branch beside each linear and convolutional layer, y = W x + (α/r) · up(down(x)).
+
+The branch is computed beside the frozen layer (bypass form) and never added into its weight: a bf16 weight would
+round small updates away. Its parameters are F32 and are cast to the dtype of what flows through the layer.
+
+Layers of SDXL's text encoder 1 behind the last hidden state that SDXL reads never get a gradient. They have no branch
+and are not in the files: `trainable` leaves them out of a list of targets. Readers treat a missing module as one that
+changes nothing, which is what LyCORIS' zero-filled modules do as well.
+
+Shape letters: O output features, I input features, R rank, K kernel size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from os import PathLike
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from lora_worker.errors import bad_input
+from lora_worker.models import Models
+from lora_worker.naming import LoraTarget
+from lora_worker.safetensors_file import SafetensorsReader
+from lora_worker.streams import module_stream
+
+
+@dataclass(frozen=True)
+class LoConShape:
+    """Rank and alpha of linear layers and 1×1 convolutions, and (`conv_…`) of 3×3 convolutions."""
+
+    dim: int
+    alpha: float
+    conv_dim: int
+    conv_alpha: float
+
+    def of(self, target: LoraTarget) -> tuple[int, float]:
+        return (self.conv_dim, self.conv_alpha) if target.kind == "conv3x3" else (self.dim, self.alpha)
+
+
+class Branch(nn.Module):
+    """The branch of one layer. `down` is [R, I] or [R, I, K, K], `up` is [O, R] or [O, R, 1, 1]."""
+
+    def __init__(self, target: LoraTarget, down: Tensor, up: Tensor, alpha: float) -> None:
+        super().__init__()
+        self.target = target
+        self.alpha = alpha
+        self.scale = alpha / down.shape[0]
+        self.down = nn.Parameter(down)
+        self.up = nn.Parameter(up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        down = self.down.to(x.dtype)
+        # Scaling the weight and not what flows: it is far smaller, and still F32 here.
+        up = (self.up * self.scale).to(x.dtype)
+        if self.target.kind == "linear":
+            return functional.linear(functional.linear(x, down), up)
+        inner = functional.conv2d(x, down, stride=self.target.stride, padding=self.target.padding)
+        return functional.conv2d(inner, up)
+
+
+class LoCon:
+    """The branches of a model, by the names that modules have in LoRA files. Attached only where it says so."""
+
+    def __init__(self, models: Models, branches: Iterable[Branch]) -> None:
+        self.branches: dict[str, Branch] = {branch.target.name: branch for branch in branches}
+        self._models = models
+        self._handles: list[RemovableHandle] = []
+
+    def attach(self) -> None:
+        """From now on the models compute with the branches, until `remove`."""
+        if self._handles:
+            raise RuntimeError("this LoCon is attached already")
+        for branch in self.branches.values():
+            layer = self._models.module_of(branch.target)
+            self._handles.append(layer.register_forward_hook(_adding(branch)))
+
+    def remove(self) -> None:
+        """The models compute as if nothing had ever been attached."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def parameters(self, *components: str) -> list[nn.Parameter]:
+        """Down and up of every branch of these components ("unet", "te1", "te2"), in the order of the branches."""
+        chosen = (branch for branch in self.branches.values() if branch.target.component in components)
+        return [parameter for branch in chosen for parameter in (branch.down, branch.up)]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter under its name in LoRA files."""
+        for name, branch in self.branches.items():
+            yield f"{name}.lora_down.weight", branch.down
+            yield f"{name}.lora_up.weight", branch.up
+
+    @contextmanager
+    def rounded_to(self, dtype: torch.dtype) -> Iterator[None]:
+        """Within the block the parameters have the values that a file of that dtype holds, bit for bit."""
+        exact = [(parameter, parameter.data.clone()) for _, parameter in self.named_parameters()]
+        try:
+            for parameter, value in exact:
+                parameter.data.copy_(value.to(dtype))
+            yield
+        finally:
+            for parameter, value in exact:
+                parameter.data.copy_(value)
+
+
+def trainable(targets: Iterable[LoraTarget]) -> list[LoraTarget]:
+    """The targets that a gradient can reach: all but those of text encoder 1's last layer."""
+    listed = list(targets)
+    last = max((_te1_layer(target) for target in listed), default=-1)
+    return [target for target in listed if target.component != "te1" or _te1_layer(target) != last]
+
+
+def create(models: Models, targets: Iterable[LoraTarget], shape: LoConShape, *, seed: int) -> LoCon:
+    """Branches that change nothing yet: up is zero, down uniform in ±1/√fan-in (Kaiming's with a = √5).
+
+    Each down has a random stream of its own, so a module starts alike whichever others are trained.
+    """
+    branches = []
+    device = models.device
+    for target in targets:
+        rank, alpha = shape.of(target)
+        down_shape, up_shape = _shapes(target, rank)
+        bound = down_shape[1:].numel() ** -0.5
+        generator = module_stream(seed, target.name, "down")
+        down = torch.empty(down_shape).uniform_(-bound, bound, generator=generator)
+        branches.append(Branch(target, down.to(device), torch.zeros(up_shape, device=device), alpha))
+    return LoCon(models, branches)
+
+
+def load_lora(models: Models, path: str | PathLike[str]) -> LoCon:
+    """The branches of a LoRA file, attached. Ends with `remove`.
+
+    Raises `bad-input` when the file holds anything but LoCon modules that these models have.
+    """
+    by_name = {target.name: target for target in models.targets()}
+    device = models.device
+    with SafetensorsReader(path) as reader:
+        parts = sorted(key.partition(".")[::2] for key in reader.header.tensors)
+        modules = {name: {part for _, part in group} for name, group in groupby(parts, key=itemgetter(0))}
+        branches = [_read_branch(reader, by_name.get(name), name, modules[name], device) for name in modules]
+    network = LoCon(models, branches)
+    network.attach()
+    return network
+
+
+@contextmanager
+def applied(models: Models, path: str | PathLike[str]) -> Iterator[LoCon]:
+    """Within the block the models compute with the LoRA of that file."""
+    network = load_lora(models, path)
+    try:
+        yield network
+    finally:
+        network.remove()
+
+
+def _adding(branch: Branch) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    return lambda _layer, inputs, output: output + branch(inputs[0])
+
+
+def _te1_layer(target: LoraTarget) -> int:
+    match = re.match(r"lora_te1_text_model_encoder_layers_(\d+)_", target.name)
+    return int(match[1]) if match else -1
+
+
+def _shapes(target: LoraTarget, rank: int) -> tuple[torch.Size, torch.Size]:
+    """Of down and up."""
+    inner = {"linear": (), "conv1x1": (1, 1), "conv3x3": (3, 3)}[target.kind]
+    outer = () if target.kind == "linear" else (1, 1)
+    return torch.Size((rank, target.in_features, *inner)), torch.Size((target.out_features, rank, *outer))
+
+
+def _read_branch(
+    reader: SafetensorsReader, target: LoraTarget | None, name: str, parts: set[str], device: torch.device
+) -> Branch:
+    if target is None:
+        raise bad_input(f'"{reader.path}" has a module that this checkpoint does not have: "{name}".')
+    needed = {"lora_down.weight", "lora_up.weight"}
+    if not needed <= parts <= {*needed, "alpha"}:
+        raise bad_input(f'The module "{name}" of "{reader.path}" is not a plain LoRA: it has {sorted(parts)}.')
+    down, up = (reader.tensor(f"{name}.{part}").float().to(device) for part in sorted(needed))
+    wanted = _shapes(target, down.shape[0])
+    if (down.shape, up.shape) != wanted:
+        raise bad_input(
+            f'"{name}" of "{reader.path}" has down {list(down.shape)} and up {list(up.shape)}, '
+            f"and this checkpoint needs {list(wanted[0])} and {list(wanted[1])}."
+        )
+    alpha = reader.tensor(f"{name}.alpha").item() if "alpha" in parts else float(down.shape[0])
+    return Branch(target, down, up, alpha)

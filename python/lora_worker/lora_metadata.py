@@ -1,0 +1,104 @@
+"""What a trained LoRA's file says about itself, in sd-scripts' and modelspec's words.
+
+Readers tell SDXL by `ss_base_model_version`, and show ranks and rates. There are no times, random ids, paths, captions
+or facts about the machine, and nothing that does not change the result: the same training gives the same bytes.
+`save` puts the name in.
+"""
+
+from __future__ import annotations
+
+import json
+
+from lora_worker import expressions
+from lora_worker.architecture import Architecture
+from lora_worker.schedules import Cosine
+from lora_worker.train_request import Train, TrainSettings
+
+
+def training_metadata(work: Train, architecture: Architecture, *, step: int, epoch: int) -> dict[str, str]:
+    """Of the LoRA after `step` steps (1-based), the last of which began in `epoch` (from 0)."""
+    settings = work.settings
+    fields = {
+        "base_model_version": "sdxl_base_v1-0",
+        "v2": False,
+        **_network(settings),
+        **_optimization(settings),
+        **_numerics(settings, architecture),
+        "num_train_images": sum(image.repeats for image in work.images),
+        "shuffle_caption": settings.shuffle_caption,
+        "flip_aug": any(image.latents_flipped is not None for image in work.images),
+        "cache_latents": True,
+        "enable_bucket": True,
+        "resolution": str(settings.resolution),
+        "steps": step,
+        "epoch": epoch,
+    }
+    return {**{f"ss_{key}": str(value) for key, value in fields.items()}, **_modelspec(settings, architecture)}
+
+
+def _network(settings: TrainSettings) -> dict[str, object]:
+    network = settings.network
+    arguments = {
+        "algo": "locon",
+        "preset": "full",
+        "conv_dim": str(network.conv_dim),
+        "conv_alpha": str(_plain(network.conv_alpha)),
+        "bypass_mode": "True",
+    }
+    return {
+        "network_module": "lycoris.kohya",
+        "network_dim": network.dim,
+        "network_alpha": _plain(network.alpha),
+        "network_args": json.dumps(arguments),
+    }
+
+
+def _optimization(settings: TrainSettings) -> dict[str, object]:
+    arguments = dict(settings.optimizer)
+    arguments["clip_lambda"] = expressions.text(arguments["clip_lambda"])
+    written = ",".join(f"{name}={value!r}" for name, value in arguments.items())
+    schedule = settings.lr_scheduler
+    fields: dict[str, object] = {
+        "optimizer": f"lora_worker.saveus.SAVEUS({written})",
+        "learning_rate": settings.unet_lr,
+        "unet_lr": settings.unet_lr,
+        "text_encoder_lr": settings.text_encoder_lr,
+        "lr_scheduler": "cosine" if isinstance(schedule, Cosine) else "constant",
+        "lr_warmup_steps": 0,
+        "max_grad_norm": settings.max_grad_norm,
+        "max_train_steps": settings.steps,
+        "batch_size_per_device": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+    }
+    if isinstance(schedule, Cosine):
+        fields["lr_scheduler_args"] = json.dumps({"num_cycles": _plain(schedule.num_cycles)})
+    return fields
+
+
+def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, object]:
+    noise = settings.noise
+    return {
+        "seed": settings.seed,
+        "mixed_precision": "bf16" if settings.mixed_precision == "bf16" else "no",
+        "loss_type": "l2",
+        "zero_terminal_snr": architecture.zero_terminal_snr,
+        "multires_noise_iterations": noise.iterations if noise else None,
+        "multires_noise_discount": noise.discount if noise else None,
+    }
+
+
+def _modelspec(settings: TrainSettings, architecture: Architecture) -> dict[str, str]:
+    width, height = settings.resolution
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": "lora",
+        "modelspec.resolution": f"{width}x{height}",
+        "modelspec.prediction_type": architecture.prediction,
+    }
+
+
+def _plain(number: float) -> int | float:
+    """4 for 4.0, as people write it."""
+    return int(number) if float(number).is_integer() else number

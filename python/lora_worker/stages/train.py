@@ -1,0 +1,226 @@
+"""Training: from latents, captions and a checkpoint to a LoRA.
+
+The work folder holds, while it runs and after it was interrupted:
+
+    identity            what the training is; everything else is removed when it is another
+    states/             what a killed run goes on from (lora_worker.state)
+    steps/              LoRAs of single steps, step-00000010.safetensors
+    samples/            pictures, 000010-00.png: step, number of the prompt
+    metrics.jsonl       one line per step
+    lora.safetensors    the result
+
+Rules:
+- What has its final name is whole. The work folder can be gone on from after a kill at any moment.
+- k steps, a kill, and n − k steps give what n steps give: on a CPU, bit for bit.
+- The order at the end of a step is: read its numbers, save its LoRA, render its pictures, write a state.
+  So nothing is ever saved of a step whose numbers are not finite.
+- A cancel is heard before every micro-batch and every forward pass of a picture. The steps done so far are in a state
+  when it is answered.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_worker.devices import torch_device
+from lora_worker.errors import Cancelled, FileProblem, WorkerError
+from lora_worker.job import Job
+from lora_worker.locon import create, trainable
+from lora_worker.lora_file import write_lora
+from lora_worker.lora_metadata import training_metadata
+from lora_worker.metrics import MetricsFile
+from lora_worker.models import Models, load_models
+from lora_worker.state import load_newest_state, save_state
+from lora_worker.steps_ahead import StepsAhead
+from lora_worker.train_request import EverySteps, Train, parse_train
+from lora_worker.training import Reading, Trainer, trained_components
+from lora_worker.training_pictures import TrainingPictures
+from lora_worker.visits import Visits
+from lora_worker.work_folder import checkpoint_facts, claim_folder
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def parse(fields: Mapping[str, Any]) -> Train:
+    return parse_train(fields)
+
+
+def run(work: Train, job: Job) -> dict[str, str]:
+    """Trains, or goes on training. Outputs: `lora`, `metrics`, `step.N` and `sample.N.I` for those that exist."""
+    device = torch_device()
+    identity = work.identity(checkpoint_facts(work.checkpoint))
+    claim_folder(work.work, identity)
+    job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
+    dtype = _DTYPES[work.settings.mixed_precision]
+    models = load_models(work.checkpoint, device=device, dtype=dtype)
+    with _deterministic(device), ExitStack() as closing:
+        training = _Training(work, job, models, identity, closing)
+        return training.run()
+
+
+class _Training:
+    """One life of a training, from its start or its newest state to its end."""
+
+    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack) -> None:
+        self._work = work
+        self._job = job
+        self._models = models
+        self._on_gpu = models.device.type == "cuda"
+        self._identity = identity
+        components = trained_components(work.settings)
+        targets = [target for target in trainable(models.targets()) if target.component in components]
+        self._network = create(models, targets, work.settings.network, seed=work.settings.seed)
+        self._network.attach()
+        closing.callback(self._network.remove)
+        self._trainer = Trainer(models, self._network, work.settings, lambda message: job.log("warning", message))
+        self._visits = Visits(
+            work, prediction=models.architecture.prediction, zero_terminal_snr=models.architecture.zero_terminal_snr
+        )
+        self._pictures = TrainingPictures(work, job, models, self._network)
+        self._done = self._restore()
+        self._state_step = self._done
+        self._metrics = MetricsFile(work.work / "metrics.jsonl", steps=self._done)
+        closing.callback(self._metrics.close)
+        self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.settings.steps - 1))
+        self._unread: tuple[int, Reading, Mapping[str, float]] | None = None
+        self._clock = self._state_clock = time.monotonic()
+
+    def run(self) -> dict[str, str]:
+        steps = self._work.settings.steps
+        try:
+            if self._done:
+                self._job.log("info", f"Going on after step {self._done} of {steps}.")
+                self._write_outputs(self._done)
+            while self._done < steps:
+                self._step()
+        except Cancelled:
+            self._read()
+            self._save_state()
+            raise
+        path = self._work.work / "lora.safetensors"
+        self._write_lora(path, steps)
+        self._metrics.flush()
+        return {"lora": str(path), "metrics": str(self._metrics.path), **self._existing_outputs()}
+
+    def _step(self) -> None:
+        index = self._done
+        reading = self._trainer.step(index, self._ahead.micro_batches(index), self._job.check_cancelled)
+        self._done = step = index + 1
+        # On a GPU, now that this step is under way, the one before has had the time to finish.
+        self._read()
+        self._unread = (step, reading, self._trainer.rates())
+        has_outputs = step in self._work.save_steps or step in self._work.sample_steps
+        last = step == self._work.settings.steps
+        is_due = self._is_state_due() and not last
+        if not self._on_gpu or has_outputs or is_due or last:
+            self._read()
+        if has_outputs:
+            self._write_outputs(step)
+        if is_due:
+            self._save_state()
+        if has_outputs or is_due:
+            self._clock = time.monotonic()
+
+    def _read(self) -> None:
+        """Tells the numbers of the newest step that has not been told yet. Raises `non-finite`."""
+        if self._unread is None:
+            return
+        step, reading, rates = self._unread
+        self._unread = None
+        loss, norm, each = reading.numbers()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise not_finite(self._work, step, loss, norm, each, reading)
+        now = time.monotonic()
+        seconds, self._clock = now - self._clock, now
+        epoch = self._visits.plan.epoch_of(step - 1)
+        self._metrics.append(step=step, epoch=epoch, loss=loss, learning_rates=rates, grad_norm=norm, seconds=seconds)
+        self._job.step(step, self._work.settings.steps, loss, rates, norm, seconds)
+
+    def _write_outputs(self, step: int) -> None:
+        """The LoRA and the pictures of a step that was just done or restored."""
+        if step in self._work.save_steps:
+            path = self._step_path(step)
+            path.parent.mkdir(exist_ok=True)
+            self._write_lora(path, step)
+            self._job.artifact(f"step.{step}", path)
+        if step in self._work.sample_steps:
+            self._pictures.render(step, _DTYPES[self._work.settings.save_precision])
+
+    def _write_lora(self, path: Path, step: int) -> None:
+        epoch = self._visits.plan.epoch_of(step - 1)
+        metadata = training_metadata(self._work, self._models.architecture, step=step, epoch=epoch)
+        write_lora(path, self._network, metadata, dtype=_DTYPES[self._work.settings.save_precision])
+
+    def _step_path(self, step: int) -> Path:
+        return self._work.work / "steps" / f"step-{step:08d}.safetensors"
+
+    def _existing_outputs(self) -> dict[str, str]:
+        steps = {f"step.{step}": str(self._step_path(step)) for step in sorted(self._work.save_steps)}
+        return {**steps, **self._pictures.existing()}
+
+    def _restore(self) -> int:
+        """How many steps are done. A state is gone on from only if no LoRA from before it is missing."""
+        missing = [step for step in self._work.save_steps if not self._step_path(step).exists()]
+        state = load_newest_state(
+            self._work.work / "states",
+            identity=self._identity,
+            at_most=min(missing, default=self._work.settings.steps),
+            warn=lambda message: self._job.log("warning", message),
+        )
+        if state is None:
+            return 0
+        self._trainer.restore(state)
+        return state.step
+
+    def _is_state_due(self) -> bool:
+        every = self._work.state_every
+        if isinstance(every, EverySteps):
+            return self._done % every.steps == 0
+        return time.monotonic() - self._state_clock >= every.seconds
+
+    def _save_state(self) -> None:
+        if self._done > self._state_step:
+            self._metrics.flush()
+            save_state(self._work.work / "states", self._trainer.state(self._done), identity=self._identity)
+            self._state_step = self._done
+        self._state_clock = time.monotonic()
+
+
+def not_finite(work: Train, step: int, loss: float, norm: float, each: list[float], reading: Reading) -> WorkerError:
+    """Names the images (by digest) whose own loss is not finite; all of the step's when the gradient alone is not."""
+    culprits = [image for image, value in zip(reading.images, each, strict=True) if not math.isfinite(value)]
+    what = "loss" if culprits else "gradient"
+    problems = {
+        image.digest: FileProblem(image.digest, f"its {what} at step {step}") for image in culprits or reading.images
+    }
+    optimizer = work.settings.optimizer
+    hint = "Try lower learning rates, or mixed_precision = fp32."
+    if optimizer["weight_decay"] > 0 and not optimizer["decouple_weight_decay"]:
+        # SAVEUS divides the decayed weight by the root of the second moment. A LoRA's down matrices have no gradient in
+        # the first step, so that root is 0 there and their first update is weight_decay / eps times too large.
+        hint = "Use decouple_weight_decay = true: SAVEUS' own weight decay throws a LoRA's weights far off at once."
+    return WorkerError(
+        "non-finite",
+        f"Training stopped at step {step}: its {what} is not a finite number (loss {loss}, gradient norm {norm}).",
+        f"{hint} The newest state from before is kept.",
+        problems.values(),
+    )
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """On a CPU, equal work gives equal bits. GPUs have no such algorithms for all that is needed here."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

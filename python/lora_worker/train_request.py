@@ -1,0 +1,220 @@
+"""The request `train`, parsed once at the door. src/runtime/worker/protocol.ts describes every field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lora_worker import expressions
+from lora_worker.locon import LoConShape
+from lora_worker.protocol import Fields, ProtocolError
+from lora_worker.sampling import SamplePrompt
+from lora_worker.schedules import Constant, Cosine, Schedule
+
+Size = tuple[int, int]
+"""Width, height."""
+
+# Raised when equal requests should train differently, so that states from before are not gone on from.
+_REVISION = 1
+
+
+@dataclass(frozen=True)
+class TrainImage:
+    """`index` tells equal images apart. Sizes in pixels; `original` is after EXIF orientation and before resizing."""
+
+    digest: str
+    index: int
+    latents: str
+    latents_flipped: str | None
+    caption: str
+    original: Size
+    resized: Size
+    crop: tuple[int, int]
+    bucket: Size
+    repeats: int
+
+
+@dataclass(frozen=True)
+class MultiresNoise:
+    iterations: int
+    discount: float
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`noise` None is plain normal noise. `optimizer` is what SAVEUS is constructed with besides rates."""
+
+    seed: int
+    shuffle_caption: bool
+    network: LoConShape
+    optimizer: Mapping[str, Any]
+    unet_lr: float
+    text_encoder_lr: float
+    lr_scheduler: Schedule
+    max_grad_norm: float
+    steps: int
+    batch_size: int
+    gradient_accumulation_steps: int
+    noise: MultiresNoise | None
+    mixed_precision: Literal["bf16", "fp32"]
+    save_precision: Literal["fp16", "bf16", "fp32"]
+    gradient_checkpointing: Literal["auto", "on", "off"]
+    resolution: Size
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps
+
+
+@dataclass(frozen=True)
+class EverySteps:
+    steps: int
+
+
+@dataclass(frozen=True)
+class EverySeconds:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Train:
+    """`save_steps` and `sample_steps` are 1-based."""
+
+    checkpoint: str
+    work: Path
+    images: tuple[TrainImage, ...]
+    settings: TrainSettings
+    save_steps: frozenset[int]
+    sample_steps: frozenset[int]
+    prompts: tuple[SamplePrompt, ...]
+    state_every: EverySteps | EverySeconds
+
+    def identity(self, checkpoint_facts: str) -> str:
+        """A digest of what decides the training's result. States and outputs of another identity are not used."""
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "gradient_checkpointing"}
+        schedule = type(self.settings.lr_scheduler).__name__
+        images = [
+            {**asdict(image), "latents": None, "latents_flipped": image.latents_flipped is not None}
+            for image in sorted(self.images, key=lambda image: (image.digest, image.index))
+        ]
+        described = [_REVISION, checkpoint_facts, schedule, settings, images]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def parse_train(value: Mapping[str, Any]) -> Train:
+    """Raises ProtocolError."""
+    work = Fields(dict(value), "work")
+    samples = work.record("samples")
+    settings = _settings(work.record("settings"))
+    images = work.records("images", _image)
+    if not any(image.repeats > 0 for image in images):
+        raise ProtocolError('"work.images" must have an image')
+    return Train(
+        checkpoint=work.text("checkpoint"),
+        work=Path(work.text("work")),
+        images=images,
+        settings=settings,
+        save_steps=_steps(work, "save_steps", settings.steps),
+        sample_steps=_steps(samples, "steps", settings.steps),
+        prompts=samples.records("prompts", lambda prompt: SamplePrompt.parse(prompt.raw)),
+        state_every=_state_every(work.record("state_every")),
+    )
+
+
+def _steps(fields: Fields, name: str, last: int) -> frozenset[int]:
+    return frozenset(step for step in fields.whole_list(name) if 1 <= step <= last)
+
+
+def _image(image: Fields) -> TrainImage:
+    return TrainImage(
+        digest=image.text("digest"),
+        index=image.whole("index"),
+        latents=image.text("latents"),
+        latents_flipped=image.optional_text("latents_flipped"),
+        caption=image.text("caption"),
+        original=image.pair("original"),
+        resized=image.pair("resized"),
+        crop=image.pair("crop"),
+        bucket=image.pair("bucket"),
+        repeats=image.whole("repeats"),
+    )
+
+
+def _settings(settings: Fields) -> TrainSettings:
+    return TrainSettings(
+        seed=settings.whole("seed"),
+        shuffle_caption=settings.flag("shuffle_caption"),
+        network=_network(settings.record("network")),
+        optimizer=_optimizer(settings.record("optimizer")),
+        unet_lr=settings.number("unet_lr"),
+        text_encoder_lr=settings.number("text_encoder_lr"),
+        lr_scheduler=_schedule(settings.record("lr_scheduler")),
+        max_grad_norm=settings.number("max_grad_norm"),
+        steps=_positive(settings, "steps"),
+        batch_size=_positive(settings, "batch_size"),
+        gradient_accumulation_steps=_positive(settings, "gradient_accumulation_steps"),
+        noise=_noise(settings.record("noise")),
+        mixed_precision=settings.one_of("mixed_precision", ("bf16", "fp32")),
+        save_precision=settings.one_of("save_precision", ("fp16", "bf16", "fp32")),
+        gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
+        resolution=settings.pair("resolution"),
+    )
+
+
+def _network(network: Fields) -> LoConShape:
+    network.one_of("kind", ("locon",))
+    network.one_of("preset", ("full",))
+    return LoConShape(
+        dim=_positive(network, "dim"),
+        alpha=network.number("alpha"),
+        conv_dim=_positive(network, "conv_dim"),
+        conv_alpha=network.number("conv_alpha"),
+    )
+
+
+def _optimizer(optimizer: Fields) -> Mapping[str, Any]:
+    optimizer.one_of("kind", ("SAVEUS",))
+    clip_lambda = optimizer.any("clip_lambda")
+    try:
+        expressions.check(clip_lambda)
+    except expressions.ExpressionError as error:
+        raise ProtocolError(f'"{optimizer.where}.clip_lambda": {error}') from None
+    return {
+        "betas": optimizer.number_pair("betas"),
+        "eps": optimizer.number("eps"),
+        "weight_decay": optimizer.number("weight_decay"),
+        "decouple_weight_decay": optimizer.flag("decouple_weight_decay"),
+        "centralization": optimizer.number("centralization"),
+        "normalization": optimizer.number("normalization"),
+        "normalization_mode": optimizer.one_of("normalization_mode", ("full", "lerp")),
+        "normalize_channels": optimizer.flag("normalize_channels"),
+        "amp_fac": optimizer.number("amp_fac"),
+        "clip_gradients": optimizer.flag("clip_gradients"),
+        "clip_lambda": clip_lambda,
+    }
+
+
+def _schedule(schedule: Fields) -> Schedule:
+    kind = schedule.one_of("kind", ("cosine", "constant"))
+    return Cosine(schedule.number("num_cycles")) if kind == "cosine" else Constant()
+
+
+def _noise(noise: Fields) -> MultiresNoise | None:
+    if noise.one_of("kind", ("multires", "plain")) == "plain":
+        return None
+    return MultiresNoise(noise.whole("iterations"), noise.number("discount"))
+
+
+def _state_every(every: Fields) -> EverySteps | EverySeconds:
+    return EverySteps(_positive(every, "steps")) if "steps" in every.raw else EverySeconds(every.number("seconds"))
+
+
+def _positive(fields: Fields, name: str) -> int:
+    number = fields.whole(name)
+    if number < 1:
+        raise ProtocolError(f'"{fields.where}.{name}" must be 1 or more, and is {number}')
+    return number

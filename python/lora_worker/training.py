@@ -1,0 +1,273 @@
+"""One optimizer step after another, on models that carry a LoRA.
+
+A step's gradient is the mean over all its images of each image's mean squared error. The images are computed in
+micro-batches whose gradients add up, so how they are cut changes only rounding.
+
+On a GPU nothing here waits for the device: losses and norms stay there and are copied behind the work (`Reading`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lora_worker.errors import WorkerError
+from lora_worker.locon import LoCon
+from lora_worker.models import Models
+from lora_worker.saveus import SAVEUS
+from lora_worker.schedules import rate_factor
+from lora_worker.state import State
+from lora_worker.train_request import TrainImage, TrainSettings
+from lora_worker.visits import MicroBatch
+
+_COMPONENTS = {"text_encoder": ("te1", "te2"), "unet": ("unet",)}
+
+
+class Reading:
+    """Numbers of one step, on their way from the device: its loss, its gradient norm, and each image's loss."""
+
+    def __init__(self, values: Tensor, images: Sequence[TrainImage]) -> None:
+        self.images = tuple(images)
+        self._event: torch.cuda.Event | None = None
+        self._values = values
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def numbers(self) -> tuple[float, float, list[float]]:
+        """Loss, gradient norm before clipping, loss of each of `images`. Waits until the device has them."""
+        if self._event is not None:
+            self._event.synchronize()
+        loss, norm, *each = self._values.tolist()
+        return loss, norm, each
+
+
+@dataclass
+class Memory:
+    """How a step is fitted into the device's memory. Grows stricter when the device turns out to be too small."""
+
+    checkpointing: bool
+    may_checkpoint: bool
+    largest_batch: int
+
+
+class Trainer:
+    """Owns the optimizer of a LoRA that is attached to `models`."""
+
+    def __init__(self, models: Models, network: LoCon, settings: TrainSettings, warn: Callable[[str], None]) -> None:
+        self._models = models
+        # Once: diffusers walks through all modules to tell them.
+        self._device, self._dtype = models.device, models.dtype
+        self._network = network
+        self._settings = settings
+        self._warn = warn
+        self._trains_text = settings.text_encoder_lr > 0
+        self.optimizer = SAVEUS(parameter_groups(network, settings), lr=settings.unet_lr, **settings.optimizer)
+        self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._memory = Memory(
+            checkpointing=_wants_checkpointing(models, settings),
+            may_checkpoint=settings.gradient_checkpointing == "auto",
+            largest_batch=settings.batch_size,
+        )
+        set_checkpointing(models, self._memory.checkpointing)
+
+    def step(self, index: int, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Reading:
+        """Does the step with this 0-based index. `check` is called before each micro-batch and may raise: then the
+        parameters are those of the step before."""
+        self.set_rates(index)
+        try:
+            each = self._gradients(micro_batches, check)
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+        norm = self._clipped()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        images = [image for micro_batch in micro_batches for image in micro_batch.images]
+        return Reading(torch.cat([each.mean().reshape(1), norm.reshape(1), each]), images)
+
+    def set_rates(self, index: int) -> None:
+        factor = rate_factor(self._settings.lr_scheduler, index, self._settings.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def rates(self) -> dict[str, float]:
+        """Of the step that was done last, by group."""
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+    def state(self, step: int) -> State:
+        """All that is needed to go on after `step` steps. The tensors are the live ones."""
+        tensors: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for name, parameter in self._network.named_parameters():
+            tensors[name] = parameter.data
+            memory = self.optimizer.state.get(parameter)
+            if memory:
+                tensors[f"{name}/ema"] = memory["ema"]
+                tensors[f"{name}/ema_squared"] = memory["ema_squared"]
+                counts[name] = memory["step"]
+        return State(step, tensors, {"optimizer_steps": counts})
+
+    def restore(self, state: State) -> None:
+        """Goes on from what `state` gave, bit for bit."""
+        counts = state.values["optimizer_steps"]
+        with torch.no_grad():
+            for name, parameter in self._network.named_parameters():
+                parameter.copy_(state.tensors[name])
+                if name in counts:
+                    self.optimizer.state[parameter] = {
+                        "step": counts[name],
+                        "ema": state.tensors[f"{name}/ema"].to(parameter.device),
+                        "ema_squared": state.tensors[f"{name}/ema_squared"].to(parameter.device),
+                    }
+
+    def _gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
+        """Adds up the step's gradients. The loss of each image, in order."""
+        while True:
+            try:
+                return self._try_gradients(micro_batches, check)
+            except torch.OutOfMemoryError:
+                self.optimizer.zero_grad(set_to_none=True)
+                if not self._use_less_memory(micro_batches):
+                    raise
+            # Outside of the handler: while the exception is alive, so are the tensors that it passed.
+            torch.cuda.empty_cache()
+
+    def _try_gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
+        total = sum(len(micro_batch.images) for micro_batch in micro_batches)
+        each = []
+        for micro_batch in _cut(micro_batches, self._memory.largest_batch):
+            check()
+            losses_B = self.losses(micro_batch.to(self._device))
+            (losses_B.sum() / total).backward()
+            each.append(losses_B.detach())
+        return torch.cat(each)
+
+    def losses(self, batch: MicroBatch) -> Tensor:
+        return image_losses(self._models, batch, dtype=self._dtype, trains_text=self._trains_text)
+
+    def _clipped(self) -> Tensor:
+        """Clips the gradients, all together, to `max_grad_norm` (0: not at all). Their norm before that."""
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        if self._settings.max_grad_norm > 0:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._settings.max_grad_norm, norm)
+        return norm
+
+    def _use_less_memory(self, micro_batches: Sequence[MicroBatch]) -> bool:
+        """Whether there was something left to try."""
+        memory = self._memory
+        if memory.may_checkpoint and not memory.checkpointing:
+            memory.checkpointing = True
+            set_checkpointing(self._models, True)
+            self._warn("The device's memory was too small; training goes on with gradient checkpointing, more slowly.")
+            return True
+        largest = min(memory.largest_batch, max(len(micro_batch.images) for micro_batch in micro_batches))
+        if largest > 1:
+            memory.largest_batch = largest // 2
+            self._warn(
+                f"The device's memory was too small for {largest} images at once; training goes on with "
+                f"{memory.largest_batch}, and as many images in a step as before."
+            )
+            return True
+        return False
+
+
+def image_losses(models: Models, batch: MicroBatch, *, dtype: torch.dtype, trains_text: bool) -> Tensor:
+    """The mean squared error of each image, F32 [B]. `dtype` is that of the models."""
+    with torch.set_grad_enabled(trains_text and torch.is_grad_enabled()):
+        context_BTW, pooled_BP = models.text.encode_ids(batch.ids_one_BT, batch.ids_two_BT)
+    output_B4HW = models.predict(
+        batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
+    )
+    return (output_B4HW.float() - batch.target_B4HW).square().mean(dim=(1, 2, 3))
+
+
+def parameter_groups(network: LoCon, settings: TrainSettings) -> list[dict[str, object]]:
+    """Text encoders first, as sd-scripts has them. A group whose rate is 0 is left out. Raises `bad-input`."""
+    rates = {"text_encoder": settings.text_encoder_lr, "unet": settings.unet_lr}
+    groups = [
+        {"name": name, "params": network.parameters(*components), "lr": rates[name], "base_lr": rates[name]}
+        for name, components in _COMPONENTS.items()
+        if rates[name] > 0
+    ]
+    if not groups:
+        raise WorkerError("bad-input", "There is nothing to train: unet_lr and text_encoder_lr are both 0.")
+    return groups
+
+
+def trained_components(settings: TrainSettings) -> frozenset[str]:
+    """Which models get a LoRA: those whose learning rate is not 0."""
+    unet = _COMPONENTS["unet"] if settings.unet_lr > 0 else ()
+    text = _COMPONENTS["text_encoder"] if settings.text_encoder_lr > 0 else ()
+    return frozenset((*unet, *text))
+
+
+def set_checkpointing(models: Models, on: bool) -> None:
+    """Whether activations are computed a second time for the backward pass instead of being kept."""
+    if on:
+        models.unet.enable_gradient_checkpointing(_checkpointed)
+    else:
+        models.unet.disable_gradient_checkpointing()
+    for encoder in (models.text.one, models.text.two):
+        # transformers looks at the mode. Nothing else does: all dropouts are 0.
+        encoder.train(on)
+        if on:
+            encoder.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        else:
+            encoder.gradient_checkpointing_disable()
+
+
+def _checkpointed(function: Callable[..., Tensor], *inputs: object) -> Tensor:
+    return torch.utils.checkpoint.checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def _cut(micro_batches: Sequence[MicroBatch], largest: int) -> list[MicroBatch]:
+    """The same images in the same order, at most so many at a time."""
+    cut: list[MicroBatch] = []
+    for micro_batch in micro_batches:
+        if len(micro_batch.images) > largest:
+            cut += _cut(micro_batch.halves(), largest)
+        else:
+            cut.append(micro_batch)
+    return cut
+
+
+# What SDXL keeps for the backward pass per image of 1024², in bf16 and without checkpointing, and at what width.
+_KEPT_BYTES = 6.9 * 2**30
+_KEPT_PIXELS = 1024 * 1024
+_KEPT_WIDTH = 320
+_USABLE = 0.8
+
+
+def _wants_checkpointing(models: Models, settings: TrainSettings) -> bool:
+    if settings.gradient_checkpointing != "auto":
+        return settings.gradient_checkpointing == "on"
+    free = _free_bytes(models.device)
+    return free is not None and activation_bytes(models, settings) > _USABLE * free
+
+
+def activation_bytes(models: Models, settings: TrainSettings) -> float:
+    """About what one micro-batch keeps for its backward pass, without checkpointing."""
+    pixels = settings.resolution[0] * settings.resolution[1]
+    width = models.architecture.unet.widths[0]
+    images = settings.batch_size * pixels / _KEPT_PIXELS
+    return _KEPT_BYTES * images * (width / _KEPT_WIDTH) * (models.dtype.itemsize / 2)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """None where nobody can tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    try:
+        with open("/proc/meminfo") as file:
+            found = {line.split(":")[0]: line.split()[1] for line in file}
+        return int(found["MemAvailable"]) * 1024
+    except (OSError, KeyError, IndexError, ValueError):
+        return None

@@ -1,0 +1,149 @@
+"""From visits to the tensors that a micro-batch is trained with.
+
+Everything random about a visit comes from streams addressed by the visit: whether the image is mirrored, the draw
+from the VAE's posterior, the noise, the timestep, the order of tags. So a visit is the same in whatever micro-batch
+and in whichever run it happens. All of it is made on the CPU, which a GPU does not have to wait for.
+
+Shape letters: B images, H and W the latents' height and width, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lora_worker import streams
+from lora_worker.architecture import VAE_SCALE
+from lora_worker.batches import Entry, Plan, PlannedVisit, micro_batches
+from lora_worker.captions import shuffled
+from lora_worker.diffusion import TIMESTEPS, add_noise, alphas_cumprod, posterior_sample, training_target
+from lora_worker.errors import bad_input
+from lora_worker.models import size_embedding_inputs
+from lora_worker.noise import PER_IMAGE, normal_from, pyramid_noise, uniform_from
+from lora_worker.safetensors_file import SafetensorsReader
+from lora_worker.text import PAD_ONE, PAD_TWO, token_ids
+from lora_worker.train_request import Train, TrainImage
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """`images` says what each row was made from. Latents are F32 and noised, `sizes` are SDXL's six numbers."""
+
+    images: tuple[TrainImage, ...]
+    noisy_B4HW: Tensor
+    target_B4HW: Tensor
+    timesteps_B: Tensor
+    sizes_B6: Tensor
+    ids_one_BT: Tensor
+    ids_two_BT: Tensor
+
+    def halves(self) -> tuple[MicroBatch, MicroBatch]:
+        """The same rows in two micro-batches. Needs at least two rows."""
+        middle = len(self.images) // 2
+        return self._rows(slice(None, middle)), self._rows(slice(middle, None))
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """On the device, without waiting for it where the tensors are pinned."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> MicroBatch:
+        """In memory that a GPU can copy from by itself."""
+        return self._mapped(lambda tensor: tensor.pin_memory())
+
+    def _rows(self, rows: slice) -> MicroBatch:
+        return replace(self._mapped(lambda tensor: tensor[rows]), images=self.images[rows])
+
+    def _mapped(self, change) -> MicroBatch:  # type: ignore[no-untyped-def]
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "images"}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+
+
+class Visits:
+    """The micro-batches of any step of a training."""
+
+    def __init__(self, work: Train, *, prediction: Literal["epsilon", "v"], zero_terminal_snr: bool) -> None:
+        self._images = work.images
+        self._settings = work.settings
+        self._prediction = prediction
+        self._alphas = alphas_cumprod(zero_terminal_snr=zero_terminal_snr)
+        self.plan = Plan(
+            [Entry(image.digest, image.index, image.repeats, image.bucket) for image in work.images],
+            seed=work.settings.seed,
+            images_per_step=work.settings.images_per_step,
+        )
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """Of the step with this 0-based index. Raises `bad-input` when latents are missing or damaged."""
+        visits = self.plan.visits(step)
+        buckets = [self._images[planned.place].bucket for planned in visits]
+        return [self._micro_batch(group) for group in micro_batches(visits, buckets, self._settings.batch_size)]
+
+    def _micro_batch(self, visits: Sequence[PlannedVisit]) -> MicroBatch:
+        images = tuple(self._images[planned.place] for planned in visits)
+        flipped = [self._is_flipped(planned) for planned in visits]
+        latents = torch.stack([self._latents(*each) for each in zip(visits, images, flipped, strict=True)])
+        noise = torch.stack([self._noise(planned, latents.shape[1:]) for planned in visits])
+        timesteps = torch.tensor([self._timestep(planned) for planned in visits])
+        captions = [self._caption(planned, image) for planned, image in zip(visits, images, strict=True)]
+        return MicroBatch(
+            images=images,
+            noisy_B4HW=add_noise(latents, noise, timesteps, self._alphas),
+            target_B4HW=training_target(self._prediction, latents, noise, timesteps, self._alphas),
+            timesteps_B=timesteps,
+            sizes_B6=torch.tensor([sizes(*each) for each in zip(images, flipped, strict=True)], dtype=torch.float32),
+            ids_one_BT=token_ids(captions, PAD_ONE),
+            ids_two_BT=token_ids(captions, PAD_TWO),
+        )
+
+    def _stream(self, planned: PlannedVisit, purpose: str) -> torch.Generator:
+        return streams.visit_stream(self._settings.seed, planned.visit, purpose)
+
+    def _is_flipped(self, planned: PlannedVisit) -> bool:
+        has_mirrored = self._images[planned.place].latents_flipped is not None
+        return has_mirrored and streams.flips(self._stream(planned, "flip"))
+
+    def _latents(self, planned: PlannedVisit, image: TrainImage, flipped: bool) -> Tensor:
+        """A fresh draw from the posterior, scaled, [4, H, W]."""
+        path = image.latents_flipped if flipped and image.latents_flipped is not None else image.latents
+        with SafetensorsReader(path) as reader:
+            mean, logvar = reader.tensor("mean"), reader.tensor("logvar")
+        wanted = (4, image.bucket[1] // 8, image.bucket[0] // 8)
+        if tuple(mean.shape) != wanted or tuple(logvar.shape) != wanted:
+            raise bad_input(f'The latents "{path}" have shape {list(mean.shape)}, and {list(wanted)} is needed.')
+        noise = torch.randn(wanted, generator=self._stream(planned, "latent"))
+        return posterior_sample(mean, logvar, noise) * VAE_SCALE
+
+    def _noise(self, planned: PlannedVisit, shape: Sequence[int]) -> Tensor:
+        noise = torch.randn(tuple(shape), generator=self._stream(planned, "noise"))
+        multires = self._settings.noise
+        if multires is None:
+            return noise
+        generator = self._stream(planned, "pyramid")
+        return pyramid_noise(
+            noise.unsqueeze(0),
+            iterations=multires.iterations,
+            discount=multires.discount,
+            uniform=uniform_from(generator),
+            normal=normal_from(generator),
+            std_axes=PER_IMAGE,
+        ).squeeze(0)
+
+    def _timestep(self, planned: PlannedVisit) -> int:
+        return streams.uniform_integer(self._stream(planned, "timestep"), TIMESTEPS)
+
+    def _caption(self, planned: PlannedVisit, image: TrainImage) -> str:
+        if not self._settings.shuffle_caption:
+            return image.caption
+        return shuffled(image.caption, self._stream(planned, "caption"))
+
+
+def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:
+    """SDXL's size conditioning. In a mirrored picture, what was cut off on the right is now on the left."""
+    left, top = image.crop
+    if flipped:
+        left = image.resized[0] - image.bucket[0] - left
+    return size_embedding_inputs(image.original, (left, top), image.bucket)

@@ -1,0 +1,204 @@
+"""LoCon branches: they add exactly s·up(down(x)), on exactly the layers of preset full, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from lora_worker import locon
+from lora_worker.errors import WorkerError
+from lora_worker.locon import LoConShape
+from lora_worker.lora_file import lora_tensors, write_lora
+from lora_worker.safetensors_file import write_safetensors
+
+FIXTURES = Path(__file__).parents[2] / "test" / "fixtures"
+SHAPE = LoConShape(dim=2, alpha=1, conv_dim=4, conv_alpha=3)
+
+
+def random_network(models, targets=None, seed=0):
+    """With up filled as well, so that it changes something."""
+    network = locon.create(models, targets or locon.trainable(models.targets()), SHAPE, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for branch in network.branches.values():
+        branch.up.data.normal_(std=0.05, generator=generator)
+    return network
+
+
+def outputs(models):
+    """Of the whole model for a fixed input."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        context, pooled = models.text.encode(["fox", "hill, tree"])
+        latents = torch.randn(2, 4, 8, 8, generator=generator)
+        sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)
+        return models.predict(latents, torch.tensor([3, 700]), context, pooled, sizes), context, pooled
+
+
+def same(left, right):
+    return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
+
+
+def test_every_kind_of_layer_computes_what_a_merged_weight_would(toy_models):
+    by_kind = {(target.kind, target.stride): target for target in toy_models.targets()}
+    assert {kind for kind, _ in by_kind} == {"linear", "conv1x1", "conv3x3"}
+    for target in by_kind.values():
+        layer = toy_models.module_of(target)
+        network = random_network(toy_models, [target])
+        branch = network.branches[target.name]
+        rank = branch.down.shape[0]
+        delta = (branch.up.flatten(1) @ branch.down.flatten(1)).reshape(layer.weight.shape)
+        x = torch.randn(2, target.in_features, *(() if target.kind == "linear" else (8, 8)))
+        with torch.no_grad():
+            wanted = layer(x) + layer_without_bias(layer, x, delta * (branch.alpha / rank))
+            network.attach()
+            found = layer(x)
+            network.remove()
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def layer_without_bias(layer, x, weight):
+    if isinstance(layer, torch.nn.Linear):
+        return torch.nn.functional.linear(x, weight)
+    return torch.nn.functional.conv2d(x, weight, stride=layer.stride, padding=layer.padding)
+
+
+def test_a_new_network_changes_nothing(toy_models):
+    before = outputs(toy_models)
+    network = locon.create(toy_models, toy_models.targets(), SHAPE, seed=0)
+    network.attach()
+    after = outputs(toy_models)
+    network.remove()
+    assert same(before, after)
+
+
+def test_every_trainable_module_gets_a_gradient_and_the_others_none(toy_models):
+    network = random_network(toy_models, toy_models.targets())
+    network.attach()
+    context, pooled = toy_models.text.encode(["fox"])
+    sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]])
+    toy_models.predict(torch.ones(1, 4, 8, 8), torch.tensor([5]), context, pooled, sizes).square().sum().backward()
+    network.remove()
+    reached = {name for name, branch in network.branches.items() if branch.up.grad is not None}
+    assert reached == {target.name for target in locon.trainable(toy_models.targets())}
+    assert all(network.branches[name].down.grad.abs().sum() > 0 for name in reached)
+
+
+def test_only_the_last_layer_of_text_encoder_1_is_left_out_of_sdxl():
+    names = [module["lora_key"] for module in json.loads((FIXTURES / "sdxl-lora-modules.json").read_text())]
+    targets = [FakeTarget(name, name.split("_")[1]) for name in names]
+    kept = {target.name for target in locon.trainable(targets)}
+    left_out = [name for name in names if name not in kept]
+    assert len(names) - len(kept) == 6
+    assert all(name.startswith("lora_te1_text_model_encoder_layers_11_") for name in left_out)
+
+
+class FakeTarget:
+    def __init__(self, name, component):
+        self.name, self.component = name, component
+
+
+def test_ranks_and_shapes_follow_the_kind_of_layer(toy_models):
+    network = locon.create(toy_models, toy_models.targets(), SHAPE, seed=0)
+    seen = Counter()
+    for branch in network.branches.values():
+        target = branch.target
+        seen[target.kind] += 1
+        rank, alpha = (4, 3) if target.kind == "conv3x3" else (2, 1)
+        inner = {"linear": (), "conv1x1": (1, 1), "conv3x3": (3, 3)}[target.kind]
+        assert branch.down.shape == (rank, target.in_features, *inner)
+        assert branch.up.shape == (target.out_features, rank, *([1, 1] if inner else []))
+        assert branch.scale == alpha / rank
+        assert branch.down.dtype == branch.up.dtype == torch.float32
+    assert min(seen[kind] for kind in ("linear", "conv1x1", "conv3x3")) > 0
+
+
+def test_down_is_kaiming_uniform_and_does_not_depend_on_other_modules(toy_models):
+    targets = list(toy_models.targets())
+    whole = locon.create(toy_models, targets, SHAPE, seed=4)
+    backwards = locon.create(toy_models, targets[::-1][:20], SHAPE, seed=4)
+    for name, branch in backwards.branches.items():
+        assert torch.equal(branch.down, whole.branches[name].down)
+        bound = branch.down[0].numel() ** -0.5
+        assert branch.down.abs().max() <= bound
+        assert branch.up.abs().max() == 0
+    every_down = torch.cat(
+        [(branch.down * branch.down[0].numel() ** 0.5).flatten() for branch in whole.branches.values()]
+    )
+    assert every_down.std().item() == pytest.approx(3**-0.5, rel=0.02)
+    assert not torch.equal(
+        locon.create(toy_models, targets[:1], SHAPE, seed=5).branches[targets[0].name].down,
+        whole.branches[targets[0].name].down,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_branch_computes_in_the_dtype_of_what_flows_and_trains_in_f32(toy_models, dtype):
+    target = toy_models.targets()[0]
+    branch = random_network(toy_models, [target]).branches[target.name]
+    y = branch(torch.ones(3, target.in_features, dtype=dtype))
+    assert y.dtype == dtype
+    y.sum().backward()
+    assert branch.up.grad.dtype == torch.float32
+
+
+def test_a_saved_lora_renders_like_the_network_rounded_to_the_files_dtype(toy_models, tmp_path):
+    network = random_network(toy_models)
+    write_lora(tmp_path / "lora.safetensors", network, {}, dtype=torch.float16)
+    bare = outputs(toy_models)
+    network.attach()
+    exact = outputs(toy_models)
+    with network.rounded_to(torch.float16):
+        rounded = outputs(toy_models)
+    assert same(outputs(toy_models), exact)
+    network.remove()
+    with locon.applied(toy_models, tmp_path / "lora.safetensors"):
+        loaded = outputs(toy_models)
+    assert same(loaded, rounded)
+    assert not same(rounded, exact)
+    assert not same(loaded, bare)
+    assert same(outputs(toy_models), bare)
+
+
+def test_it_is_removed_even_when_rendering_fails(toy_models, tmp_path):
+    write_lora(tmp_path / "lora.safetensors", random_network(toy_models), {}, dtype=torch.float32)
+    bare = outputs(toy_models)
+    with pytest.raises(ZeroDivisionError), locon.applied(toy_models, tmp_path / "lora.safetensors"):
+        raise ZeroDivisionError
+    assert same(outputs(toy_models), bare)
+
+
+def test_a_file_without_some_modules_and_alphas_can_be_loaded(toy_models, tmp_path):
+    network = random_network(toy_models)
+    name = next(iter(network.branches))
+    tensors = {
+        key: tensor for key, tensor in lora_tensors(network, torch.float32).items() if key.startswith(f"{name}.")
+    }
+    del tensors[f"{name}.alpha"]
+    write_safetensors(tmp_path / "lora.safetensors", tensors)
+    with locon.applied(toy_models, tmp_path / "lora.safetensors") as loaded:
+        assert list(loaded.branches) == [name]
+        assert loaded.branches[name].scale == 1
+
+
+@pytest.mark.parametrize("damage", ["unknown module", "other shape", "other kind", "missing half"])
+def test_a_file_that_does_not_fit_is_refused_by_name(toy_models, tmp_path, damage):
+    network = random_network(toy_models)
+    name = next(iter(network.branches))
+    tensors = lora_tensors(network, torch.float32)
+    if damage == "unknown module":
+        tensors["lora_unet_elsewhere.alpha"] = torch.tensor(1.0)
+        name = "lora_unet_elsewhere"
+    elif damage == "other shape":
+        tensors[f"{name}.lora_down.weight"] = torch.zeros(2, 7)
+    elif damage == "other kind":
+        tensors[f"{name}.dora_scale"] = torch.ones(1)
+    else:
+        del tensors[f"{name}.lora_up.weight"]
+    write_safetensors(tmp_path / "lora.safetensors", tensors)
+    with pytest.raises(WorkerError, match=name) as error, locon.applied(toy_models, tmp_path / "lora.safetensors"):
+        pass
+    assert error.value.kind == "bad-input"

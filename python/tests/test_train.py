@@ -1,0 +1,205 @@
+"""The stage from end to end on the toy: repeatable, and interruptible at any moment."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from support import RecordingJob
+from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, metrics, share_models, steps_of
+
+from lora_worker.errors import Cancelled, WorkerError
+from lora_worker.safetensors_file import read_tensor, write_safetensors
+from lora_worker.train_request import parse_train
+from lora_worker.training import Trainer
+from lora_worker.visits import Visits
+
+# diffusers hands tensors to numpy in a way that numpy 2 frowns upon.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+
+
+@pytest.fixture
+def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
+    share_models(monkeypatch, toy_models)
+    return TrainingLab(tmp_path, toy_checkpoint)
+
+
+EVERY_STEP = {"state_every": {"steps": 1}}
+
+
+def test_a_training_tells_its_steps_and_names_its_outputs(lab):
+    job = RecordingJob()
+    request = lab.request(save_steps=[1, 3], samples={"steps": [2], "prompts": [PROMPT]})
+    outputs = lab.life(request, job)
+    assert sorted(outputs) == ["lora", "metrics", "sample.2.0", "step.1", "step.3"]
+    assert all(Path(path).is_file() for path in outputs.values())
+    assert Path(outputs["step.1"]).name == "step-00000001.safetensors"
+    assert Path(outputs["sample.2.0"]).name == "000002-00.png"
+    assert [message["name"] for message in job.of_type("artifact")] == ["step.1", "sample.2.0", "step.3"]
+    assert steps_of(job) == [1, 2, 3]
+    told = job.of_type("step")[0]
+    assert told["learning_rates"] == {"text_encoder": 1e-4, "unet": 3e-4}
+    assert told["total"] == 3 and told["grad_norm"] > 0 and told["seconds"] > 0
+    lines = metrics(outputs["metrics"])
+    assert [line["loss"] for line in lines] == [message["loss"] for message in job.of_type("step")]
+    assert [line["epoch"] for line in lines] == [0, 0, 1]
+    assert digest(outputs["lora"]) == digest(outputs["step.3"]) != digest(outputs["step.1"])
+
+
+def test_the_same_training_gives_the_same_bytes(lab):
+    first = lab.life(lab.request("one"))
+    again = lab.request("two", images=lab.images[::-1], gradient_checkpointing="on")
+    again["state_every"] = {"steps": 1}
+    for image in again["images"]:
+        for name in ("latents", "latents_flipped"):
+            image[name] = shutil.copy(image[name], f"{image[name]}.moved")
+    second = lab.life(again)
+    assert digest(first["lora"]) == digest(second["lora"])
+    assert metrics(first["metrics"]) == metrics(second["metrics"])
+
+
+@pytest.fixture(scope="module")
+def kill_points():
+    """Random, and the same in every run of the tests."""
+    chance = random.Random(2)
+    return [sorted(chance.sample(range(1, 6), 2)) for _ in range(3)]
+
+
+@pytest.mark.parametrize("case", range(3))
+@pytest.mark.parametrize("ends_by", [Killed, Cancelled])
+def test_interrupted_twice_equals_uninterrupted(lab, kill_points, case, ends_by):
+    plan = {"steps": 6, "save_steps": [2, 5], "state_every": {"steps": 2}}
+    whole = lab.life(lab.request("whole", **plan))
+    for dies_at in kill_points[case]:
+        with pytest.raises(ends_by):
+            lab.life(lab.request("broken", **plan), DoomedJob(dies_at=dies_at, ends_by=ends_by))
+    job = RecordingJob()
+    broken = lab.life(lab.request("broken", **plan), job)
+    assert steps_of(job)[0] > 1 or ends_by is Killed
+    assert {name: digest(path) for name, path in broken.items() if name != "metrics"} == {
+        name: digest(path) for name, path in whole.items() if name != "metrics"
+    }
+    assert metrics(broken["metrics"]) == metrics(whole["metrics"])
+
+
+def test_a_cancelled_training_goes_on_after_its_last_step(lab):
+    request = lab.request(steps=4)
+    with pytest.raises(Cancelled):
+        lab.life(request, RecordingJob(cancel_after_steps=2))
+    job = RecordingJob()
+    lab.life(request, job)
+    assert steps_of(job) == [3, 4]
+    assert job.of_type("log")[0]["message"] == "Going on after step 2 of 4."
+
+
+def test_a_cancel_is_heard_before_the_next_micro_batch(lab, monkeypatch):
+    job = RecordingJob()
+    seen = []
+    losses = Trainer.losses
+
+    def counting(self, batch):
+        seen.append(batch)
+        if len(seen) == 5:
+            job.cancel()
+        return losses(self, batch)
+
+    monkeypatch.setattr(Trainer, "losses", counting)
+    request = lab.request(batch_size=1, gradient_accumulation_steps=4, steps=3)
+    with pytest.raises(Cancelled):
+        lab.life(request, job)
+    assert len(seen) == 5
+    resumed = RecordingJob()
+    lab.life(request, resumed)
+    assert steps_of(resumed) == [2, 3]
+
+
+def test_a_finished_training_can_be_asked_for_again(lab):
+    first = lab.life(lab.request(**EVERY_STEP))
+    before = digest(first["lora"])
+    job = RecordingJob()
+    assert digest(lab.life(lab.request(**EVERY_STEP), job)["lora"]) == before
+    assert steps_of(job) == [3]
+
+
+def test_other_settings_start_anew_and_remove_what_was_there(lab):
+    lab.life(lab.request(save_steps=[1], samples={"steps": [1], "prompts": [PROMPT]}, **EVERY_STEP))
+    job = RecordingJob()
+    outputs = lab.life(lab.request(seed=6, **EVERY_STEP), job)
+    assert steps_of(job) == [1, 2, 3]
+    assert sorted(path.name for path in (lab.folder / "work").iterdir()) == [
+        *("identity", "lora.safetensors", "metrics.jsonl", "states")
+    ]
+    assert digest(outputs["lora"]) == digest(lab.life(lab.request("fresh", seed=6))["lora"])
+
+
+def test_a_damaged_state_costs_time_and_nothing_else(lab):
+    whole = lab.life(lab.request("whole", steps=4))
+    with pytest.raises(Killed):
+        lab.life(lab.request(steps=4, **EVERY_STEP), DoomedJob(dies_at=4))
+    newest = lab.folder / "work" / "states" / "step-00000003" / "tensors.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"\xff")
+    job = RecordingJob()
+    outputs = lab.life(lab.request(steps=4, **EVERY_STEP), job)
+    assert steps_of(job) == [3, 4]
+    assert "step-00000003" in job.warnings[0]
+    assert digest(outputs["lora"]) == digest(whole["lora"])
+
+
+def test_a_step_that_was_not_saved_is_gone_back_for(lab):
+    whole = lab.life(lab.request("whole", steps=5, save_steps=[4]))
+    with pytest.raises(Killed):
+        lab.life(lab.request(steps=5, **EVERY_STEP), DoomedJob(dies_at=5))
+    job = RecordingJob()
+    outputs = lab.life(lab.request(steps=5, save_steps=[4], **EVERY_STEP), job)
+    # The state of step 4 is at hand, and the LoRA is made from it without a step.
+    assert steps_of(job) == [5]
+    assert digest(outputs["step.4"]) == digest(whole["step.4"])
+    job = RecordingJob()
+    outputs = lab.life(lab.request(steps=5, save_steps=[2, 4]), job)
+    assert steps_of(job) == [1, 2, 3, 4, 5]
+    assert digest(outputs["lora"]) == digest(whole["lora"])
+
+
+# Numbers that run away
+
+
+def test_latents_that_are_not_finite_stop_it_and_name_the_image(lab):
+    request = lab.request(steps=6, state_every={"steps": 1}, batch_size=1)
+    visits = Visits(parse_train(request), prediction="epsilon", zero_terminal_snr=False)
+    last = visits.micro_batches(2)[0].images[0]
+    bad = next(image for image in request["images"] if image["digest"] == last.digest)
+    for name in ("latents", "latents_flipped"):
+        mean = read_tensor(bad[name], "mean")
+        write_safetensors(bad[name], {"mean": mean * float("nan"), "logvar": mean})
+    job = RecordingJob()
+    with pytest.raises(WorkerError) as caught:
+        lab.life(request, job)
+    assert caught.value.kind == "non-finite"
+    assert "step 3" in caught.value.message and "loss" in caught.value.message
+    assert [problem.path for problem in caught.value.problems] == [bad["digest"]]
+    assert steps_of(job) == [1, 2]
+    states = lab.folder / "work" / "states"
+    assert sorted(path.name for path in states.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_a_gradient_that_is_not_finite_stops_it_too(lab, toy_models):
+    handle = toy_models.unet.conv_out.register_full_backward_pre_hook(lambda _, grads: (grads[0] * float("inf"),))
+    try:
+        with pytest.raises(WorkerError, match=r"step 1: its gradient is not a finite number") as caught:
+            lab.life(lab.request())
+    finally:
+        handle.remove()
+    assert caught.value.kind == "non-finite"
+    assert len(caught.value.problems) == 2
+
+
+# The models afterwards
+
+
+def test_the_models_are_left_as_they_were(lab, toy_models):
+    lab.life(lab.request(gradient_checkpointing="on"))
+    assert not any(module._forward_hooks for module in toy_models.unet.modules())
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -1,0 +1,160 @@
+"""The arithmetic of a step, and how it meets too little memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from training_lab import TrainingLab, share_models
+
+from lora_worker import locon, training
+from lora_worker.train_request import parse_train
+from lora_worker.training import Trainer, image_losses
+from lora_worker.visits import Visits
+
+
+@pytest.fixture
+def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
+    share_models(monkeypatch, toy_models)
+    return TrainingLab(tmp_path, toy_checkpoint)
+
+
+@dataclass
+class Bench:
+    """A trainer outside of the stage."""
+
+    trainer: Trainer
+    visits: Visits
+    network: locon.LoCon
+
+
+@pytest.fixture
+def bench(lab, toy_models):
+    made = []
+
+    def make(**changes):
+        work = parse_train(lab.request(**changes))
+        for one in made:
+            one.network.remove()
+        network = locon.create(toy_models, locon.trainable(toy_models.targets()), work.settings.network, seed=0)
+        network.attach()
+        made.append(
+            Bench(
+                Trainer(toy_models, network, work.settings, lambda message: None),
+                Visits(work, prediction="epsilon", zero_terminal_snr=False),
+                network,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.network.remove()
+    training.set_checkpointing(toy_models, False)
+
+
+def gradients(bench, step=0):
+    """Of a network that is past its first step, so that down has gradients too."""
+    generator = torch.Generator().manual_seed(1)
+    for branch in bench.network.branches.values():
+        branch.up.data.normal_(std=0.02, generator=generator)
+    kept = {}
+    bench.trainer.optimizer.register_step_pre_hook(
+        lambda *_: kept.update({name: parameter.grad.clone() for name, parameter in bench.network.named_parameters()})
+    )
+    reading = bench.trainer.step(step, bench.visits.micro_batches(step), lambda: None)
+    return kept, reading.numbers()
+
+
+def test_the_gradient_is_the_mean_over_all_images_however_they_are_cut(bench):
+    (whole, (loss, norm, each)), *others = (
+        gradients(bench(batch_size=batch, gradient_accumulation_steps=accumulation, max_grad_norm=0))
+        for batch, accumulation in ((6, 1), (3, 2), (1, 6))
+    )
+    assert loss == pytest.approx(sum(each) / 6, rel=1e-6)
+    assert norm == pytest.approx(sum(one.square().sum().item() for one in whole.values()) ** 0.5, rel=1e-5)
+    for found, (other_loss, other_norm, _) in others:
+        assert other_loss == pytest.approx(loss, rel=1e-6)
+        assert other_norm == pytest.approx(norm, rel=1e-5)
+        for name, gradient in whole.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-7)
+
+
+def test_checkpointing_changes_no_gradient(bench):
+    plain, told = gradients(bench(batch_size=3))
+    again, told_again = gradients(bench(batch_size=3, gradient_checkpointing="on"))
+    assert told == told_again
+    assert all(torch.equal(again[name], gradient) for name, gradient in plain.items())
+
+
+def test_checkpointing_computes_layers_a_second_time(bench, toy_models):
+    def passes(**changes):
+        made = bench(batch_size=3, **changes)
+        counts = {"unet": 0, "text": 0}
+        hooks = [
+            module.register_forward_hook(lambda *_, key=key: counts.__setitem__(key, counts[key] + 1))
+            for key, module in (
+                ("unet", toy_models.unet.down_blocks[0].resnets[0].conv1),
+                ("text", toy_models.text.two.text_model.encoder.layers[0].mlp.fc1),
+            )
+        ]
+        batches = made.visits.micro_batches(0)
+        made.trainer.step(0, batches, lambda: None)
+        for hook in hooks:
+            hook.remove()
+        return {key: count / len(batches) for key, count in counts.items()}
+
+    assert passes() == {"unet": 1, "text": 1}
+    assert passes(gradient_checkpointing="on") == {"unet": 2, "text": 2}
+    # The toy is small, so there is no need to.
+    assert passes(gradient_checkpointing="auto") == {"unet": 1, "text": 1}
+
+
+def test_too_little_memory_is_met_by_checkpointing_and_then_by_smaller_batches(bench, monkeypatch):
+    wanted, told = gradients(bench(batch_size=3))
+    made = bench(batch_size=3, gradient_checkpointing="auto")
+    warnings = []
+    made.trainer._warn = warnings.append
+    losses = Trainer.losses
+
+    def tight(self, batch):
+        if len(batch.images) > 1:
+            raise torch.OutOfMemoryError("no")
+        return losses(self, batch)
+
+    monkeypatch.setattr(Trainer, "losses", tight)
+    found, told_now = gradients(made)
+    assert told_now[0] == pytest.approx(told[0], rel=1e-6)
+    assert all(torch.allclose(found[name], wanted[name], rtol=1e-3, atol=1e-7) for name in wanted)
+    assert ["checkpointing" in warning for warning in warnings] == [True, False]
+    monkeypatch.setattr(Trainer, "losses", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    with pytest.raises(torch.OutOfMemoryError):
+        gradients(made)
+
+
+def test_rates_follow_the_schedule_for_both_groups(bench):
+    trainer = bench(steps=80).trainer
+    trainer.set_rates(40)
+    assert trainer.rates() == pytest.approx({"text_encoder": 2.074025e-4 / 3, "unet": 2.074025e-4}, rel=1e-6)
+    constant = bench(lr_scheduler={"kind": "constant"}).trainer
+    constant.set_rates(2)
+    assert constant.rates() == {"text_encoder": 1e-4, "unet": 3e-4}
+
+
+def test_the_loss_falls(lab, toy_models):
+    """On visits that it was not trained on, always the same ones."""
+    request = lab.request(batch_size=3, steps=16, unet_lr=1e-2, text_encoder_lr=5e-3, lr_scheduler={"kind": "constant"})
+    outputs = lab.life(request)
+    held_out = Visits(parse_train(lab.request(batch_size=3, seed=99)), prediction="epsilon", zero_terminal_snr=False)
+    batches = [batch for step in range(6) for batch in held_out.micro_batches(step)]
+
+    @torch.no_grad()
+    def loss():
+        each = [image_losses(toy_models, batch, dtype=torch.float32, trains_text=False) for batch in batches]
+        return torch.cat(each).mean().item()
+
+    before = loss()
+    with locon.applied(toy_models, outputs["lora"]):
+        after = loss()
+    assert after < 0.9 * before

@@ -1,0 +1,154 @@
+"""A small training for tests: a few images that exist only as latents, and the message that asks for it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import RecordingJob
+
+from lora_worker.models import Models, load_models
+from lora_worker.safetensors_file import write_safetensors
+from lora_worker.stages import train
+
+SQUARE, WIDE = (64, 64), (96, 64)
+CAPTIONS = ("fox, red, sitting", "fox, snow", "hill, tree, sky, grass")
+
+PROMPT = {
+    "prompt": "fox",
+    "negative_prompt": "",
+    "width": 64,
+    "height": 64,
+    "seed": 1,
+    "steps": 2,
+    "scale": 2.0,
+    "sampler": "euler_a",
+}
+
+SETTINGS: dict[str, Any] = {
+    "seed": 5,
+    "shuffle_caption": True,
+    "network": {"kind": "locon", "preset": "full", "dim": 2, "alpha": 1, "conv_dim": 4, "conv_alpha": 1},
+    "optimizer": {
+        "kind": "SAVEUS",
+        "betas": [0.9, 0.999],
+        "eps": 1e-8,
+        "weight_decay": 0,
+        "decouple_weight_decay": False,
+        "centralization": 0.5,
+        "normalization": 0.5,
+        "normalization_mode": "full",
+        "normalize_channels": True,
+        "amp_fac": 2.0,
+        "clip_gradients": False,
+        "clip_lambda": {"op": "**", "left": "step", "right": 0.25},
+    },
+    "unet_lr": 3e-4,
+    "text_encoder_lr": 1e-4,
+    "lr_scheduler": {"kind": "cosine", "num_cycles": 0.375},
+    "max_grad_norm": 1,
+    "steps": 3,
+    "batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "noise": {"kind": "multires", "iterations": 12, "discount": 0.4},
+    "mixed_precision": "fp32",
+    "save_precision": "fp16",
+    "gradient_checkpointing": "off",
+    "resolution": [64, 64],
+}
+
+
+class TrainingLab:
+    """Builds requests and runs them. Each `life` is one run in a work folder."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.folder = folder
+        self.checkpoint = checkpoint
+        self.images = [self._image(place, bucket) for place, bucket in enumerate((SQUARE, WIDE, SQUARE))]
+
+    def request(self, work: str = "work", **changes: Any) -> dict[str, Any]:
+        """`changes` are fields of the request, or of its settings."""
+        request: dict[str, Any] = {
+            "op": "train",
+            "checkpoint": str(self.checkpoint),
+            "work": str(self.folder / work),
+            "images": copy.deepcopy(self.images),
+            "settings": copy.deepcopy(SETTINGS),
+            "save_steps": [],
+            "samples": {"steps": [], "prompts": []},
+            "state_every": {"seconds": 3600},
+        }
+        for name, value in changes.items():
+            (request if name in request else request["settings"])[name] = value
+        return request
+
+    def life(self, request: dict[str, Any], job: RecordingJob | None = None) -> dict[str, str]:
+        """Runs it in this process; the outputs."""
+        return train.run(train.parse(request), job or RecordingJob())
+
+    def _image(self, place: int, bucket: tuple[int, int]) -> dict[str, Any]:
+        width, height = bucket
+        generator = torch.Generator().manual_seed(place)
+        paths = {}
+        for name in ("latents", "latents_flipped"):
+            # Spread as the VAE's latents are: times 0.13025 they have a deviation of 1.
+            mean = torch.randn(4, height // 8, width // 8, generator=generator) / 0.13025
+            paths[name] = str(self.folder / f"{place}-{name}.safetensors")
+            write_safetensors(paths[name], {"mean": mean, "logvar": torch.full_like(mean, -6.0)})
+        return {
+            "digest": hashlib.sha256(str(place).encode()).hexdigest(),
+            "index": 0,
+            **paths,
+            "caption": CAPTIONS[place],
+            "original": [200, 150],
+            "resized": [width + 10, height],
+            "crop": [3, 0],
+            "bucket": [width, height],
+            "repeats": 1,
+        }
+
+
+def digest(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The lines without the seconds, which no two runs share."""
+    lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+class Killed(BaseException):
+    """Ends a life as a kill does: nothing of the stage gets to save anything."""
+
+
+@dataclass
+class DoomedJob(RecordingJob):
+    """Dies when the step of that number is told."""
+
+    dies_at: int = 0
+    ends_by: type[BaseException] = field(default=Killed)
+
+    def step(self, step, *rest):
+        super().step(step, *rest)
+        if step == self.dies_at:
+            raise self.ends_by
+
+
+def steps_of(job):
+    return [message["step"] for message in job.of_type("step")]
+
+
+def share_models(monkeypatch: pytest.MonkeyPatch, models: Models) -> None:
+    """Trainings take these models instead of loading them. They leave them as they found them."""
+
+    def loaded(path: str, *, device: torch.device, dtype: torch.dtype) -> Models:
+        return models if dtype == models.dtype else load_models(path, device=device, dtype=dtype)
+
+    monkeypatch.setattr(train, "load_models", loaded)

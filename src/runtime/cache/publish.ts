@@ -5,8 +5,8 @@
 //   rename each output into cas/       killed here: `finishPublish` goes on where this stopped
 //   write the entry into ac/           killed here: done; the work folder goes when somebody tidies
 //
-// Members (one image's latents) are published while their stage works. They have no list of intentions:
-// losing one costs one image.
+// Members (one image's latents) are published while their stage works, thousands of them. They have no list of
+// intentions and are not flushed: what a power cut takes is noticed by its size, and costs one image.
 
 import { statSync } from 'node:fs';
 import { readFile, rename } from 'node:fs/promises';
@@ -46,7 +46,8 @@ const INTENTIONS = 'publishing.json';
 export async function publish(shelves: Shelves, publication: Publication): Promise<Entry> {
   const { fingerprint, key, files, extra } = publication;
   if (fingerprintOf(key) !== fingerprint) throw new Error(`Internal error: "${fingerprint}" is not the key's.`);
-  const outputs = await takeStock(shelves, files);
+  const durable = extra.from !== undefined;
+  const outputs = await takeStock(shelves, files, durable);
   const entry: Entry = { fingerprint, key, outputs, members: extra.members ?? [], record: extra.record ?? {} };
   if (extra.from !== undefined) {
     const from = extra.from;
@@ -56,8 +57,8 @@ export async function publish(shelves: Shelves, publication: Publication): Promi
   }
   // By path: two outputs may be one file.
   const moves = new Map(Object.entries(files).map(([output, path]) => [path, (outputs[output] as Artifact).path]));
-  for (const [from, to] of moves) await moveIn(from, to);
-  await atomicWrite(shelves.entryPath(fingerprint), writeEntry(entry), { durable: true });
+  for (const [from, to] of moves) await moveIn(from, to, durable);
+  await atomicWrite(shelves.entryPath(fingerprint), writeEntry(entry), { durable });
   return entry;
 }
 
@@ -70,23 +71,24 @@ export async function finishPublish(shelves: Shelves, fingerprint: Fingerprint):
     if (sizeOf(path) === sizeBytes) continue;
     const left = files[output];
     if (left === undefined || sizeOf(left) !== sizeBytes || (await digestFile(left)) !== digest) return undefined;
-    await moveIn(left, path);
+    await moveIn(left, path, true);
   }
   await atomicWrite(shelves.entryPath(fingerprint), writeEntry(entry), { durable: true });
   return entry;
 }
 
-/** The artifact of each file, the file's bytes flushed. A file that is the output of several roles is read once. */
+/** The artifact of each file, the file's bytes flushed where they have to survive. A file that is the output of several roles is read once. */
 async function takeStock(
   shelves: Shelves,
   files: { readonly [output: string]: AbsolutePath },
+  durable: boolean,
 ): Promise<{ readonly [output: string]: Artifact }> {
   const known = new Map<AbsolutePath, Artifact>();
   for (const [output, path] of Object.entries(files)) {
     if (known.has(path)) continue;
     const sizeBytes = sizeOf(path);
     if (sizeBytes === undefined) throw new Error(`Internal error: output "${output}" was not written to "${path}".`);
-    await syncFile(path);
+    if (durable) await syncFile(path);
     const digest = await digestFile(path);
     known.set(path, { digest, sizeBytes, path: shelves.blobPath(digest) });
   }
@@ -94,14 +96,14 @@ async function takeStock(
 }
 
 /** Renames over what is there: it has the same bytes, or ought to. */
-async function moveIn(from: AbsolutePath, to: AbsolutePath): Promise<void> {
+async function moveIn(from: AbsolutePath, to: AbsolutePath, durable: boolean): Promise<void> {
   const folder = dirname(to) as AbsolutePath;
   if (statSync(folder, { throwIfNoEntry: false }) === undefined) {
     await makeFolder(folder);
-    await syncFolder(dirname(folder) as AbsolutePath);
+    if (durable) await syncFolder(dirname(folder) as AbsolutePath);
   }
   await rename(from, to);
-  await syncFolder(folder);
+  if (durable) await syncFolder(folder);
 }
 
 function sizeOf(path: AbsolutePath): number | undefined {

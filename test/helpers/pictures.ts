@@ -1,0 +1,33 @@
+// Small pictures of one colour, as PNG files.
+
+import { crc32, deflateSync } from 'node:zlib';
+
+/** Another `shade` makes another picture. */
+export function pngOf(options: { readonly width: number; readonly height: number; readonly shade?: number }): Buffer {
+  const { width, height, shade = 0 } = options;
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  // 8 bits, grey.
+  header.set([8, 0, 0, 0, 0], 8);
+  // Each row begins with the number of its filter.
+  const rows = Buffer.concat(
+    Array.from({ length: height }, () => Buffer.concat([Buffer.of(0), Buffer.alloc(width, shade % 256)])),
+  );
+  const mark = Buffer.from(`shade\0${shade}`, 'latin1');
+  return Buffer.concat([
+    Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'),
+    chunk('IHDR', header),
+    chunk('tEXt', mark),
+    chunk('IDAT', deflateSync(rows)),
+    chunk('IEND', Buffer.alloc(0)),
+  ]);
+}
+
+function chunk(type: string, data: Buffer): Buffer {
+  const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
+  const frame = Buffer.alloc(8);
+  frame.writeUInt32BE(data.length, 0);
+  frame.writeUInt32BE(crc32(body), 4);
+  return Buffer.concat([frame.subarray(0, 4), body, frame.subarray(4)]);
+}

@@ -1,0 +1,114 @@
+// A dataset as it lies on the disk: what is read, what is known already, and what is wrong with it.
+
+import { renameSync, utimesSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { Store } from '../../../src/runtime/cache/store.ts';
+import { surveyImages } from '../../../src/runtime/dataset/survey.ts';
+import { StageFailure } from '../../../src/runtime/events.ts';
+import { pngOf } from '../../helpers/pictures.ts';
+import { settle } from '../../helpers/settle.ts';
+import { type TemporaryFolder, temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+const two = {
+  'cats/a.png': pngOf({ width: 40, height: 30, shade: 1 }),
+  'cats/a.txt': ' a cat, sitting \nsecond line\n',
+  'cats/b.PNG': pngOf({ width: 30, height: 40, shade: 2 }),
+  'cats/b.txt': '\uFEFFa dog',
+};
+
+function folderWith(files: { readonly [name: string]: string | Uint8Array }): TemporaryFolder {
+  const folder = temporaryFolder();
+  folder.write(files);
+  return folder;
+}
+
+async function survey(folder: TemporaryFolder, store = new Store(folder.at('.lorac'))) {
+  const images = await surveyImages({
+    dataset: 'hero',
+    patterns: [{ from: folder.path, pattern: 'cats' }],
+    captionExtension: 'txt',
+    files: store.files,
+    signal: new AbortController().signal,
+    say: () => {},
+  });
+  await store.save();
+  return images;
+}
+
+async function problemsOf(folder: TemporaryFolder): Promise<readonly (readonly [string, string])[]> {
+  const failure = await survey(folder).then(
+    () => undefined,
+    (error) => error,
+  );
+  expect(failure).toBeInstanceOf(StageFailure);
+  const short = (text: string) => text.replaceAll(`${folder.path}/`, '');
+  return (failure as StageFailure).failure.problems.map(({ path, message }) => [short(path), short(message)]);
+}
+
+test('renaming images and whatever surrounds a caption change nothing', async () => {
+  using folder = folderWith(two);
+  const before = await survey(folder);
+  renameSync(folder.at('cats/a.png'), folder.at('cats/z.png'));
+  renameSync(folder.at('cats/a.txt'), folder.at('cats/z.txt'));
+  folder.write({ 'cats/z.txt': 'a cat, sitting' });
+  const facts = (images: typeof before) => images.map(({ digest, size, caption }) => ({ digest, size, caption }));
+  expect(facts(await survey(folder))).toEqual(facts(before));
+  expect(before.map(({ size }) => size).toSorted()).toEqual([
+    [30, 40],
+    [40, 30],
+  ]);
+});
+
+test('everything that is wrong is told at once, by file', async () => {
+  const whole = pngOf({ width: 40, height: 30 });
+  using folder = folderWith({
+    ...two,
+    'cats/cut.png': whole.subarray(0, 60),
+    'cats/cut.txt': 'a caption',
+    'cats/empty.png': '',
+    'cats/empty.txt': 'a caption',
+    'cats/silent.png': whole,
+    'cats/blank.png': whole,
+    'cats/blank.txt': ' \n',
+    'cats/late.png': whole,
+    'cats/late.txt': '\na caption on the second line',
+    'cats/latin.png': whole,
+    'cats/latin.txt': Buffer.from([0xe9, 0x74, 0xe9]),
+  });
+  expect(await problemsOf(folder)).toEqual([
+    ['cats/blank.txt', 'The caption is empty.'],
+    ['cats/cut.png', 'The image is cut off: the file ends before the picture does.'],
+    ['cats/empty.png', 'The file is empty (0 bytes).'],
+    ['cats/late.txt', 'The first line of the caption is empty.'],
+    ['cats/latin.txt', 'The caption is not UTF-8 text.'],
+    ['cats/silent.png', 'The image has no caption: there is no "cats/silent.txt".'],
+  ]);
+});
+
+test('a dataset without images, or without a folder, says so', async () => {
+  using folder = folderWith({ 'cats/readme.md': '' });
+  expect(await problemsOf(folder)).toEqual([['cats', 'There is no PNG, JPEG or WebP image here.']]);
+  renameSync(folder.at('cats'), folder.at('dogs'));
+  expect(await problemsOf(folder)).toEqual([['cats', 'There is no such file or folder.']]);
+});
+
+test('what did not change is not read again', async () => {
+  using folder = folderWith(two);
+  await settle();
+  const before = await survey(folder);
+  const store = new Store(folder.at('.lorac'));
+  for (const image of before) {
+    expect(store.files.look(image.path)?.facts).toMatchObject({ digest: image.digest, image: image.size });
+    expect(store.files.look(image.captionPath)?.facts).toMatchObject({ caption: image.caption });
+  }
+  utimesSync(folder.at('cats/a.png'), new Date(), new Date());
+  expect(store.files.look(folder.at('cats/a.png'))?.facts).toEqual({});
+  expect(await survey(folder)).toEqual(before);
+});
+
+test('a file that has only just changed is not trusted to be known', async () => {
+  using folder = folderWith(two);
+  await survey(folder);
+  const store = new Store(folder.at('.lorac'));
+  expect(store.files.look(folder.at('cats/a.png'))?.facts).toEqual({});
+});

@@ -27,6 +27,8 @@ export const looks = {
   skipped: { mark: '-', tone: 'warning' },
 } as const satisfies Record<Status, { mark: string; tone: Tone }>;
 
+const WORTH_SAYING_MS = 1000;
+
 /** What stands behind a row's name and status. */
 export function note(state: RowState): string {
   switch (state.status) {
@@ -35,7 +37,7 @@ export function note(state: RowState): string {
     case 'running':
       return reasonInWords(state.because);
     case 'fresh':
-      return state.savedMs === undefined ? '' : `saved ${duration(state.savedMs)}`;
+      return state.savedMs === undefined || state.savedMs < WORTH_SAYING_MS ? '' : `saves ${duration(state.savedMs)}`;
     case 'computed': {
       const loss = state.training === undefined ? '' : ` · loss ${lossText(state.training)}`;
       return `${duration(state.elapsedMs)}${loss} · ${reasonInWords(state.because)}`;

@@ -1,9 +1,10 @@
 // Numbers as people read them: durations, sizes, rates.
 
-/** 0.3 s · 12 s · 2 min 31 s · 1 h 12 min */
+/** 40 ms · 0.3 s · 12 s · 2 min 31 s · 1 h 12 min */
 export function duration(ms: number): string {
+  if (ms < 100) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1000;
-  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;

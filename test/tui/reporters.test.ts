@@ -45,7 +45,7 @@ test('the JSON reporter writes every event on one line, and ends with the docume
 });
 
 test('on a terminal a build with nothing to do says so in one line', async () => {
-  expect(await play(nothing, terminalReporter)).toBe('Nothing to do: 8 stages fresh, in 0.1 s.\n');
+  expect(await play(nothing, terminalReporter)).toBe('Nothing to do: 8 stages fresh, in 60 ms.\n');
 });
 
 test('on a terminal a build that is over at once is told without Ink, in full', async () => {

@@ -38,8 +38,9 @@ test('control characters never reach the terminal', () => {
 });
 
 test('durations and sizes read like prose', () => {
-  expect([40, 9_949, 9_960, 59_600, 151_000, 4_330_000].map(duration)).toEqual([
-    '0.0 s',
+  expect([40, 340, 9_949, 9_960, 59_600, 151_000, 4_330_000].map(duration)).toEqual([
+    '40 ms',
+    '0.3 s',
     '9.9 s',
     '10 s',
     '1 min 0 s',

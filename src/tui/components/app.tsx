@@ -122,6 +122,8 @@ function footerLines(view: View, nowMs: number): Line[] {
     ...(view.worker === undefined || view.worker.status === 'stopped'
       ? []
       : [line(`worker ${view.worker.status}: ${view.worker.message}`, 'quiet')]),
-    view.stopping === undefined ? line('Ctrl-C stops, keeping what is done', 'quiet') : line(view.stopping, 'warning'),
+    view.stopping === undefined
+      ? line('Ctrl-C stops, keeping what is done', 'quiet')
+      : line(`${view.stopping} Ctrl-C again ends it now.`, 'warning'),
   ];
 }

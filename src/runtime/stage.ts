@@ -26,6 +26,8 @@ export interface Stage {
   readonly revision: number;
   readonly pool: Pool;
   readonly runsIn: 'native' | 'worker';
+  /** Versions of the packages whose arithmetic shows in the result, as the lock file pins them. Part of the fingerprint. */
+  tools?(): { readonly [tool: string]: string };
   /** So cheap, and so telling, that a plan runs it as well: what follows is then known instead of guessed. */
   readonly runsInPlan?: boolean;
   /** The form of what a program wrote that is equal whenever the meaning is. Without it, attributes are as written. */

@@ -130,6 +130,7 @@ const operations = {
         for (const [index, prompt] of samples.prompts.entries()) {
           const path = join(work, `sample-${step}-${index}.png`);
           if (!isReplayed) writeWhole(path, fakePicture(loraAt(settings, content, step), prompt));
+          outputs[`sample.${step}.${index}`] = path;
           job.tell('artifact', { name: `sample.${step}.${index}`, path });
         }
       }

@@ -125,7 +125,9 @@ export class Examiner {
       if (artifact) inputs[role] = artifact.digest;
       else if (!input.optional) throw new Error(`Internal error: "${input.node}" gives no "${input.output}".`);
     }
-    return { stage: node.stage.name, revision: node.stage.revision, attributes: node.attributes, inputs };
+    const { name: stage, revision, tools } = node.stage;
+    const attributes = tools ? { ...node.attributes, tools: tools() } : node.attributes;
+    return { stage, revision, attributes, inputs };
   }
 
   async #fileDigest(node: GraphNode, path: AbsolutePath): Promise<Digest> {

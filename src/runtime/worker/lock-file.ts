@@ -5,8 +5,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../package-root.ts';
 
-/** The packages whose arithmetic shows in results: their pins are part of what a result is known by. */
-const TOOLS = ['torch', 'diffusers', 'transformers', 'pillow', 'tokenizers'];
+/** The packages whose arithmetic shows in results. */
+const TOOLS = ['torch', 'diffusers', 'transformers', 'pillow', 'tokenizers'] as const;
+
+export type Tool = (typeof TOOLS)[number];
 
 export interface LockFile {
   readonly path: string;
@@ -27,13 +29,19 @@ export function readLockFile(): LockFile {
   return { path, digest: createHash('sha256').update(text).digest('hex'), pins };
 }
 
-/** The pins that are part of the fingerprint of everything that the worker makes. Declared, never probed. */
-export function lockedTools(): { readonly [tool: string]: string } {
-  const { path, pins } = readLockFile();
+let known: ReadonlyMap<string, string> | undefined;
+
+/**
+ * The pins of these packages, or of all whose arithmetic shows: part of the fingerprint of what is made with them.
+ * Declared, never probed.
+ */
+export function lockedTools(tools: readonly Tool[] = TOOLS): { readonly [tool: string]: string } {
+  known ??= readLockFile().pins;
+  const pins = known;
   return Object.fromEntries(
-    TOOLS.map((tool) => {
+    tools.map((tool) => {
       const version = pins.get(tool);
-      if (version === undefined) throw new Error(`Internal error: "${path}" does not pin ${tool}.`);
+      if (version === undefined) throw new Error(`Internal error: the lock file does not pin "${tool}".`);
       return [tool, version];
     }),
   );

@@ -82,9 +82,9 @@ export type ScheduleExpression =
   | { readonly op: 'negate'; readonly of: ScheduleExpression };
 
 /**
- * Outputs `lora`, `metrics` (JSON lines) and `step.N` for each of `save_steps`, all inside `work`. An `artifact` of the
- * output's name tells of each as soon as it is whole, and `sample.N.I` of the picture of prompt I (from 0) after step N.
- * A work folder that holds a state is gone on from; what it already has is told again as artifacts.
+ * Outputs, all inside `work`: `lora`, `metrics` (JSON lines), `step.N` for each of `save_steps`, and `sample.N.I` for
+ * the picture of prompt I (from 0) after step N where it could be made. An `artifact` of the output's name tells of a
+ * saved step or a picture as soon as it is whole. A work folder that holds a state is gone on from.
  */
 export interface Train {
   readonly op: 'train';

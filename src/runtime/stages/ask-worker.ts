@@ -1,0 +1,22 @@
+// Has the worker do a stage's work, and keeps what is worth knowing about how it was done.
+
+import type { StageProgress } from '../events.ts';
+import type { StageContext, StageResult } from '../stage.ts';
+import type { WorkerResult } from '../worker/client.ts';
+import type { Work } from '../worker/protocol.ts';
+
+export interface Answered extends WorkerResult {
+  readonly record: NonNullable<StageResult['record']>;
+}
+
+/** Rejects with a `StageFailure`. Without `onProgress`, what the worker says is reported as it is. */
+export async function askWorker(
+  context: StageContext,
+  work: Work,
+  onProgress: (progress: StageProgress) => void = context.report,
+): Promise<Answered> {
+  const worker = await context.worker();
+  const { outputs } = await worker.request(work, { signal: context.signal, onProgress });
+  const { device, deviceName, torch, python, threads } = worker.hello;
+  return { outputs, record: { device, deviceName, torch, python, threads } };
+}

@@ -1,0 +1,22 @@
+// U, σ and V of every module of a LoRA, so that resizing afterwards is only choosing.
+
+import { pathIn } from '../graph/paths.ts';
+import type { Stage } from '../stage.ts';
+import { lockedTools } from '../worker/lock-file.ts';
+import { askWorker } from './ask-worker.ts';
+import { inputOf } from './input-of.ts';
+
+export const decompose: Stage = {
+  name: 'decompose',
+  revision: 1,
+  pool: 'gpu',
+  runsIn: 'worker',
+  tools: () => lockedTools(['torch']),
+  async run(context) {
+    const factors = pathIn(context.work, 'factors.safetensors');
+    const modules = pathIn(context.work, 'modules.json');
+    const lora = inputOf(context, 'lora').path;
+    const { record } = await askWorker(context, { op: 'decompose', lora, factors, modules });
+    return { outputs: { factors, modules }, record };
+  },
+};

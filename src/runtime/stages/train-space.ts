@@ -1,0 +1,40 @@
+// How much a training is going to write: the LoRAs it saves and the states it can go on from.
+
+import type { AbsolutePath } from '../graph/graph.ts';
+import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
+import { readArchitecture } from '../sdxl/architecture.ts';
+import { loraTargets } from '../sdxl/modules.ts';
+import type { Train } from '../worker/protocol.ts';
+import type { SpaceNeeded } from './check-space.ts';
+import { openWeights } from './weights-file.ts';
+
+/** The weights, and two moments of each. */
+const NUMBERS_PER_PARAMETER = 3;
+/** Two are kept, and a third is there while it replaces the older one. */
+const STATES = 3;
+const BYTES = { fp16: 2, bf16: 2, fp32: 4 } as const;
+/** What a tensor takes in the header, with its alpha. */
+const HEADER_BYTES_PER_MODULE = 450;
+
+export async function trainingSpace(
+  checkpoint: AbsolutePath,
+  { settings, save_steps }: Pick<Train, 'settings' | 'save_steps'>,
+): Promise<SpaceNeeded['parts']> {
+  const { parameters, modules } = await networkSize(checkpoint, settings.network);
+  const loraBytes = parameters * BYTES[settings.save_precision] + modules * HEADER_BYTES_PER_MODULE;
+  const loras = save_steps.length + 1;
+  return [
+    { what: loras === 1 ? 'the LoRA' : `${loras} saved LoRAs`, bytes: loras * loraBytes },
+    { what: `${STATES} states to go on from`, bytes: STATES * NUMBERS_PER_PARAMETER * 4 * parameters },
+  ];
+}
+
+async function networkSize(checkpoint: AbsolutePath, network: Train['settings']['network']) {
+  await using file = await openWeights(checkpoint, CHECKPOINT_LIMITS);
+  const targets = loraTargets(readArchitecture(file.header.tensors, file.header.metadata));
+  let parameters = 0;
+  for (const { kind, in: into, out } of targets) {
+    parameters += kind === 'conv3x3' ? network.conv_dim * (9 * into + out) : network.dim * (into + out);
+  }
+  return { parameters, modules: targets.length };
+}

@@ -1,0 +1,178 @@
+// From latents and captions to a LoRA. The worker does it in the node's work folder, where a killed training goes on.
+//
+// Outputs: `lora`, `metrics`, and `step.N` for each step that is kept: every `save_every`, those that pictures are made
+// of, and the last, which is the LoRA itself. Pictures are published for the samples node to find.
+
+import { readFile } from 'node:fs/promises';
+import { type Digest, digestFile } from '../cache/digest.ts';
+import type { StageProgress } from '../events.ts';
+import type { AbsolutePath } from '../graph/graph.ts';
+import { absolutePath } from '../graph/paths.ts';
+import type { Stage, StageContext } from '../stage.ts';
+import type { SamplePrompt, Train, TrainSettings } from '../worker/protocol.ts';
+import { askWorker } from './ask-worker.ts';
+import { checkSpace } from './check-space.ts';
+import { inputOf } from './input-of.ts';
+import type { ImageLatents } from './latents.ts';
+import type { ManifestImage } from './manifest.ts';
+import { pictureName, pictureSteps, pictureTools, publishPicture } from './pictures.ts';
+import { RunFiles } from './run-files.ts';
+import { readPrompts } from './sample-prompts.ts';
+import { trainingSpace } from './train-space.ts';
+
+/** The metrics for the user are copied at most this often. */
+const METRICS_EVERY_MS = 5_000;
+
+export const train: Stage = {
+  name: 'train',
+  revision: 1,
+  pool: 'gpu',
+  runsIn: 'worker',
+  tools: pictureTools,
+  async run(context) {
+    const request = await planTraining(context);
+    await checkSpace(context, {
+      doing: `Training "${context.node.id}"`,
+      parts: await trainingSpace(inputOf(context, 'checkpoint').path, request),
+    });
+    const files = await RunFiles.open(context, context.node.id);
+    await files.beginTraining(context);
+    const copies = new Copies(context, files);
+    const { outputs, record } = await askWorker(context, request, (progress) => copies.follow(progress)).finally(() =>
+      copies.finish(),
+    );
+    const { lora, metrics, ...others } = outputs;
+    if (lora === undefined || metrics === undefined) throw new Error('Internal error: a training without a LoRA.');
+    const steps = Object.entries(others).filter(([name]) => name.startsWith('step.'));
+    const kept = Object.fromEntries(steps.map(([name, path]) => [name, absolutePath(path)]));
+    const last = { [`step.${request.settings.steps}`]: absolutePath(lora), lora: absolutePath(lora) };
+    await publishPictures(context, request, { outputs: others, loras: { ...kept, ...last } });
+    const shown = await files.copy(absolutePath(metrics), 'metrics.jsonl');
+    context.report({ type: 'artifact', name: 'metrics', path: shown });
+    return { outputs: { ...kept, ...last, metrics: absolutePath(metrics) }, record };
+  },
+};
+
+interface Settings {
+  readonly save_every: number;
+  readonly state_every: Train['state_every'];
+  readonly gradient_checkpointing: TrainSettings['gradient_checkpointing'];
+  readonly sample: {
+    readonly every: number;
+    readonly prompts: AbsolutePath;
+    readonly sampler: SamplePrompt['sampler'];
+  } | null;
+}
+
+async function planTraining(context: StageContext): Promise<Train> {
+  const { save_every, state_every, gradient_checkpointing, sample } = context.node.settings as unknown as Settings;
+  const settings = { ...context.node.attributes, gradient_checkpointing } as unknown as TrainSettings;
+  const { steps } = settings;
+  const samples = {
+    steps: sample ? pictureSteps({ every: sample.every, steps }) : [],
+    prompts: sample ? await readPrompts(sample.prompts, sample.sampler) : [],
+  };
+  const saved = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
+  // The last step needs no copy of its own: it is the LoRA.
+  const save_steps = [...new Set([...saved, ...samples.steps])].filter((step) => step < steps).sort((a, b) => a - b);
+  return {
+    op: 'train',
+    checkpoint: inputOf(context, 'checkpoint').path,
+    work: context.work,
+    images: await planImages(context),
+    settings,
+    save_steps,
+    samples,
+    state_every,
+  };
+}
+
+async function planImages(context: StageContext): Promise<Train['images']> {
+  const images = await readJson<ManifestImage[]>(context, 'images');
+  const captions = await readJson<string[]>(context, 'captions');
+  const latents = await readJson<ImageLatents[]>(context, 'latents');
+  const stored = new Map(latents.map(({ image, flipped, latents: digest }) => [`${image} ${flipped}`, digest]));
+  const pathOf = (image: ManifestImage, flipped: boolean) => {
+    const digest = stored.get(`${image.digest} ${flipped}`);
+    return digest === undefined ? undefined : context.store.blobPath(digest);
+  };
+  return images.map((image, index) => {
+    const path = pathOf(image, false);
+    const caption = captions[index];
+    if (path === undefined || caption === undefined) {
+      throw new Error(`Internal error: the image "${image.digest}" has no ${path ? 'caption' : 'latents'}.`);
+    }
+    return { ...image, caption, latents: path, latents_flipped: pathOf(image, true) ?? null };
+  });
+}
+
+/** Passes on what the worker says, and keeps the user's copies of pictures and metrics up to date meanwhile. */
+class Copies {
+  readonly #context: StageContext;
+  readonly #files: RunFiles;
+  #work: Promise<void> = Promise.resolve();
+  #metricsAt = 0;
+
+  constructor(context: StageContext, files: RunFiles) {
+    this.#context = context;
+    this.#files = files;
+  }
+
+  follow(progress: StageProgress): void {
+    const picture = progress.type === 'artifact' ? parsePictureOutput(progress.name) : undefined;
+    if (progress.type === 'artifact' && picture) {
+      const { name, path } = progress;
+      this.#next(async () => {
+        const copy = await this.#files.copy(absolutePath(path), 'samples', pictureName(picture.step, picture.index));
+        this.#context.report({ type: 'artifact', name, path: copy });
+      });
+      return;
+    }
+    this.#context.report(progress);
+    if (progress.type !== 'step' || Date.now() - this.#metricsAt < METRICS_EVERY_MS) return;
+    this.#metricsAt = Date.now();
+    this.#next(async () => {
+      await this.#files.copy(absolutePath(`${this.#context.work}/metrics.jsonl`), 'metrics.jsonl');
+    });
+  }
+
+  finish(): Promise<void> {
+    return this.#work;
+  }
+
+  #next(work: () => Promise<void>): void {
+    this.#work = this.#work.then(work);
+    this.#work.catch(() => {});
+  }
+}
+
+async function publishPictures(
+  context: StageContext,
+  { samples, settings }: Train,
+  done: {
+    readonly outputs: { readonly [output: string]: string };
+    readonly loras: { readonly [output: string]: AbsolutePath };
+  },
+): Promise<void> {
+  const checkpoint = inputOf(context, 'checkpoint').digest;
+  const digests = new Map<number, Digest>();
+  for (const [name, path] of Object.entries(done.outputs)) {
+    const picture = parsePictureOutput(name);
+    const lora = done.loras[`step.${picture?.step}`];
+    const prompt = samples.prompts[picture?.index ?? -1];
+    if (picture === undefined || lora === undefined || prompt === undefined) continue;
+    const digest = digests.get(picture.step) ?? (await digestFile(lora, { signal: context.signal }));
+    digests.set(picture.step, digest);
+    const { mixed_precision } = settings;
+    await publishPicture(context.store, { lora: digest, checkpoint, prompt, mixed_precision }, absolutePath(path));
+  }
+}
+
+function parsePictureOutput(name: string): { readonly step: number; readonly index: number } | undefined {
+  const match = /^sample\.(\d+)\.(\d+)$/.exec(name);
+  return match ? { step: Number(match[1]), index: Number(match[2]) } : undefined;
+}
+
+async function readJson<Content>(context: StageContext, role: string): Promise<Content> {
+  return JSON.parse(await readFile(inputOf(context, role).path, 'utf8')) as Content;
+}

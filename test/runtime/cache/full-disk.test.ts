@@ -1,0 +1,69 @@
+// A disk that is full, made of a small file system in memory. Needs the right to mount one.
+
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openLab } from '../../helpers/lab.ts';
+import { allNodes, project } from '../../helpers/lab-project.ts';
+import { labStages, textStage } from '../../helpers/lab-stages.ts';
+import { type TemporaryFolder, temporaryFolder } from '../../helpers/temporary-folder.ts';
+import { verifyStore } from '../../helpers/verify-store.ts';
+
+let folder: TemporaryFolder;
+let isMounted = false;
+
+beforeAll(() => {
+  folder = temporaryFolder();
+  mkdirSync(folder.at('disk'));
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder.at('disk')], { stdio: 'ignore' });
+    isMounted = true;
+  } catch {
+    isMounted = false;
+  }
+});
+
+afterAll(() => {
+  if (isMounted) execFileSync('umount', [folder.at('disk')]);
+  folder[Symbol.dispose]();
+});
+
+const decompose = textStage('decompose', ({ lora }) => ({ factors: `${lora}`.padEnd(900_000, '.'), modules: 'all' }));
+
+test('a full disk is named with the store, nothing is lost, and with more room the build goes on', async (context) => {
+  if (!isMounted) context.skip('This user cannot mount a file system.');
+  writeFileSync(folder.at('disk/ballast'), Buffer.alloc(400_000));
+  using lab = await openLab(project, { stages: { ...labStages, decompose }, store: folder.at('disk/store') });
+  const run = await lab.run();
+  expect(run.finished).toMatchObject({ ok: false, computed: allNodes.slice(0, 4), failed: ['raw:decompose'] });
+  expect(run.failures['raw:decompose']).toMatchObject({
+    kind: 'out-of-space',
+    message: `The disk is full: there is no room left in the store "${folder.at('disk/store')}".`,
+    hint: expect.stringContaining('LORAC_STORE'),
+  });
+  await verifyStore(folder.at('disk/store'));
+  // With not a byte left, what is known is still served.
+  writeFileSync(folder.at('disk/ballast'), Buffer.alloc(400_000));
+  expect((await lab.run({ targets: ['raw'] })).finished).toMatchObject({ ok: true, fresh: allNodes.slice(0, 4) });
+
+  rmSync(folder.at('disk/ballast'));
+  execFileSync('mount', ['-o', 'remount,size=8m', folder.at('disk')]);
+  expect((await lab.run()).finished).toMatchObject({
+    ok: true,
+    fresh: allNodes.slice(0, 4),
+    computed: allNodes.slice(4),
+  });
+});
+
+test('a full disk where the result is to go leaves the result in the store', async (context) => {
+  if (!isMounted) context.skip('This user cannot mount a file system.');
+  const save = textStage('save', ({ lora }) => ({ lora: `${lora}`.padEnd(9_000_000, '.') }));
+  using lab = await openLab(project, { stages: { ...labStages, save } });
+  lab.edit('main.lora', (text) => text.replace('"hero.safetensors"', `"${folder.at('disk/out/hero.safetensors')}"`));
+  const run = await lab.run();
+  const [failed] = run.finished.failed;
+  expect(run.failures[failed as string]).toMatchObject({
+    kind: 'out-of-space',
+    message: expect.stringContaining('disk/out/hero.safetensors'),
+  });
+});

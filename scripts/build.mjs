@@ -9,10 +9,11 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = join(root, 'dist');
 
+/** Returns false when a source does not compile; esbuild has said then where and why. */
 export async function bundle({ clean = false } = {}) {
   const started = new Date();
   const { build } = await import('esbuild');
-  const result = await build({
+  const options = {
     absWorkingDir: root,
     entryPoints: ['src/cli.ts'],
     outdir: 'dist',
@@ -35,10 +36,18 @@ export async function bundle({ clean = false } = {}) {
     },
     logLevel: 'warning',
     write: false,
-  });
+  };
+  let result;
+  try {
+    result = await build(options);
+  } catch (error) {
+    if (error.errors === undefined) throw error;
+    return false;
+  }
   place(result.outputFiles, started);
   const week = 7 * 24 * 3600 * 1000;
   removeOld(new Set(result.outputFiles.map((file) => basename(file.path))), clean ? 0 : week);
+  return true;
 }
 
 /** Chunks first, each renamed into place, and last the entry that names them: a lorac that starts meanwhile sees a whole bundle. */

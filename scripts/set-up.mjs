@@ -18,7 +18,7 @@ export async function setUp({ rebuild = false } = {}) {
   if (rebuild || !bundleIsCurrent()) {
     say('building dist/ …');
     const { bundle } = await import('./build.mjs');
-    await bundle();
+    if (!(await bundle())) return false;
   }
   return true;
 }

@@ -6,6 +6,7 @@
 //   FAKE_WORKER_DELAY_MS      how long each step, image, picture or module takes
 //   FAKE_WORKER_DIE_AT_STEP   training kills the process before this step, unless it resumed from a state
 //   FAKE_WORKER_FAIL          an operation that fails, and how: "train:out-of-memory"
+//   FAKE_WORKER_UNREADABLE    images whose bytes hold this text cannot be read
 //   FAKE_WORKER_SAY           a line to say instead of the answer to the first request
 //   FAKE_WORKER_PROTOCOL      the number to give in the hello
 //   FAKE_WORKER_MUTE          1: no hello
@@ -87,7 +88,7 @@ async function answer({ id, work }) {
 const operations = {
   async encode_latents({ items, vae_precision }, job) {
     const problems = items
-      .filter(({ image }) => readFileSync(image).includes('UNREADABLE'))
+      .filter(({ image }) => knob('UNREADABLE') && readFileSync(image).includes(knob('UNREADABLE')))
       .map(({ image }) => ({ path: image, message: 'The fake worker was told that it cannot read this.' }));
     if (problems.length > 0) throw { kind: 'bad-input', message: 'Some images cannot be used.', problems };
     for (const [index, item] of items.entries()) {

@@ -5,7 +5,10 @@ import { WorkerClient, type WorkerOptions } from '../../src/runtime/worker/clien
 
 /** What the fake worker can be told to do; `fake-worker.mjs` describes each. */
 export type FakeWorkerKnobs = Partial<
-  Record<'JOURNAL' | 'DELAY_MS' | 'DIE_AT_STEP' | 'FAIL' | 'SAY' | 'PROTOCOL' | 'MUTE' | 'DEAF' | 'STDERR', string>
+  Record<
+    'JOURNAL' | 'DELAY_MS' | 'DIE_AT_STEP' | 'FAIL' | 'UNREADABLE' | 'SAY' | 'PROTOCOL' | 'MUTE' | 'DEAF' | 'STDERR',
+    string
+  >
 >;
 
 export function fakeWorkerOptions(knobs: FakeWorkerKnobs = {}): WorkerOptions {

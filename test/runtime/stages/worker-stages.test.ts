@@ -1,0 +1,192 @@
+// The stages that the worker does, from the outside: what is asked of it, what is stored, what is never done twice.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { noWorker, outputOf } from '../../helpers/lab.ts';
+import { pngOf } from '../../helpers/pictures.ts';
+import { settle } from '../../helpers/settle.ts';
+import { openWorkerLab, type WorkerLab } from './worker-lab.ts';
+
+const program = `
+checkpoint pony { path = "pony.safetensors" }
+dataset hero { images = "images" }
+train raw {
+  base = pony  data = hero  steps = 6  save_every = 2
+  network = locon { dim = 2  alpha = 1  conv_dim = 2  conv_alpha = 1 }
+}
+resize small { from = raw  thr = -6 }
+chop tiny { from = small  keep = [OUT01] }
+save "hero.safetensors" { from = tiny }
+`;
+
+const withSamples = program.replace(
+  'save_every = 2',
+  'save_every = 6  sample = { every = 3  prompts = "prompts.txt" }',
+);
+const prompts = 'a cat --d 1\na dog --n blurry --w 640 --d 2\n';
+
+function pictures(lab: WorkerLab): string[] {
+  return readdirSync(lab.at('.lorac/runs/raw/samples')).sort();
+}
+
+test('a program is built from images to a saved LoRA, and then nothing is left to do', async () => {
+  using lab = await openWorkerLab(program);
+  const first = await lab.build();
+  expect(first.finished).toMatchObject({ ok: true });
+  expect(first.asked).toEqual([
+    { op: 'encode_latents', items: 6 },
+    { op: 'train' },
+    { op: 'decompose' },
+    { op: 'frobenius' },
+  ]);
+  expect(existsSync(lab.at('hero.safetensors'))).toBe(true);
+  const again = await lab.build({}, { startWorker: noWorker });
+  expect(new Set(Object.values(again.statuses))).toEqual(new Set(['fresh']));
+});
+
+test('a changed caption trains again, and encodes no image', async () => {
+  using lab = await openWorkerLab(program);
+  await lab.build();
+  lab.write({ 'images/one.txt': 'another caption' });
+  await settle();
+  const { asked, statuses } = await lab.build();
+  expect(asked.map(({ op }) => op)).toEqual(['train', 'decompose', 'frobenius'].slice(0, asked.length));
+  expect(statuses).toMatchObject({ 'raw:latents': 'fresh', raw: 'computed' });
+});
+
+test('an image that is added is the only one to be encoded', async () => {
+  using lab = await openWorkerLab(program);
+  await lab.build();
+  lab.write({ 'images/new.png': pngOf({ width: 900, height: 900, shade: 9 }), 'images/new.txt': 'new' });
+  await settle();
+  const { asked } = await lab.build();
+  expect(asked[0]).toEqual({ op: 'encode_latents', items: 2 });
+});
+
+test('equal images are encoded once, also under two names', async () => {
+  using lab = await openWorkerLab(program);
+  lab.write({ 'images/copy.png': readFileSync(lab.at('images/one.png')), 'images/copy.txt': 'the same' });
+  await settle();
+  const { asked, finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(asked[0]).toEqual({ op: 'encode_latents', items: 6 });
+});
+
+test('what was encoded before a stop is not encoded again', async () => {
+  using lab = await openWorkerLab(program);
+  const stop = new AbortController();
+  await lab.build(
+    { DELAY_MS: '30' },
+    {
+      signal: stop.signal,
+      onEvent: (event) => {
+        if (event.type === 'node-progress' && event.progress.type === 'progress' && event.progress.done === 2)
+          stop.abort();
+      },
+    },
+  );
+  const { asked, finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(asked[0]?.op).toBe('encode_latents');
+  expect(asked[0]?.items).toBeLessThanOrEqual(4);
+});
+
+test('images that the worker cannot read are all named before any training starts', async () => {
+  using lab = await openWorkerLab(program);
+  lab.write({
+    'images/one.png': pngOf({ width: 800, height: 800, shade: 6660001 }),
+    'images/two.png': pngOf({ width: 800, height: 800, shade: 6660002 }),
+  });
+  await settle();
+  const { failures, statuses, asked } = await lab.build({ UNREADABLE: '666000' });
+  expect(failures['raw:latents']?.problems.map(({ path }) => path)).toEqual(
+    expect.arrayContaining([lab.at('images/one.png'), lab.at('images/two.png')]),
+  );
+  expect(statuses.raw).toBe('skipped');
+  expect(asked.map(({ op }) => op)).toEqual(['encode_latents']);
+});
+
+test('steps are kept as save_every says, and the last step is the LoRA', async () => {
+  using lab = await openWorkerLab(program);
+  await lab.build();
+  const store = lab.store();
+  const entry = await store.lookupEntry(store.history.get('main.lora#raw') as never);
+  expect(Object.keys(entry?.outputs ?? {}).sort()).toEqual(['lora', 'metrics', 'step.2', 'step.4', 'step.6']);
+  expect(entry?.outputs['step.6']?.digest).toBe(entry?.outputs.lora?.digest);
+  expect(entry?.record).toMatchObject({ device: 'cpu', torch: '2.13.0+fake', threads: 1 });
+  expect(entry?.key.attributes.tools).toMatchObject({ torch: expect.stringMatching(/^\d/) });
+});
+
+test('a training whose worker dies goes on from its state, to the same bytes as without', async () => {
+  using quiet = await openWorkerLab(program);
+  await quiet.build();
+  using lab = await openWorkerLab(program);
+  const died = await lab.build({ DIE_AT_STEP: '4' });
+  expect(died.failures.raw).toMatchObject({ kind: 'worker-died' });
+  const steps: number[] = [];
+  const after = await lab.build(
+    { DIE_AT_STEP: '4' },
+    {
+      onEvent: (event) => {
+        if (event.type === 'node-progress' && event.progress.type === 'step') steps.push(event.progress.step);
+      },
+    },
+  );
+  expect(after.finished.ok).toBe(true);
+  expect(steps).toEqual([4, 5, 6]);
+  expect(readFileSync(lab.at('hero.safetensors'))).toEqual(readFileSync(quiet.at('hero.safetensors')));
+});
+
+test('the pictures of a training lie in its run folder, and the samples node only collects them', async () => {
+  using lab = await openWorkerLab(withSamples, { 'prompts.txt': prompts });
+  const { asked, statuses } = await lab.build();
+  expect(asked.filter(({ op }) => op === 'sample')).toEqual([]);
+  expect(statuses['raw:samples']).toBe('computed');
+  expect(pictures(lab)).toEqual(['000003-00.png', '000003-01.png', '000006-00.png', '000006-01.png']);
+  expect(readFileSync(lab.at('.lorac/runs/raw/metrics.jsonl'), 'utf8').trim().split('\n')).toHaveLength(6);
+});
+
+test('a changed prompt is rendered from what is stored, and nothing is trained', async () => {
+  using lab = await openWorkerLab(withSamples, { 'prompts.txt': prompts });
+  await lab.build();
+  lab.write({ 'prompts.txt': 'a cat --d 1\na horse --d 3\n' });
+  await settle();
+  const { asked, statuses } = await lab.build();
+  expect(statuses.raw).toBe('fresh');
+  expect(asked).toEqual([{ op: 'sample', items: 2 }]);
+  lab.write({ 'prompts.txt': 'a cat --d 1\n' });
+  await settle();
+  const fewer = await lab.build({}, { startWorker: noWorker });
+  expect(fewer.finished.ok).toBe(true);
+  expect(pictures(lab)).toEqual(['000003-00.png', '000006-00.png']);
+});
+
+test('asking for pictures later keeps the training, and renders the steps that it has', async () => {
+  using lab = await openWorkerLab(program, { 'prompts.txt': prompts });
+  await lab.build();
+  lab.write({
+    'main.lora': program.replace('save_every = 2', 'save_every = 2  sample = { every = 2  prompts = "prompts.txt" }'),
+  });
+  const { asked, statuses } = await lab.build();
+  expect(statuses.raw).toBe('fresh');
+  expect(asked).toEqual([{ op: 'sample', items: 6 }]);
+  const list = JSON.parse(await outputOf(lab, 'raw:samples', 'samples')) as { step: number }[];
+  expect(list.map(({ step }) => step)).toEqual([2, 2, 4, 4, 6, 6]);
+});
+
+test('a prompt file that cannot be used stops the training before it begins', async () => {
+  using lab = await openWorkerLab(withSamples, { 'prompts.txt': 'a cat --w wide\na dog --q 3\n' });
+  const { failures, asked } = await lab.build();
+  expect(failures.raw?.problems).toEqual([
+    { path: lab.at('prompts.txt'), message: 'line 1: "--w" needs a whole number from 64 to 4096, and has "wide"' },
+    { path: lab.at('prompts.txt'), message: expect.stringContaining('line 2: "--q" is no option') },
+  ]);
+  expect(asked.map(({ op }) => op)).toEqual(['encode_latents']);
+});
+
+test('numbers of the base are computed only where a recipe names them', async () => {
+  using lab = await openWorkerLab(program.replace('thr = -6', 'thr = -6  spn_ckpt = 1  subspace = 1'));
+  const { asked, finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(asked.map(({ op }) => op).sort()).toEqual(['decompose', 'encode_latents', 'projections', 'spectral', 'train']);
+});

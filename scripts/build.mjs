@@ -82,6 +82,6 @@ async function hasEsbuild() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (!process.argv.includes('--if-possible') || (await hasEsbuild()))
-    await bundle({ clean: process.argv.includes('--clean') });
+  const isPossible = !process.argv.includes('--if-possible') || (await hasEsbuild());
+  if (isPossible && !(await bundle({ clean: process.argv.includes('--clean') }))) process.exitCode = 1;
 }

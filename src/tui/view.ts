@@ -225,11 +225,13 @@ function runOn(state: Running, progress: StageProgress, nowMs: number): Running 
       const first = state.training?.steps.first ?? { done: step - 1, atMs: nowMs - progress.elapsedMs };
       const steps = { done: step, total, unit: 'steps', note: undefined, first, atMs: nowMs };
       const losses = addTo(state.training?.losses ?? emptySeries, loss);
-      return { ...state, training: { steps, loss, losses, learningRates } };
+      return { ...state, work: undefined, training: { steps, loss, losses, learningRates } };
     }
     case 'artifact':
       // Of interest while training (a saved step, a sample); encoded images are many, and counted anyway.
-      return state.training === undefined ? state : { ...state, latest: `wrote ${cleanLine(progress.path)}` };
+      return state.training === undefined
+        ? state
+        : { ...state, latest: `wrote ${cleanLine(progress.path).replace(/^.*[/\\]/, '')}` };
     case 'log':
       return { ...state, latest: cleanLine(progress.message) };
     default:

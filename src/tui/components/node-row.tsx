@@ -48,7 +48,7 @@ export function RunningRow({ row, state, nowMs, details, nameWidth, columns }: R
       {details ? (
         <Box flexDirection="column" paddingLeft={2}>
           {training === undefined ? null : <TrainingLines training={training} nowMs={nowMs} columns={inner} />}
-          {isOver(work) ? null : <ProgressLine progress={work} nowMs={nowMs} columns={inner} />}
+          {isOver(work) ? null : <WorkLine work={work} training={training} nowMs={nowMs} columns={inner} />}
           {latest === undefined ? null : <Toned tone="quiet">{latest}</Toned>}
         </Box>
       ) : null}
@@ -63,6 +63,21 @@ function isOver(work: Progress | undefined): work is undefined {
 /** How many lines `RunningRow` takes with its details. */
 export function heightOf({ work, training, latest }: Running): number {
   return 1 + (training === undefined ? 0 : 2) + (isOver(work) ? 0 : 1) + (latest === undefined ? 0 : 1);
+}
+
+/** Between two steps, what is done now: the steps have a bar already. */
+function WorkLine({
+  work,
+  training,
+  ...rest
+}: {
+  readonly work: Progress;
+  readonly training: Training | undefined;
+  readonly nowMs: number;
+  readonly columns: number;
+}) {
+  if (training === undefined) return <ProgressLine progress={work} {...rest} />;
+  return <Toned>{work.note ?? progressText(work, rest.nowMs)}</Toned>;
 }
 
 function ProgressLine({

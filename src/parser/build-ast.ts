@@ -55,7 +55,15 @@ function statement(building: Building, node: CstNode): Statement[] {
   const importing = nodes(node, 'importStatement')[0];
   if (importing !== undefined) return [{ kind: 'import', span: spanOfNode(building.source, importing) }];
   const stray = nodes(node, 'attribute')[0];
-  if (stray !== undefined) building.diagnostics.push(problem.outsideBlock(spanOfNode(building.source, stray)));
+  if (stray !== undefined) {
+    const before = building.diagnostics.length;
+    const [value] = nodes(stray, 'expression');
+    if (value !== undefined) expression(building, value);
+    // What is wrong inside it is the better explanation.
+    if (building.diagnostics.length === before) {
+      building.diagnostics.push(problem.outsideBlock(spanOfNode(building.source, stray)));
+    }
+  }
   return [];
 }
 
@@ -90,8 +98,11 @@ function definitionStatement(building: Building, node: CstNode): Statement[] {
   const equals = tokens(node, 'Equals')[0];
   const written = nodes(node, 'expression')[0];
   if (equals === undefined && written === undefined && kind === 'param') return [{ kind, name, value: undefined }];
-  if (equals === undefined && written !== undefined) diagnostics.push(problem.missingEquals(name));
-  if (written !== undefined) return [{ kind, name, value: expression(building, written) }];
+  if (written !== undefined) {
+    const value = expression(building, written);
+    if (equals === undefined) diagnostics.push(problem.missingEquals(name, value.span));
+    return [{ kind, name, value }];
+  }
   const gap = equals ? spanOf(source, equals) : name.span;
   diagnostics.push(problem.missingValue(name, gap));
   return [{ kind, name, value: { kind: 'broken', span: gap } }];
@@ -115,7 +126,7 @@ function attribute(building: Building, node: CstNode): Attribute[] {
     return [{ name, value: { kind: 'broken', span: gap } }];
   }
   const value = expression(building, written);
-  if (equals === undefined) diagnostics.push(problem.missingEquals(name));
+  if (equals === undefined) diagnostics.push(problem.missingEquals(name, value.span));
   return [{ name, value }];
 }
 
@@ -132,8 +143,9 @@ function chain(building: Building, node: CstNode, operands: Expression[], operat
 }
 
 function binary(left: Expression, operator: string | undefined, right: Expression): Expression {
-  const span = { ...left.span, end: right.span.end };
-  if (operator === undefined) return { kind: 'broken', span };
+  const span = { ...left.span, end: Math.max(left.span.end, right.span.end) };
+  // With a hole on either side there is nothing to say about the whole.
+  if (operator === undefined || left.kind === 'broken' || right.kind === 'broken') return { kind: 'broken', span };
   return { kind: 'binary', span, operator: operator === '\u2212' ? '-' : (operator as Operator), left, right };
 }
 
@@ -159,7 +171,8 @@ function signedExpression(building: Building, node: CstNode): Expression {
 function withSigns(building: Building, signs: readonly Token[], of: Expression): Expression {
   const first = signs[0];
   if (first === undefined) return of;
-  const span = { ...spanOf(building.source, first), end: of.span.end };
+  const sign = spanOf(building.source, first);
+  const span = { ...sign, end: Math.max(sign.end, of.span.end) };
   const isNegative = signs.filter((sign) => sign.image !== '+').length % 2 === 1;
   return isNegative ? { kind: 'negate', span, of } : of;
 }
@@ -245,7 +258,9 @@ function listItems(building: Building, node: CstNode): Expression[] {
     const hasComma = commas.some(
       (comma) => comma.startOffset >= before.span.end && comma.startOffset < item.span.start,
     );
-    if (!hasComma) building.diagnostics.push(problem.missingComma(before.span));
+    // Next to a hole, a comma may be missing for another reason.
+    const hasHole = before.kind === 'broken' || item.kind === 'broken';
+    if (!hasComma && !hasHole) building.diagnostics.push(problem.missingComma(before.span));
   });
   return items;
 }

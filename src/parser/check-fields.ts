@@ -1,11 +1,12 @@
 // The attributes of a block, or of a record inside one, against their rows of the schema table:
 // each written once, each known, none missing, every other one at its default.
 
-import type { Attribute, Name } from './ast.ts';
+import type { Attribute } from './ast.ts';
 import { checkValue } from './check-value.ts';
 import { writeValue } from './describe.ts';
 import * as problem from './diagnostics.ts';
-import { needless, schema } from './schema.ts';
+import { snippet } from './literals.ts';
+import { blockKinds, fieldsOf, needless, schema } from './schema.ts';
 import type { Fields, Setting } from './schema-types.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
@@ -24,23 +25,24 @@ export interface FieldsToCheck {
 
 export interface CheckedFields {
   readonly values: { readonly [name: string]: unknown };
-  /** Where each value is written; `undefined` where it is the default. */
+  /** Where each value is written, also under another name; `undefined` where it is the default. */
   readonly spans: { readonly [name: string]: Span | undefined };
+  /** False when something is wrong, which has been complained about: values are missing then. */
+  readonly isWhole: boolean;
 }
 
-/** `undefined` when something is wrong, after complaining about all of it. */
-export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedFields | undefined {
+export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedFields {
   const { fields, entries } = checking;
   const written = new Map<string, Attribute>();
-  // What an unknown name was probably meant to be: then it is not missing as well.
-  const meant = new Set<string>();
+  // Where an unknown name was probably meant to be one of these: then that one is not missing as well.
+  const meant = new Map<string, Span>();
   let isWhole = true;
   for (const entry of entries) {
     const { name } = entry;
     const first = written.get(name.text);
     if (!Object.hasOwn(fields, name.text)) {
-      const advice = adviseOn(name, checking);
-      if (advice.meant !== undefined) meant.add(advice.meant);
+      const advice = adviseOn(entry, checking);
+      if (advice.meant !== undefined) meant.set(advice.meant, entry.value.span);
       scope.report(problem.unknownAttribute({ name, owner: checking.owner, ...advice }));
       isWhole = false;
     } else if (first !== undefined) {
@@ -54,7 +56,7 @@ export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedField
   const spans: Record<string, Span | undefined> = {};
   for (const [name, field] of Object.entries(fields)) {
     const entry = written.get(name);
-    spans[name] = entry?.value.span;
+    spans[name] = entry?.value.span ?? meant.get(name);
     values[name] = entry === undefined ? field.default : checkValue(scope, field.type, name, entry.value);
     if (entry !== undefined && values[name] === undefined) isWhole = false;
     if (entry === undefined && field.required) {
@@ -62,7 +64,7 @@ export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedField
       if (!meant.has(name)) reportMissing(scope, checking, name, field);
     }
   }
-  return isWhole ? { values, spans } : undefined;
+  return { values, spans, isWhole };
 }
 
 function reportMissing(scope: Scope, { owner, ownerSpan }: FieldsToCheck, name: string, field: Setting): void {
@@ -87,18 +89,19 @@ interface Advice {
 }
 
 /** The best guess first: another trainer's word, a slip, a word of another place; else the list of what there is. */
-function adviseOn(name: Name, { fields, inside }: FieldsToCheck): Advice {
+function adviseOn({ name, value }: Attribute, { fields, inside }: FieldsToCheck): Advice {
   const word = name.text;
+  const written = value.kind === 'broken' ? undefined : snippet(value.span);
   const synonym = Object.entries(fields).find(([, field]) => field.synonyms.includes(word.toLowerCase()))?.[0];
   if (synonym !== undefined) return { hint: `It is called ${synonym} here.`, meant: synonym };
   const names = Object.keys(fields);
   const near = nearest(word, names);
-  const deeper = pathInto(fields, word);
+  const deeper = pathInto(fields, word, written);
   if (deeper !== undefined && near === undefined) return { hint: `Write ${deeper}`, meant: undefined };
   if (near !== undefined) return { hint: `There is one with a similar name: ${near}`, meant: near };
   const reason = Object.hasOwn(needless, word) ? needless[word] : undefined;
   if (reason !== undefined) return { hint: reason, meant: undefined };
-  const elsewhere = placeOf(word);
+  const elsewhere = placeBeside(word, inside) ?? placeOf(word, written);
   if (elsewhere !== undefined) return { hint: elsewhere, meant: undefined };
   const synonyms = new Map(
     Object.entries(fields).flatMap(([key, field]) => field.synonyms.map((one) => [one, key] as const)),
@@ -114,7 +117,7 @@ function adviseOn(name: Name, { fields, inside }: FieldsToCheck): Advice {
 }
 
 /** `network = locon { dim = 8 }` for `dim` or `network_dim`, where the fields have such a record. */
-function pathInto(fields: Fields, word: string): string | undefined {
+function pathInto(fields: Fields, word: string, written: string | undefined): string | undefined {
   for (const [outer, field] of Object.entries(fields)) {
     const { type } = field;
     const variants =
@@ -129,15 +132,23 @@ function pathInto(fields: Fields, word: string): string | undefined {
       );
       if (found !== undefined) {
         const [name, row] = found;
-        return `${outer} = ${tag === '' ? '' : `${tag} `}{ ${name} = ${exampleOf(row)} }`;
+        return `${outer} = ${tag === '' ? '' : `${tag} `}{ ${name} = ${written ?? exampleOf(row)} }`;
       }
     }
   }
   return undefined;
 }
 
+/** A word of the block, written inside of one of its records. */
+function placeBeside(word: string, inside: string | undefined): string | undefined {
+  const isMisplaced = blockKinds.map(fieldsOf).some((fields) => {
+    return inside !== undefined && Object.hasOwn(fields, inside) && Object.hasOwn(fields, word);
+  });
+  return isMisplaced ? `It belongs beside ${inside}, not inside. A "}" may be missing before it.` : undefined;
+}
+
 /** Where in other blocks a word belongs. */
-function placeOf(word: string): string | undefined {
+function placeOf(word: string, written: string | undefined): string | undefined {
   const blocks = Object.entries<Fields>(schema);
   const owners = blocks.filter(([, fields]) => Object.hasOwn(fields, word)).map(([kind]) => kind);
   if (owners.length > 0) return `It belongs into a ${owners.join(' or ')} block.`;
@@ -146,7 +157,7 @@ function placeOf(word: string): string | undefined {
     if (own !== undefined) return `It is called ${own[0]}, and belongs into a ${kind} block.`;
   }
   for (const [kind, fields] of blocks) {
-    const inner = pathInto(fields, word);
+    const inner = pathInto(fields, word, written);
     if (inner !== undefined) return `It belongs into a ${kind} block: ${inner}`;
   }
   return undefined;

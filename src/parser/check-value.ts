@@ -2,25 +2,21 @@
 // complaining. Names that stand for values are replaced by what they stand for; a mistake is shown where the value is
 // written, and where a name stands for a value of the wrong kind, at the name.
 
-import type { Attribute, Expression, Name, TextExpression } from './ast.ts';
-import { blocksNamed, MASKS, parseMask } from './blocks.ts';
-import { checkFields } from './check-fields.ts';
+import type { Attribute, Expression, Name } from './ast.ts';
+import { blocksNamed } from './blocks.ts';
+import { type CheckedFields, checkFields } from './check-fields.ts';
+import { checkNumber, checkSchedule, isInRange } from './check-number.ts';
+import { checkText } from './check-text.ts';
 import { needs } from './describe.ts';
-import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import { writeText } from './literals.ts';
-import type { NumberType, Type } from './schema-types.ts';
-import { definitionNames, resolve, type Scope } from './scope.ts';
+import { integer, number, type Type } from './schema-types.ts';
+import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
-import type { Reference, ScheduleExpression, Size } from './values.ts';
-
-/** A value as it is written, and the name that it came through, if any. */
-interface Written {
-  readonly value: Expression;
-  readonly via: Via | undefined;
-}
+import type { Reference, Size } from './values.ts';
+import { complainOfForm, placeOf, plainText, sourceText, type Written, wrongType } from './written.ts';
 
 /** `name` is what the value is called in messages: its attribute, or the attribute of its list. */
 export function checkValue(scope: Scope, type: Type, name: string, value: Expression): unknown {
@@ -68,7 +64,7 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
     case 'duration':
       return value.kind === 'duration' ? { seconds: value.seconds } : wrongType(scope, type, name, written);
     case 'steps': {
-      const steps = checkNumber(scope, wholeSteps, name, written);
+      const steps = checkNumber(scope, integer({ min: 1 }), name, written);
       return steps === undefined ? undefined : { steps };
     }
     case 'words':
@@ -93,207 +89,6 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
   }
 }
 
-const wholeSteps: NumberType = {
-  kind: 'number',
-  integer: true,
-  min: 1,
-  max: undefined,
-  openMin: false,
-  openMax: false,
-  multipleOf: undefined,
-};
-
-/** Where to point: at the name when the value came through one. */
-const placeOf = ({ value, via }: Written): Span => via?.usedAt ?? value.span;
-
-interface Better {
-  readonly hint?: string | undefined;
-  readonly fix?: string | undefined;
-}
-
-function wrongType(scope: Scope, type: Type, name: string, written: Written, better: Better = {}): undefined {
-  const { value, via } = written;
-  if (value.kind === 'broken') return;
-  scope.report(problem.wrongType(placeOf(written), { name, type, value, via, ...better }));
-}
-
-/** Forms that the grammar knows and no attribute takes. */
-function complainOfForm(scope: Scope, type: Type, name: string, { value }: Written): undefined {
-  if (value.kind === 'choice') scope.report(problem.noStepChoice(value.span, value.of.text));
-  else if (value.kind === 'call') scope.report(problem.noFunction(value.span, value.name.text));
-  else if (value.kind === 'list' && value.tag?.text === 'sweep') scope.report(problem.noSweep(value.span));
-  else wrongType(scope, type, name, { value, via: undefined });
-}
-
-function checkNumber(scope: Scope, type: NumberType, name: string, written: Written): number | undefined {
-  const { value, via } = written;
-  if (value.kind !== 'number' && value.kind !== 'negate' && value.kind !== 'binary') {
-    const quoted = plainText(value);
-    const isQuoted = quoted !== undefined && /^[+-]?[\d.]+(?:e[+-]?\d+)?$/i.test(quoted.trim());
-    return wrongType(
-      scope,
-      type,
-      name,
-      written,
-      isQuoted ? { hint: `Write ${quoted.trim()}`, fix: quoted.trim() } : {},
-    );
-  }
-  const result = compute(scope, value);
-  if (result === undefined) return undefined;
-  if (!Number.isFinite(result)) {
-    scope.report(problem.notComputable(placeOf(written)));
-    return undefined;
-  }
-  if (isInRange(type, result)) return result;
-  scope.report(problem.outOfRange(placeOf(written), name, type, result, via));
-  return undefined;
-}
-
-function isInRange(type: NumberType, value: number): boolean {
-  const { integer, min, max, openMin, openMax, multipleOf } = type;
-  if (integer && !Number.isInteger(value)) return false;
-  if (min !== undefined && (openMin ? value <= min : value < min)) return false;
-  if (max !== undefined && (openMax ? value >= max : value > max)) return false;
-  return multipleOf === undefined || value % multipleOf === 0;
-}
-
-/** Arithmetic. Every leaf has to be a number; `undefined` when one is not, which has been complained about. */
-function compute(scope: Scope, value: Expression): number | undefined {
-  if (!scope.spend(value.span)) return undefined;
-  if (value.kind === 'number') return value.value;
-  if (value.kind === 'negate') {
-    const of = compute(scope, value.of);
-    return of === undefined ? undefined : -of;
-  }
-  if (value.kind === 'binary') {
-    const left = compute(scope, value.left);
-    const right = compute(scope, value.right);
-    return left === undefined || right === undefined ? undefined : operate(value.operator, left, right);
-  }
-  const written = resolve(scope, value, () => false);
-  if (written === undefined || written.value.kind === 'broken') return undefined;
-  if (written.value.kind === 'number' || written.value.kind === 'negate' || written.value.kind === 'binary') {
-    return compute(scope, written.value);
-  }
-  return wrongType(scope, { ...wholeSteps, integer: false }, 'arithmetic', written);
-}
-
-function operate(operator: '+' | '-' | '*' | '/' | '**', left: number, right: number): number {
-  switch (operator) {
-    case '+':
-      return left + right;
-    case '-':
-      return left - right;
-    case '*':
-      return left * right;
-    case '/':
-      return left / right;
-    case '**':
-      return left ** right;
-    default:
-      return unreachable(operator);
-  }
-}
-
-/** The text when it has no `${…}` in it. */
-function plainText(value: Expression): string | undefined {
-  if (value.kind !== 'text') return undefined;
-  return value.parts.every((part) => typeof part === 'string') ? value.parts.join('') : undefined;
-}
-
-type TextType = Extract<Type, { kind: 'text' }>;
-
-function checkText(scope: Scope, type: TextType, name: string, written: Written): string | undefined {
-  const { value } = written;
-  if (value.kind !== 'text') {
-    const quoted = value.kind === 'word' || value.kind === 'number' ? writeText(sourceText(value.span)) : undefined;
-    return wrongType(scope, type, name, written, quoted ? { hint: `Write ${quoted}`, fix: quoted } : {});
-  }
-  const text = joinText(scope, value);
-  if (text === undefined) return undefined;
-  if (text.trim() === '') {
-    scope.report(problem.emptyText(placeOf(written), name));
-    return undefined;
-  }
-  if (type.what === 'mask') return checkMask(scope, value, text) ? text : undefined;
-  if (type.what === 'path' && /[\n\t\r\0]/.test(text)) {
-    scope.report(problem.oddPath(placeOf(written)));
-    return undefined;
-  }
-  return text;
-}
-
-const sourceText = (span: Span) => span.source.text.slice(span.start, span.end);
-
-/** Longer texts than this come from names that use names, each doubling the last. */
-const longestText = 100_000;
-
-/** A text with its `${…}` filled in. */
-export function joinText(scope: Scope, value: TextExpression): string | undefined {
-  const parts = value.parts.map((part) => (typeof part === 'string' ? part : interpolate(scope, part)));
-  if (parts.some((part) => part === undefined)) return undefined;
-  const text = parts.join('');
-  if (text.length <= longestText) return text;
-  scope.report(problem.tooComplex(value.span));
-  return undefined;
-}
-
-function interpolate(scope: Scope, part: Expression): string | undefined {
-  if (!scope.spend(part.span)) return undefined;
-  const written = resolve(scope, part, (word) => word === 'true' || word === 'false');
-  if (written === undefined) return undefined;
-  const { value } = written;
-  switch (value.kind) {
-    case 'text':
-      return joinText(scope, value);
-    case 'size':
-      return `${value.width}x${value.height}`;
-    case 'number':
-    case 'negate':
-    case 'binary': {
-      const result = compute(scope, value);
-      if (result === undefined || Number.isFinite(result)) return result === undefined ? undefined : String(result);
-      scope.report(problem.notComputable(part.span));
-      return undefined;
-    }
-    case 'word': {
-      if (value.text === 'true' || value.text === 'false') return value.text;
-      const names = definitionNames(scope);
-      const available = names.length === 0 ? [] : [names.join(', ')];
-      const meant = nearest(value.text, names);
-      scope.report(
-        problem.unknownName(placeOf(written), { name: value.text, wanted: 'a let or a param', meant, available }),
-      );
-      return undefined;
-    }
-    case 'broken':
-      return undefined;
-    case 'choice':
-    case 'call':
-      return complainOfForm(scope, { kind: 'text', what: 'text' }, '${…}', written);
-    default:
-      return wrongType(scope, { kind: 'text', what: 'text' }, '${…}', written);
-  }
-}
-
-function checkMask(scope: Scope, value: TextExpression, text: string): boolean {
-  const entries = parseMask(text);
-  // An entry has a place of its own only where the text stands in the file as it is.
-  const isPlain = sourceText({ ...value.span, start: value.span.start + 1, end: value.span.end - 1 }) === text;
-  const spanOf = (offset: number, length: number): Span => {
-    const start = value.span.start + 1 + offset;
-    return isPlain ? { ...value.span, start, end: start + Math.max(length, 1) } : value.span;
-  };
-  const odd = entries.filter((entry) => entry.weight === undefined);
-  for (const entry of odd.slice(0, 3))
-    scope.report(problem.maskEntry(spanOf(entry.offset, entry.text.length), entry.text));
-  if (!MASKS.has(entries.length)) scope.report(problem.maskLength(value.span, entries.length));
-  const first = entries[0];
-  if (odd.length > 0 || !MASKS.has(entries.length) || first?.weight === undefined) return false;
-  if (first.weight !== 1) scope.report(problem.maskFirst(spanOf(first.offset, first.text.length), first.weight));
-  return true;
-}
-
 const meantTrue = /^(?:true|yes|on|1|enabled?)$/i;
 const meantFalse = /^(?:false|no|off|0|disabled?|none)$/i;
 
@@ -316,7 +111,7 @@ function checkSize(scope: Scope, type: SizeType, name: string, written: Written)
     const meant = width === undefined || numbers.length > 2 ? undefined : `${width}x${height}`;
     return wrongType(scope, type, name, written, meant ? { hint: `Write ${meant}`, fix: meant } : {});
   }
-  const side: NumberType = { ...wholeSteps, min: type.min, max: type.max };
+  const side = integer({ min: type.min, max: type.max });
   const { width, height } = value;
   const odd = [width, height].find((length) => !isInRange(side, length));
   if (odd === undefined) return { width, height };
@@ -358,22 +153,24 @@ const sameWords: readonly (readonly string[])[] = [
 function meantWord(word: string, words: readonly string[]): string | undefined {
   const lower = word.toLowerCase();
   const same = words.find((one) => sameWords.some((group) => group[0] === one && group.includes(lower)));
-  return same ?? nearest(word, words) ?? (words.length === 1 ? words[0] : undefined);
+  // One digit away is another precision, and no slip.
+  const near = /\d/.test(word) ? undefined : nearest(word, words);
+  return same ?? near;
 }
 
 type ReferenceType = Extract<Type, { kind: 'reference' }>;
 
 function checkReference(scope: Scope, type: ReferenceType, name: string, written: Written): Reference | undefined {
   const { value, via } = written;
-  const fitting = [...scope.blocks].filter(([, block]) => type.to.includes(block.kind)).map(([word]) => word);
   if (value.kind !== 'word') {
-    const quoted = plainText(value) ?? sourceText(value.span);
-    const meant = fitting.includes(quoted) && value.kind === 'text' ? quoted : undefined;
+    const quoted = plainText(value);
+    const meant = quoted !== undefined && type.to.includes(scope.blocks.get(quoted)?.kind ?? '') ? quoted : undefined;
     return wrongType(scope, type, name, written, meant ? { hint: `Write ${meant}, without quotes`, fix: meant } : {});
   }
   const span = placeOf(written);
   const block = scope.blocks.get(value.text);
   if (block === undefined) {
+    const fitting = [...scope.blocks].filter(([, one]) => type.to.includes(one.kind)).map(([word]) => word);
     const meant = nearest(value.text, fitting) ?? nearest(value.text, scope.blocks.keys());
     const wanted = needs(type);
     const available = fitting.map((word) => `"${word}"`);
@@ -409,8 +206,13 @@ type EitherType = Extract<Type, { kind: 'either' }>;
 
 /** The alternative whose form fits what is written. Alternatives never share a form. */
 function checkEither(scope: Scope, type: EitherType, name: string, written: Written): unknown {
-  const fitting = type.of.find((one) => fits(one, written.value));
-  return fitting ? checkWritten(scope, fitting, name, written) : wrongType(scope, type, name, written);
+  const { value } = written;
+  const fitting = type.of.find((one) => fits(one, value));
+  if (fitting !== undefined) return checkWritten(scope, fitting, name, written);
+  const words = type.of.flatMap((one) => (one.kind === 'words' ? one.words : []));
+  const quoted = type.of.some((one) => one.kind === 'text') ? writeText(sourceText(value.span)) : undefined;
+  const better = value.kind === 'word' ? (meantWord(value.text, words) ?? quoted) : undefined;
+  return wrongType(scope, type, name, written, better === undefined ? {} : { hint: `Write ${better}`, fix: better });
 }
 
 function fits(type: Type, value: Expression): boolean {
@@ -419,7 +221,7 @@ function fits(type: Type, value: Expression): boolean {
     case 'steps':
       return value.kind === 'number' || value.kind === 'negate' || value.kind === 'binary';
     case 'words':
-      return value.kind === 'word';
+      return value.kind === 'word' && type.words.includes(value.text);
     default:
       return value.kind === type.kind;
   }
@@ -434,11 +236,15 @@ function checkRecord(scope: Scope, type: RecordType, name: string, written: Writ
     value.kind === 'record' ? value.tag : value.kind === 'word' ? { text: value.text, span: value.span } : undefined;
   if (type.kind === 'record') {
     if (entries === undefined || tag !== undefined) return wrongType(scope, type, name, written);
-    return checkFields(scope, { fields: type.fields, entries, owner: `"${name}"`, ownerSpan: value.span, inside: name })
-      ?.values;
+    const about = { owner: `"${name}"`, ownerSpan: value.span, inside: name };
+    return wholeOf(checkFields(scope, { fields: type.fields, entries, ...about }));
   }
   const tags = Object.keys(type.variants);
   if (tag === undefined) {
+    const quoted = plainText(value);
+    if (quoted !== undefined && tags.includes(quoted)) {
+      return wrongType(scope, type, name, written, { hint: `Write ${quoted}, without quotes`, fix: quoted });
+    }
     const only = tags.length === 1 && entries !== undefined ? `${tags[0]} ${sourceText(value.span)}` : undefined;
     return wrongType(
       scope,
@@ -469,8 +275,10 @@ function checkRecord(scope: Scope, type: RecordType, name: string, written: Writ
     ownerSpan: value.span,
     inside: name,
   });
-  return checked && { kind: tag.text, ...checked.values };
+  return checked.isWhole ? { kind: tag.text, ...checked.values } : undefined;
 }
+
+const wholeOf = ({ values, isWhole }: CheckedFields) => (isWhole ? values : undefined);
 
 function checkNetworkBlock(scope: Scope, type: Type, name: string, written: Written): string | undefined {
   const { value } = written;
@@ -490,7 +298,7 @@ function checkBlockWeights(scope: Scope, type: Type, name: string, written: Writ
   for (const entry of value.entries) {
     const blocks = blocksNamed(entry.name.text)?.join(' ');
     const first = blocks === undefined ? undefined : places.get(blocks);
-    const weight = checkValue(scope, { ...wholeSteps, integer: false, min: undefined }, entry.name.text, entry.value);
+    const weight = checkValue(scope, number(), entry.name.text, entry.value);
     if (blocks === undefined) scope.report(problem.unknownBlock(entry.name.span, entry.name.text));
     else if (first !== undefined) scope.report(problem.duplicateAttribute(entry.name, first));
     else places.set(blocks, entry.name.span);
@@ -498,27 +306,4 @@ function checkBlockWeights(scope: Scope, type: Type, name: string, written: Writ
     else isWhole = false;
   }
   return isWhole ? Object.fromEntries(weights) : undefined;
-}
-
-function checkSchedule(scope: Scope, type: Type, name: string, written: Written): ScheduleExpression | undefined {
-  const { value } = written;
-  if (!scope.spend(value.span)) return undefined;
-  if (value.kind === 'number') return value.value;
-  if (value.kind === 'word' && value.text === 'step') return 'step';
-  const part = (of: Expression) => checkValue(scope, type, name, of) as ScheduleExpression | undefined;
-  if (value.kind === 'negate') {
-    const of = part(value.of);
-    return of === undefined ? undefined : { op: 'negate', of };
-  }
-  if (value.kind === 'binary') {
-    const left = part(value.left);
-    const right = part(value.right);
-    return left === undefined || right === undefined ? undefined : { op: value.operator, left, right };
-  }
-  if (value.kind !== 'word') return wrongType(scope, type, name, written);
-  const names = ['step', ...definitionNames(scope)];
-  const available = [`"${names.join('", "')}"`];
-  const details = { name: value.text, wanted: needs(type), meant: nearest(value.text, names), available };
-  scope.report(problem.unknownName(placeOf(written), details));
-  return undefined;
 }

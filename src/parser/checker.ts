@@ -3,7 +3,7 @@
 
 import type { BlockStatement, Definition, Program } from './ast.ts';
 import { checkFields } from './check-fields.ts';
-import { joinText } from './check-value.ts';
+import { joinText } from './check-text.ts';
 import { reportCycles } from './cycles.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
@@ -88,10 +88,11 @@ function checkBlock(
   const entries = attributesOf(scope, block, statements);
   const owner = kind === 'save' || name === undefined ? `This ${kind} block` : `The ${kind} block "${name}"`;
   const checked = checkFields(scope, { fields: fieldsOf(kind), entries, owner, ownerSpan: block.header });
-  if (checked === undefined || name === undefined) return undefined;
   // The one place where what the table promises about a kind and what was checked by it meet.
-  const { values: attributes, spans: attributeSpans } = checked;
-  return applyRules(scope, { kind, name, span: block.header, attributes, attributeSpans } as unknown as CheckedBlock);
+  const { values: attributes, spans: attributeSpans, isWhole } = checked;
+  const found = { kind, name: name ?? '', span: block.header, attributes, attributeSpans } as unknown as CheckedBlock;
+  const ruled = applyRules(scope, found, isWhole);
+  return isWhole && name !== undefined ? ruled : undefined;
 }
 
 function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | undefined {

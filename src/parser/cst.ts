@@ -1,12 +1,7 @@
 // The grammar: the chevrotain parser, and nothing of what the words mean. It takes arranged tokens and always gives a
 // tree, with holes where something was wrong; `build-ast.ts` expects them. `grammar/lora.ebnf` is printed from it.
 
-import {
-  type CstNode as ChevrotainNode,
-  CstParser,
-  type IRecognitionException,
-  type ISerializedGast,
-} from 'chevrotain';
+import { type CstNode as ChevrotainNode, CstParser, type IRecognitionException } from 'chevrotain';
 import type { Token } from './tokens.ts';
 import * as t from './tokens.ts';
 
@@ -52,7 +47,9 @@ export class LoraParser extends CstParser {
   }
 
   readonly program = this.RULE('program', () => {
-    this.MANY(() => this.SUBRULE(this.statement));
+    this.MANY(() => {
+      this.OR([{ ALT: () => this.SUBRULE(this.statement) }, { ALT: () => this.SUBRULE(this.stray) }]);
+    });
   });
 
   private readonly statement = this.RULE('statement', () => {
@@ -106,8 +103,15 @@ export class LoraParser extends CstParser {
   private readonly record = this.RULE('record', () => {
     this.CONSUME(t.OpenBrace);
     this.MANY(() => {
-      this.SUBRULE(this.attribute);
-      this.OPTION(() => this.CONSUME(t.Comma));
+      this.OR([
+        {
+          ALT: () => {
+            this.SUBRULE(this.attribute);
+            this.OPTION(() => this.CONSUME(t.Comma));
+          },
+        },
+        { ALT: () => this.SUBRULE(this.stray) },
+      ]);
     });
     this.CONSUME(t.CloseBrace);
   });
@@ -209,8 +213,15 @@ export class LoraParser extends CstParser {
   private readonly list = this.RULE('list', () => {
     this.CONSUME(t.OpenBracket);
     this.MANY(() => {
-      this.SUBRULE(this.expression);
-      this.OPTION(() => this.CONSUME(t.Comma));
+      this.OR([
+        {
+          ALT: () => {
+            this.SUBRULE(this.expression);
+            this.OPTION(() => this.CONSUME(t.Comma));
+          },
+        },
+        { ALT: () => this.SUBRULE(this.strayInList) },
+      ]);
     });
     this.CONSUME(t.CloseBracket);
   });
@@ -218,10 +229,47 @@ export class LoraParser extends CstParser {
   private readonly argumentList = this.RULE('argumentList', () => {
     this.CONSUME(t.OpenParen);
     this.MANY(() => {
-      this.SUBRULE(this.expression);
-      this.OPTION(() => this.CONSUME(t.Comma));
+      this.OR([
+        {
+          ALT: () => {
+            this.SUBRULE(this.expression);
+            this.OPTION(() => this.CONSUME(t.Comma));
+          },
+        },
+        { ALT: () => this.SUBRULE(this.strayInList) },
+      ]);
     });
     this.CONSUME(t.CloseParen);
+  });
+
+  // What cannot stand where it stands is skipped by the grammar itself, piece by piece. Chevrotain's own way of skipping
+  // in a repetition recurses once for each piece, which a file with thousands of them turns into a stack overflow.
+
+  private readonly stray = this.RULE('stray', () => {
+    this.OR([
+      { ALT: () => this.CONSUME(t.Numeral) },
+      { ALT: () => this.CONSUME(t.Text) },
+      { ALT: () => this.CONSUME(t.Equals) },
+      { ALT: () => this.CONSUME(t.Sign) },
+      { ALT: () => this.CONSUME(t.Factor) },
+      { ALT: () => this.CONSUME(t.Power) },
+      { ALT: () => this.CONSUME(t.At) },
+      { ALT: () => this.CONSUME(t.Comma) },
+      { ALT: () => this.SUBRULE(this.list) },
+      { ALT: () => this.SUBRULE(this.record) },
+      { ALT: () => this.SUBRULE(this.argumentList) },
+    ]);
+  });
+
+  private readonly strayInList = this.RULE('strayInList', () => {
+    this.OR([
+      { ALT: () => this.CONSUME(t.Key) },
+      { ALT: () => this.CONSUME(t.Equals) },
+      { ALT: () => this.CONSUME(t.Factor) },
+      { ALT: () => this.CONSUME(t.Power) },
+      { ALT: () => this.CONSUME(t.At) },
+      { ALT: () => this.CONSUME(t.Comma) },
+    ]);
   });
 
   private readonly group = this.RULE('group', () => {
@@ -231,8 +279,15 @@ export class LoraParser extends CstParser {
   });
 }
 
+/** A rule, or a part of one, as data. */
+export interface GrammarNode {
+  readonly type: string;
+  readonly name?: string;
+  readonly definition?: readonly GrammarNode[];
+}
+
 /** The rules as data, for printing the grammar. */
-export function serializedGrammar(): readonly ISerializedGast[] {
+export function serializedGrammar(): readonly GrammarNode[] {
   return new LoraParser({ validate: false }).getSerializedGastProductions();
 }
 
@@ -242,7 +297,27 @@ function parse(tokens: Token[], rule: (parser: LoraParser) => CstNode | undefine
   shared ??= new LoraParser({ validate: false });
   shared.input = tokens;
   const tree = rule(shared);
-  return { tree, misfits: shared.errors.map(misfitOf) };
+  const strays = tree === undefined ? [] : straysIn(tree);
+  return { tree, misfits: [...shared.errors.map(misfitOf), ...strays] };
+}
+
+/** The first token of each piece that the grammar skipped. */
+function straysIn(node: CstNode): Misfit[] {
+  return Object.values(node.children)
+    .flat()
+    .flatMap((child) => {
+      if ('image' in child) return [];
+      if (child.name !== 'stray' && child.name !== 'strayInList') return straysIn(child);
+      const token = firstToken(child);
+      return token === undefined ? [] : [{ token, previous: undefined, rule: child.name }];
+    });
+}
+
+function firstToken(node: CstNode): Token | undefined {
+  const tokens = Object.values(node.children)
+    .flat()
+    .flatMap((child) => ('image' in child ? [child] : (firstToken(child) ?? [])));
+  return tokens.toSorted((a, b) => a.startOffset - b.startOffset)[0];
 }
 
 function misfitOf(error: IRecognitionException): Misfit {

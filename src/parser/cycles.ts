@@ -8,26 +8,46 @@ import type { Scope } from './scope.ts';
 export function reportCycles(scope: Scope, blocks: readonly CheckedBlock[]): void {
   const byName = new Map(blocks.filter((block) => block.kind !== 'save').map((block) => [block.name, block]));
   const finished = new Set<string>();
-  for (const start of byName.values()) {
-    const path: { from: string; to: string; span: Reference['span'] }[] = [];
-    const visit = (block: CheckedBlock): void => {
-      if (finished.has(block.name)) return;
-      const circle = path.findIndex((step) => step.from === block.name);
-      if (circle >= 0) {
-        scope.report(problem.cycle(path.slice(circle)));
-        return;
-      }
-      for (const reference of referencesOf(block)) {
-        const next = byName.get(reference.block);
-        if (next === undefined) continue;
-        path.push({ from: block.name, to: reference.block, span: reference.span });
-        visit(next);
-        path.pop();
-      }
-      finished.add(block.name);
-    };
-    visit(start);
+  for (const start of byName.values()) walk(scope, start, byName, finished);
+}
+
+/** A block on the way down, the references that are still to be followed, and the one that is being followed. */
+interface Visit {
+  readonly block: CheckedBlock;
+  readonly ahead: Reference[];
+  following: Reference | undefined;
+}
+
+/** Depth first, with a stack of its own: a chain of blocks may be longer than JavaScript's. */
+function walk(
+  scope: Scope,
+  start: CheckedBlock,
+  byName: ReadonlyMap<string, CheckedBlock>,
+  finished: Set<string>,
+): void {
+  const visitOf = (block: CheckedBlock): Visit => ({ block, ahead: referencesOf(block), following: undefined });
+  const path = finished.has(start.name) ? [] : [visitOf(start)];
+  const onPath = new Set([start.name]);
+  for (let visit = path.at(-1); visit !== undefined; visit = path.at(-1)) {
+    visit.following = visit.ahead.shift();
+    const next = visit.following && byName.get(visit.following.block);
+    if (visit.following === undefined) {
+      finished.add(visit.block.name);
+      onPath.delete(visit.block.name);
+      path.pop();
+    } else if (next !== undefined && onPath.has(next.name)) {
+      scope.report(problem.cycle(stepsOf(path.slice(path.findIndex(({ block }) => block === next)))));
+    } else if (next !== undefined && !finished.has(next.name)) {
+      onPath.add(next.name);
+      path.push(visitOf(next));
+    }
   }
+}
+
+function stepsOf(circle: readonly Visit[]) {
+  return circle.flatMap(({ block, following }) =>
+    following === undefined ? [] : [{ from: block.name, to: following.block, span: following.span }],
+  );
 }
 
 /** The blocks that a block is made from, as it names them. */

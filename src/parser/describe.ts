@@ -50,7 +50,10 @@ export function needs(type: Type): string {
     case 'list':
       return type.length === undefined ? 'a list' : `a list of ${type.length}`;
     case 'either':
-      return enumerate(type.of.map(needs), 'or');
+      return enumerate(
+        type.of.flatMap((one) => (one.kind === 'words' ? one.words : [needs(one)])),
+        'or',
+      );
     case 'record':
       return 'settings in braces';
     case 'tagged':
@@ -92,12 +95,15 @@ export function found(value: Expression): string {
   }
 }
 
-/** "between 0 and 1", "above 0", "a multiple of 32": nothing when every number will do. */
-export function rangeOf(type: NumberType): string | undefined {
-  const { min, max, openMin, openMax, multipleOf } = type;
+/**
+ * "between 0 and 1", "above 0", "a multiple of 32": nothing when every number will do.
+ * A limit that only guards against nonsense is worth a word only when `value` is beyond it.
+ */
+export function rangeOf(type: NumberType, value = 0): string | undefined {
+  const { min, openMin, openMax, multipleOf } = type;
+  const max = type.max !== undefined && type.max >= 1_000_000 && value <= type.max ? undefined : type.max;
   const parts: string[] = [];
-  const isBounded = max !== undefined && max < 1_000_000;
-  if (min !== undefined && isBounded && !openMin) {
+  if (min !== undefined && max !== undefined && !openMin) {
     parts.push(openMax ? `at least ${min} and below ${max}` : `between ${min} and ${max}`);
   } else {
     if (min !== undefined) parts.push(openMin ? `above ${min}` : `at least ${min}`);

@@ -3,9 +3,13 @@
 
 import type { Attribute, BlockStatement, Expression } from './ast.ts';
 import * as problem from './diagnostics.ts';
+import { isBlockKind } from './schema.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
+
+/** Longer lines of blocks than anyone writes. */
+const longestLine = 50;
 
 export function attributesOf(
   scope: Scope,
@@ -28,6 +32,10 @@ export function attributesOf(
       if (start === 0) scope.report(problem.cycle(steps.slice(start)));
       break;
     }
+    if (line.length >= longestLine) {
+      scope.report(problem.tooComplex(span));
+      break;
+    }
     line.push(other);
     current = other;
   }
@@ -47,6 +55,8 @@ function complain(
 ): void {
   const kind = block.blockKind.text;
   if (other !== undefined) {
+    // A block of an unknown kind has been complained about.
+    if (!isBlockKind(other.blockKind.text)) return;
     const details = { name, kind, other: other.blockKind.text, definedAt: other.header };
     scope.report(problem.wrongBlockType(span, details));
     return;

@@ -5,9 +5,9 @@ import * as problem from './diagnostics.ts';
 import type { SourceFile, Span } from './source.ts';
 import type { Size } from './values.ts';
 
-/** `1_000`, `3e-4`, `.5`. The lexer has made sure of the form. */
+/** `1_000`, `3e-4`, `.5`, also with the minus of typesetters. The lexer has made sure of the form. */
 export function readNumber(text: string): number {
-  return Number(text.replaceAll('_', ''));
+  return Number(text.replaceAll('_', '').replace('\u2212', '-'));
 }
 
 /** `1024x768`. */
@@ -47,6 +47,7 @@ export function readQuoted(span: Span): { pieces: readonly TextPiece[]; diagnost
       const close = source.text.indexOf('}', at);
       if (close < 0 || close >= end) {
         diagnostics.push(problem.openInterpolation({ source, start: at, end: at + 2 }));
+        plain += source.text.slice(at, end);
         at = end;
       } else {
         pieces.push(plain, { start: at + 2, end: close });

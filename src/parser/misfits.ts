@@ -9,8 +9,9 @@ import { endOf } from './tokens.ts';
 /** One for each line: what follows on a line that went wrong is mostly a consequence. */
 export function misfitDiagnostics(source: SourceFile, misfits: readonly Misfit[]): Diagnostic[] {
   const lines = new Set<number>();
-  return misfits.flatMap((misfit) => {
-    const span = spanOfMisfit(source, misfit);
+  const places = misfits.map((misfit) => ({ misfit, span: spanOfMisfit(source, misfit) }));
+  const inOrder = places.toSorted((a, b) => a.span.start - b.span.start);
+  return inOrder.flatMap(({ misfit, span }) => {
     const line = source.text.lastIndexOf('\n', span.start - 1);
     if (lines.has(line)) return [];
     lines.add(line);
@@ -34,10 +35,12 @@ function wantedIn({ rule, previous }: Misfit): string | undefined {
   switch (rule) {
     case 'program':
     case 'statement':
-      return 'Here begins a block (train name { … }), a let or a param.';
+      return 'Here begins a block, a let or a param.';
     case 'record':
-      return 'Here stands an attribute (name = value) or "}".';
+    case 'stray':
+      return 'An attribute is written name = value.';
     case 'list':
+    case 'strayInList':
     case 'argumentList':
       return 'Here stands a value, a comma, or the closing bracket.';
     case 'group':

@@ -39,13 +39,11 @@ function quote(span: Span, width: number, mark: string, note: string, style: Sty
   const found = text.indexOf('\n', start);
   const end = found < 0 ? text.length : found;
   const whole = text.slice(start, end);
-  const from = Math.max(0, Math.min(span.start - start - 40, whole.length - longestLine));
-  const before = `${from > 0 ? '…' : ''}${visible(whole.slice(from, span.start - start))}`;
-  const marked = visible(whole.slice(span.start - start, Math.max(span.start, Math.min(span.end, end)) - start));
-  const rest = visible(whole.slice(Math.max(span.start, Math.min(span.end, end)) - start));
-  const room = Math.max(0, longestLine - before.length - marked.length);
-  const after = rest.length > room ? `${rest.slice(0, room)}…` : rest;
-  const shown = marked.length > longestLine ? `${marked.slice(0, longestLine)}…` : marked;
+  const [at, until] = [span.start - start, Math.max(span.start, Math.min(span.end, end)) - start];
+  const from = Math.max(0, Math.min(at - 40, whole.length - longestLine));
+  const before = `${from > 0 ? '…' : ''}${visible(whole.slice(from, at))}`;
+  const shown = cut(whole.slice(at, until), longestLine);
+  const after = cut(whole.slice(until), Math.max(0, longestLine - before.length - shown.length));
   const marks = mark.repeat(Math.max(1, columns(shown)));
   const bar = style('margin', '|');
   const tail = note === '' ? '' : ` ${style('note', visible(note))}`;
@@ -53,6 +51,10 @@ function quote(span: Span, width: number, mark: string, note: string, style: Sty
     `  ${style('margin', String(line).padStart(width))} ${bar} ${`${before}${shown}${after}`.trimEnd()}`,
     `  ${' '.repeat(width)} ${bar} ${' '.repeat(columns(before))}${style('mark', marks)}${tail}`,
   ];
+}
+
+function cut(text: string, length: number): string {
+  return text.length > length ? `${visible(text.slice(0, length))}…` : visible(text);
 }
 
 /** Tabs as blanks, and nothing that could steer a terminal or turn the direction of writing. */

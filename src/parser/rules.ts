@@ -8,13 +8,16 @@ import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { unreachable } from './unreachable.ts';
 
-/** The block as it finally is; `undefined` after complaining. */
-export function applyRules(scope: Scope, block: CheckedBlock): CheckedBlock | undefined {
+/**
+ * The block as it finally is; `undefined` after complaining. When it is not whole, something else has been complained
+ * about, and values may be missing: then only those rules apply that ask what is written.
+ */
+export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean): CheckedBlock | undefined {
   switch (block.kind) {
     case 'dataset':
-      return bucketRule(scope, block);
+      return isWhole ? bucketRule(scope, block) : undefined;
     case 'resize':
-      return scoreRule(scope, block);
+      return scoreRule(scope, block, isWhole);
     case 'chop':
       return choiceRule(scope, block);
     case 'save':
@@ -37,17 +40,17 @@ function bucketRule(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | und
 const scoreKeys = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subspace', 'params'] as const;
 
 /** A score needs a key; a threshold and a size are two answers to one question. */
-function scoreRule(scope: Scope, block: BlockOf<'resize'>): CheckedBlock | undefined {
+function scoreRule(scope: Scope, block: BlockOf<'resize'>, isWhole: boolean): CheckedBlock | undefined {
   const { attributes, attributeSpans: spans } = block;
   const written = scoreKeys.filter((key) => attributes[key] !== undefined);
   const sum = written.reduce((total, key) => total + (attributes[key] ?? 0), 0);
   const places = written.map((key) => spans[key]).filter((span): span is Span => span !== undefined);
-  if (written.length > 0 && sum === 0) {
-    scope.report(problem.scoreSum(places[0] ?? block.span, written));
-    return undefined;
-  }
   if (spans.thr !== undefined && spans.size !== undefined) {
     scope.report(problem.thrAndSize(spans.thr, spans.size));
+    return undefined;
+  }
+  if (isWhole && written.length > 0 && sum === 0) {
+    scope.report(problem.scoreSum(places[0] ?? block.span, written));
     return undefined;
   }
   return {
@@ -73,7 +76,7 @@ function choiceRule(scope: Scope, block: BlockOf<'chop'>): CheckedBlock | undefi
 }
 
 function suffixRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefined {
-  if (block.name.toLowerCase().endsWith('.safetensors')) return block;
+  if (block.name === '' || block.name.toLowerCase().endsWith('.safetensors')) return block;
   scope.report(problem.savePath(block.span, block.name));
   return undefined;
 }

@@ -90,16 +90,18 @@ const anyNumber: NumberType = {
   multipleOf: undefined,
 };
 
-export function number(range: Range = {}): Type<number> {
+type NumberSetting = NumberType & { readonly __value?: number };
+
+export function number(range: Range = {}): NumberSetting {
   return { ...anyNumber, ...range };
 }
 
-export function integer(range: Range = {}): Type<number> {
+export function integer(range: Range = {}): NumberSetting {
   return { ...anyNumber, integer: true, ...range };
 }
 
 /** Above zero, and not zero itself. */
-export function positive(): Type<number> {
+export function positive(): NumberSetting {
   return number({ min: 0, openMin: true });
 }
 

@@ -12,10 +12,10 @@ export interface Scope {
   readonly definitions: ReadonlyMap<string, Definition>;
   report(diagnostic: Diagnostic): void;
   /**
-   * Called for each step of evaluating. False when the program asks for too many, which is complained about once:
-   * a few lets that each use the last one twice would otherwise never end.
+   * One step of evaluating. `undefined` instead of the result when the program asks for too many, or too deep a chain of
+   * them, which is complained about once: a few lets that each use the last one twice would otherwise never end.
    */
-  spend(span: Span): boolean;
+  step<T>(span: Span, evaluate: () => T): T | undefined;
 }
 
 export interface NamedBlock {
@@ -24,14 +24,16 @@ export interface NamedBlock {
   readonly span: Span;
 }
 
-const budget = 100_000;
+const mostSteps = 100_000;
+const deepest = 400;
 
 export function createScope(
   blocks: Scope['blocks'],
   definitions: Scope['definitions'],
   diagnostics: Diagnostic[],
 ): Scope {
-  let spent = 0;
+  let [taken, depth] = [0, 0];
+  let isTooComplex = false;
   const said = new Set<string>();
   return {
     blocks,
@@ -43,10 +45,17 @@ export function createScope(
       if (!said.has(key)) diagnostics.push(diagnostic);
       said.add(key);
     },
-    spend(span) {
-      spent += 1;
-      if (spent === budget) diagnostics.push(problem.tooComplex(span));
-      return spent < budget;
+    step(span, evaluate) {
+      taken += 1;
+      if (taken > mostSteps || depth >= deepest) {
+        if (!isTooComplex) diagnostics.push(problem.tooComplex(span));
+        isTooComplex = true;
+        return undefined;
+      }
+      depth += 1;
+      const result = evaluate();
+      depth -= 1;
+      return result;
     },
   };
 }
@@ -66,6 +75,10 @@ export function resolve(
   while (current.kind === 'word' && !claims(current.text)) {
     const definition = scope.definitions.get(current.text);
     if (definition === undefined) break;
+    if (steps.length >= deepest) {
+      scope.report(problem.tooComplex(value.span));
+      return undefined;
+    }
     if (steps.some((step) => step.from === definition.name.text)) {
       scope.report(problem.cycle(steps.slice(steps.findIndex((step) => step.from === definition.name.text))));
       return undefined;

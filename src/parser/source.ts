@@ -20,8 +20,25 @@ export interface Position {
 }
 
 /** The line and column at which a span begins. */
-export function positionOf(span: Span): Position {
-  const before = span.source.text.slice(0, span.start);
-  const line = before.split('\n').length;
-  return { line, column: span.start - (before.lastIndexOf('\n') + 1) + 1 };
+export function positionOf({ source, start }: Span): Position {
+  const starts = lineStartsOf(source);
+  let [low, high] = [0, starts.length - 1];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((starts[middle] as number) <= start) low = middle;
+    else high = middle - 1;
+  }
+  return { line: low + 1, column: start - (starts[low] as number) + 1 };
+}
+
+const known = new WeakMap<SourceFile, readonly number[]>();
+
+/** Where each line begins. Remembered, since one bad file can need thousands of positions. */
+function lineStartsOf(source: SourceFile): readonly number[] {
+  const remembered = known.get(source);
+  if (remembered !== undefined) return remembered;
+  const starts = [0];
+  for (let at = source.text.indexOf('\n'); at >= 0; at = source.text.indexOf('\n', at + 1)) starts.push(at + 1);
+  known.set(source, starts);
+  return starts;
 }

@@ -90,14 +90,18 @@ export function arrangeTokens(source: SourceFile, written: readonly Token[], ins
       if (header.name !== undefined) output.push(header.name);
       if (header.badName) diagnostics.push(problem.badName(spanOf(header.name ?? token)));
       output.push(...header.extending);
-      const brace = input[header.end];
+      // `train raw = {` and `train raw:` are left without their `=` and `:`.
+      const extra = isEquals(input[header.end]) ? input[header.end] : undefined;
+      const end = extra === undefined ? header.end : header.end + 1;
+      const brace = input[end];
       if (isA(brace, t.OpenBrace)) {
+        if (extra !== undefined) diagnostics.push(problem.extraEquals(spanOf(extra)));
         openBracket(brace as Token, headerSpan);
-        at = header.end;
+        at = end;
       } else {
-        diagnostics.push(problem.missingBrace(headerSpan));
+        diagnostics.push(problem.missingBrace(headerSpan, extra && spanOf(extra)));
         openBracket(inventToken(t.OpenBrace, lastEnd()), headerSpan);
-        at = header.end - 1;
+        at = end - 1;
       }
     } else if (!inside && isStatementWord(input, at, open.length)) {
       closeAll(spanOf(token));
@@ -112,7 +116,7 @@ export function arrangeTokens(source: SourceFile, written: readonly Token[], ins
     } else if (isA(token, t.CloseBrace) || isA(token, t.CloseBracket) || isA(token, t.CloseParen)) {
       closeBracket(token);
     } else {
-      const isKey = isA(token, t.Word) && (isA(input[at + 1], t.EqualSign) || isA(input[at + 1], t.Colon));
+      const isKey = isA(token, t.Word) && isEquals(input[at + 1]);
       output.push(isKey ? retype(token, t.Key) : token);
     }
   }
@@ -152,7 +156,10 @@ interface Header {
   readonly end: number;
 }
 
-const isName = (token: Token | undefined) => isA(token, t.Word) || isA(token, t.QuotedText) || isA(token, t.RawText);
+const isEquals = (token: Token | undefined) => isA(token, t.EqualSign) || isA(token, t.Colon);
+
+const isName = (token: Token | undefined) =>
+  [t.Word, t.QuotedText, t.RawText, t.OpenText, t.CurlyText].some((type) => isA(token, type));
 
 function headerAt(source: SourceFile, input: readonly Token[], at: number, depth: number): Header | undefined {
   const word = input[at] as Token;
@@ -160,8 +167,10 @@ function headerAt(source: SourceFile, input: readonly Token[], at: number, depth
   const next = input[at + 1];
   const isKnown = isKindWord(word.image);
   const nameless: Header = { name: undefined, badName: false, extending: [], end: at + 1 };
-  if (isA(next, t.OpenBrace)) return depth === 0 ? nameless : undefined;
-  if (isKnown && (depth === 0 || isFirstOnLine(source, word))) {
+  // `let x = locon { … }`: behind "=" stands a value, unless it is a whole header of a known kind.
+  const isValue = isEquals(input[at - 1]);
+  if (isA(next, t.OpenBrace)) return depth === 0 && !isValue ? nameless : undefined;
+  if (isKnown && !isValue && (depth === 0 || isFirstOnLine(source, word))) {
     const end = endOfOddName(source, input, at);
     if (end !== undefined)
       return { ...nameless, name: joinTokens(source, input.slice(at + 1, end)), badName: true, end };
@@ -169,9 +178,10 @@ function headerAt(source: SourceFile, input: readonly Token[], at: number, depth
   if (!isName(next)) return undefined;
   const { extending, end } = extendsAt(input, at + 2);
   const header: Header = { ...nameless, name: next, extending, end };
-  const isWhole = isA(input[end], t.OpenBrace) || extending.length > 0;
-  if (isWhole && (isKnown || depth === 0 || isAlmostKind(input, at))) return header;
-  return isKnown && depth === 0 && !isA(input[end], t.EqualSign) ? header : undefined;
+  const hasBrace = isA(input[end], t.OpenBrace) || (isEquals(input[end]) && isA(input[end + 1], t.OpenBrace));
+  const isWhole = hasBrace || extending.length > 0;
+  if (isWhole && (isKnown || (!isValue && (depth === 0 || isAlmostKind(word.image))))) return header;
+  return isKnown && !isValue && depth === 0 && !isA(input[end], t.EqualSign) ? header : undefined;
 }
 
 function extendsAt(input: readonly Token[], at: number): { extending: readonly Token[]; end: number } {
@@ -209,10 +219,8 @@ function isKindWord(word: string): boolean {
 }
 
 /** `trein raw {` inside an open block: more likely a misspelt block than an attribute without `=`. */
-function isAlmostKind(input: readonly Token[], at: number): boolean {
-  const previous = input[at - 1];
-  if (isA(previous, t.EqualSign) || isA(previous, t.Colon)) return false;
-  return nearest((input[at] as Token).image, blockKinds) !== undefined;
+function isAlmostKind(word: string): boolean {
+  return nearest(word, blockKinds) !== undefined;
 }
 
 function isFirstOnLine(source: SourceFile, token: Token): boolean {

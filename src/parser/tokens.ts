@@ -8,7 +8,7 @@ export type Token = IToken;
 
 /** Letters of the common alphabets. Without the `u` flag, which would cost the lexer its first-character index. */
 const letter = 'A-Za-z_\\u00c0-\\u024f\\u0370-\\u03ff\\u0400-\\u04ff\\u3040-\\u30ff\\u3400-\\u9fff\\uac00-\\ud7a3';
-const numeral = '(?:\\d[\\d_]*(?:\\.[\\d_]*)?|\\.\\d[\\d_]*)(?:[eE][+-]?\\d+)?';
+const numeral = '(?:\\d[\\d_]*(?:\\.[\\d_]*)?|\\.\\d[\\d_]*)(?:[eE][+\\-\\u2212]?\\d+)?';
 
 const token = (name: string, label: string, pattern: RegExp | undefined, more: object = {}): TokenType =>
   createToken({ name, label, pattern: pattern ?? Lexer.NA, ...more });
@@ -36,8 +36,10 @@ const Comment = token('Comment', 'comment', /(?:#|\/\/)[^\r\n]*/, { group: 'comm
 
 export const QuotedText = token('QuotedText', '"text"', /"(?:[^"\\\r\n]|\\[^\r\n])*"/, { categories: Text });
 export const RawText = token('RawText', "'raw text'", /'[^'\r\n]*'/, { categories: Text });
-/** A quote that nothing closes on its line. */
-export const OpenText = token('OpenText', 'text without its closing quote', /["'][^\r\n]*/, { categories: Text });
+/** A quote that nothing closes on its line: up to a brace that stands alone, so that a forgotten quote does not hide it. */
+export const OpenText = token('OpenText', 'text without its closing quote', /["'](?:(?!\s*[{}](?!\S))[^\r\n])*/, {
+  categories: Text,
+});
 /** Text in typographic quotes, as copied from a web page. */
 export const CurlyText = token(
   'CurlyText',
@@ -83,6 +85,7 @@ export const CloseBracket = token('CloseBracket', ']', /\]/);
 export const OpenParen = token('OpenParen', '(', /\(/);
 export const CloseParen = token('CloseParen', ')', /\)/);
 /** Anything else: it is reported and left out before parsing. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: no character may stop the lexer, those included.
 export const Unknown = token('Unknown', 'unknown character', /[\u0000-\uffff]/, { line_breaks: false });
 
 /** The order decides: the first that matches wins. */
@@ -176,4 +179,20 @@ export function retype(token: Token, type: TokenType): Token {
 export function inventToken(type: TokenType, offset: number): Token {
   const none = Number.NaN;
   return createTokenInstance(type, '', offset, none, none, none, none, none);
+}
+
+/** A token as the printed grammar shows it. */
+export interface TokenFact {
+  readonly name: string;
+  readonly label: string;
+  /** The regular expression; `undefined` for tokens that get their role from their place. */
+  readonly pattern: string | undefined;
+  readonly categories: readonly string[];
+}
+
+export function tokenFacts(): readonly TokenFact[] {
+  return allTokens.map(({ name, LABEL: label = name, PATTERN, CATEGORIES = [] }) => {
+    const pattern = PATTERN instanceof RegExp && PATTERN !== Lexer.NA ? PATTERN.source : undefined;
+    return { name, label, pattern, categories: CATEGORIES.map((category) => category.name) };
+  });
 }

@@ -1,0 +1,120 @@
+// Numbers: arithmetic that is done while checking, ranges, and arithmetic over `step` that is kept for later.
+
+import type { Expression } from './ast.ts';
+import { checkValue } from './check-value.ts';
+import { needs } from './describe.ts';
+import * as problem from './diagnostics.ts';
+import { type NumberType, number, type Type } from './schema-types.ts';
+import { definitionNames, resolve, type Scope } from './scope.ts';
+import { nearest } from './suggest.ts';
+import { unreachable } from './unreachable.ts';
+import type { ScheduleExpression } from './values.ts';
+import { placeOf, plainText, type Written, wrongType } from './written.ts';
+
+export function checkNumber(scope: Scope, type: NumberType, name: string, written: Written): number | undefined {
+  const { value, via } = written;
+  if (value.kind !== 'number' && value.kind !== 'negate' && value.kind !== 'binary') {
+    const quoted = plainText(value);
+    const isQuoted = quoted !== undefined && /^[+-]?[\d.]+(?:e[+-]?\d+)?$/i.test(quoted.trim());
+    return wrongType(
+      scope,
+      type,
+      name,
+      written,
+      isQuoted ? { hint: `Write ${quoted.trim()}`, fix: quoted.trim() } : {},
+    );
+  }
+  const result = compute(scope, name, value);
+  if (result === undefined) return undefined;
+  if (!Number.isFinite(result)) {
+    scope.report(problem.notComputable(placeOf(written)));
+    return undefined;
+  }
+  if (isInRange(type, result)) return result;
+  scope.report(problem.outOfRange(placeOf(written), name, type, result, via));
+  return undefined;
+}
+
+export function isInRange(type: NumberType, value: number): boolean {
+  const { integer, min, max, openMin, openMax, multipleOf } = type;
+  if (integer && !Number.isInteger(value)) return false;
+  if (min !== undefined && (openMin ? value <= min : value < min)) return false;
+  if (max !== undefined && (openMax ? value >= max : value > max)) return false;
+  return multipleOf === undefined || value % multipleOf === 0;
+}
+
+/** Arithmetic. Every leaf has to be a number; `undefined` when one is not, which has been complained about. */
+export function compute(scope: Scope, name: string, value: Expression): number | undefined {
+  return scope.step(value.span, () => computeOnce(scope, name, value));
+}
+
+function computeOnce(scope: Scope, name: string, value: Expression): number | undefined {
+  if (value.kind === 'number') return value.value;
+  if (value.kind === 'negate') {
+    const of = compute(scope, name, value.of);
+    return of === undefined ? undefined : -of;
+  }
+  if (value.kind === 'binary') {
+    const left = compute(scope, name, value.left);
+    const right = compute(scope, name, value.right);
+    return left === undefined || right === undefined ? undefined : operate(value.operator, left, right);
+  }
+  const written = resolve(scope, value, () => false);
+  if (written === undefined || written.value.kind === 'broken') return undefined;
+  if (written.value.kind === 'number' || written.value.kind === 'negate' || written.value.kind === 'binary') {
+    return compute(scope, name, written.value);
+  }
+  if (written.value.kind !== 'word') return wrongType(scope, number(), name, written);
+  const { text } = written.value;
+  const names = definitionNames(scope);
+  const available = names.map((one) => `"${one}"`);
+  scope.report(
+    problem.unknownName(placeOf(written), { name: text, wanted: 'a number', meant: nearest(text, names), available }),
+  );
+  return undefined;
+}
+
+function operate(operator: '+' | '-' | '*' | '/' | '**', left: number, right: number): number {
+  switch (operator) {
+    case '+':
+      return left + right;
+    case '-':
+      return left - right;
+    case '*':
+      return left * right;
+    case '/':
+      return left / right;
+    case '**':
+      return left ** right;
+    default:
+      return unreachable(operator);
+  }
+}
+
+export function checkSchedule(
+  scope: Scope,
+  type: Type,
+  name: string,
+  written: Written,
+): ScheduleExpression | undefined {
+  const { value } = written;
+  if (value.kind === 'number') return value.value;
+  if (value.kind === 'word' && value.text === 'step') return 'step';
+  const part = (of: Expression) =>
+    scope.step(of.span, () => checkValue(scope, type, name, of) as ScheduleExpression | undefined);
+  if (value.kind === 'negate') {
+    const of = part(value.of);
+    return of === undefined ? undefined : { op: 'negate', of };
+  }
+  if (value.kind === 'binary') {
+    const left = part(value.left);
+    const right = part(value.right);
+    return left === undefined || right === undefined ? undefined : { op: value.operator, left, right };
+  }
+  if (value.kind !== 'word') return wrongType(scope, type, name, written);
+  const names = ['step', ...definitionNames(scope)];
+  const available = [`"${names.join('", "')}"`];
+  const details = { name: value.text, wanted: needs(type), meant: nearest(value.text, names), available };
+  scope.report(problem.unknownName(placeOf(written), details));
+  return undefined;
+}

@@ -1,0 +1,371 @@
+// Problems with what a program means, sorted by code.
+
+import type { Expression, Name } from './ast.ts';
+import { allKinds, blockNoun, enumerate, found, needs, rangeOf, referenceNoun, withArticle } from './describe.ts';
+import { type Diagnostic, error, type Related, replace, warning } from './diagnostic.ts';
+import { snippet } from './literals.ts';
+import type { NumberType, Type } from './schema-types.ts';
+import type { Span } from './source.ts';
+
+/** A name that stands for a value: where it is used, and where it is defined. */
+export interface Via {
+  readonly name: string;
+  readonly usedAt: Span;
+  readonly definedAt: Span;
+}
+
+const definedHere = (via: Via | undefined): readonly Related[] =>
+  via === undefined ? [] : [{ message: `"${via.name}" is defined here`, span: via.definedAt }];
+
+export function bucketOrder(
+  name: string,
+  min: Span,
+  values: { readonly min: number; readonly max: number },
+): Diagnostic {
+  return error('bucket-order', min, {
+    message: `The shortest side of "${name}" is ${values.min}, and its longest is ${values.max}.`,
+    hint: 'min must not be above max.',
+  });
+}
+
+export function chopChoice(block: Span, written: readonly Name[]): Diagnostic {
+  const [first, ...rest] = written;
+  if (first === undefined) {
+    return error('chop-choice', block, {
+      message: 'This chop does not say which blocks to keep.',
+      hint: 'Write one of keep, drop, mask and weights, for example: keep = [OUT01]',
+    });
+  }
+  return error('chop-choice', (rest[0] ?? first).span, {
+    message: `${enumerate(written.map((name) => `"${name.text}"`))} both say which blocks to keep.`,
+    related: [{ message: `"${first.text}" is written here`, span: first.span }],
+    hint: 'Keep one of them.',
+  });
+}
+
+export function cycle(
+  steps: readonly { readonly from: string; readonly to: string; readonly span: Span }[],
+): Diagnostic {
+  const [first, ...rest] = steps;
+  if (first === undefined) throw new Error('Internal error: a cycle without steps');
+  const names = [...steps.map((step) => step.from), first.from].map((name) => `"${name}"`).join(' → ');
+  return error('cycle', first.span, {
+    message: rest.length === 0 ? `"${first.from}" is made from itself.` : `These are made from each other: ${names}.`,
+    related: rest.map((step) => ({ message: `"${step.from}" is made from "${step.to}" here`, span: step.span })),
+    hint: 'One of them has to come from something else.',
+  });
+}
+
+export function duplicateAttribute(name: Name, first: Span): Diagnostic {
+  return error('duplicate-attribute', name.span, {
+    message: `"${name.text}" is written twice.`,
+    related: [{ message: 'First written here', span: first }],
+    hint: 'Keep one of them.',
+  });
+}
+
+export function duplicateName(name: Name, first: Span): Diagnostic {
+  return error('duplicate-name', name.span, {
+    message: `The name "${name.text}" is taken.`,
+    related: [{ message: `"${name.text}" is first defined here`, span: first }],
+    hint: 'Give one of them another name.',
+  });
+}
+
+export function emptyText(span: Span, name: string): Diagnostic {
+  return error('empty-text', span, { message: `"${name}" is empty.` });
+}
+
+export function maskEntry(span: Span, entry: string): Diagnostic {
+  return error('mask-entry', span, {
+    message: entry === '' ? 'There is no number here.' : `"${entry}" is not a number.`,
+    hint: 'A mask is numbers with commas between them: "1,0,0,…".',
+  });
+}
+
+export function maskFirst(span: Span, weight: number): Diagnostic {
+  return warning('mask-first', span, {
+    message: `The first number, ${weight}, is taken as the weight of all that lies outside the blocks (the text encoders), as ComfyUI does. chop_blocks takes it as a factor on the blocks instead.`,
+    hint: 'With 1 in front both agree. Write text_encoders to weigh the text encoders.',
+  });
+}
+
+export function maskLength(span: Span, length: number): Diagnostic {
+  return error('mask-length', span, {
+    message: `This mask has ${length} number${length === 1 ? '' : 's'}, and masks have 12, 20 or 21.`,
+    hint: 'Naming the blocks does the same: keep = [OUT01]',
+  });
+}
+
+export function missingAttribute(
+  owner: Span,
+  details: { readonly owner: string; readonly name: string; readonly doc: string; readonly hint: string },
+): Diagnostic {
+  return error('missing-attribute', owner, {
+    message: `${details.owner} has no "${details.name}". ${details.doc}`,
+    hint: details.hint,
+  });
+}
+
+export function noFunction(span: Span, name: string): Diagnostic {
+  return error('no-function', span, {
+    message: `There is no function "${name}": values are written out, or come from a let or a param.`,
+    hint: name === 'env' ? 'Make it a param, and pass the variable: lorac build -p name=$NAME' : undefined,
+  });
+}
+
+export function noImport(span: Span): Diagnostic {
+  return error('no-import', span, {
+    message: 'A program is one file: there is no "import".',
+    hint: 'Copy the blocks that are needed into this file.',
+  });
+}
+
+export function noStepChoice(span: Span, of: string): Diagnostic {
+  return error('no-step-choice', span, {
+    message: `A block is used as a whole: "@" cannot choose a step of "${of}".`,
+    hint: `Write ${of}`,
+    fix: replace(span, of),
+  });
+}
+
+export function noSweep(span: Span): Diagnostic {
+  return error('no-sweep', span, {
+    message: 'One attribute has one value: there is no "sweep".',
+    hint: 'Make it a param, and build once for each value: lorac build -p name=value',
+  });
+}
+
+export function notComputable(span: Span): Diagnostic {
+  return error('not-computable', span, { message: 'This has no finite result.' });
+}
+
+export function nothingAsked(span: Span): Diagnostic {
+  return warning('nothing-asked', span, {
+    message: 'This program has no blocks, so there is nothing to make.',
+    hint: `The blocks are ${allKinds}.`,
+  });
+}
+
+export function oddPath(span: Span): Diagnostic {
+  return error('odd-path', span, {
+    message: 'This path has a line break or a tab in it, from "\\n" or "\\t".',
+    hint: "A path with backslashes stands in single quotes: 'C:\\new'. Forward slashes work as well.",
+  });
+}
+
+export function outOfRange(span: Span, name: string, type: NumberType, value: number, via?: Via): Diagnostic {
+  const isFraction = type.integer && !Number.isInteger(value);
+  return error('out-of-range', span, {
+    message: `"${name}" is ${isFraction ? 'a whole number' : rangeOf(type, value)}, and this is ${value}.`,
+    related: definedHere(via),
+  });
+}
+
+export function paramKind(span: Span, name: string, needed: Expression, definedAt: Span): Diagnostic {
+  const wanted = needed.kind === 'word' && /^(?:true|false)$/.test(needed.text) ? 'true or false' : found(needed);
+  return error('param-kind', span, {
+    message: `The default of "${name}" is ${wanted}, and "${snippet(span)}" is not of that kind.`,
+    related: [{ message: `"${name}" is defined here`, span: definedAt }],
+  });
+}
+
+export function quotedName(span: Span, kind: string, name: string): Diagnostic {
+  return error('quoted-name', span, {
+    message: `The name of a ${kind} block stands without quotes.`,
+    hint: `Write ${kind} ${name} { … }`,
+    fix: /^[A-Za-z_]\w*$/.test(name) ? replace(span, name) : undefined,
+  });
+}
+
+export function samePath(span: Span, path: string, first: Span): Diagnostic {
+  return error('same-path', span, {
+    message: `Two blocks save to "${path}".`,
+    related: [{ message: 'The first one', span: first }],
+    hint: 'Give one of them another path.',
+  });
+}
+
+export function saveName(name: Name): Diagnostic {
+  const path = `"${name.text.replace(/\.safetensors$/, '')}.safetensors"`;
+  return error('save-name', name.span, {
+    message: 'A save block is named by the path it saves to, in quotes.',
+    hint: `Write save ${path} { … }`,
+    fix: replace(name.span, path),
+  });
+}
+
+export function savePath(span: Span, path: string): Diagnostic {
+  const better = /\.\w{1,12}$/.test(path) ? path.replace(/\.\w+$/, '.safetensors') : `${path}.safetensors`;
+  return error('save-path', span, {
+    message: `LoRAs are saved as .safetensors files, and "${path}" is none.`,
+    hint: `Write "${better}"`,
+  });
+}
+
+export function scoreSum(span: Span, keys: readonly string[]): Diagnostic {
+  return error('score-sum', span, {
+    message: `The weights of ${enumerate(keys)} add up to 0, so there is no score to go by.`,
+    hint: 'The weights are divided by their sum. Change one of them.',
+  });
+}
+
+export function thrAndSize(thr: Span, size: Span): Diagnostic {
+  return error('thr-and-size', size, {
+    message: '"thr" and "size" both say how much to keep.',
+    related: [{ message: '"thr" is written here', span: thr }],
+    hint: 'Keep one of them.',
+  });
+}
+
+export function tooComplex(span: Span): Diagnostic {
+  return error('too-complex', span, {
+    message: 'This stands for more than a program can hold, through names that use names.',
+  });
+}
+
+export interface UnknownAttribute {
+  readonly name: Name;
+  /** "A train block", "SAVEUS". */
+  readonly owner: string;
+  readonly hint: string;
+  /** What it should have been called, where that is all there is to change. */
+  readonly meant: string | undefined;
+}
+
+export function unknownAttribute({ name, owner, hint, meant }: UnknownAttribute): Diagnostic {
+  return error('unknown-attribute', name.span, {
+    message: `${owner} has no attribute "${name.text}".`,
+    hint,
+    fix: meant === undefined ? undefined : replace(name.span, meant),
+  });
+}
+
+export function unknownBlock(span: Span, text: string): Diagnostic {
+  return error('unknown-block', span, {
+    message: `The network has no block "${text}".`,
+    hint: 'Blocks are IN00–IN08, MID00–MID02, OUT00–OUT08, TE1, TE2 and REST; IN, MID and OUT stand for all of theirs.',
+  });
+}
+
+export function unknownKind(kind: Name, meant: string | undefined): Diagnostic {
+  return error('unknown-kind', kind.span, {
+    message: `There is no block of the kind "${kind.text}".`,
+    hint: meant === undefined ? `The blocks are ${allKinds}.` : `There is one with a similar name: ${meant}`,
+    fix: meant === undefined ? undefined : replace(kind.span, meant),
+  });
+}
+
+export function unknownName(
+  span: Span,
+  details: {
+    readonly name: string;
+    readonly wanted: string;
+    readonly meant: string | undefined;
+    readonly available: readonly string[];
+  },
+): Diagnostic {
+  const { name, wanted, meant, available } = details;
+  const list = available.length === 0 ? undefined : `There is ${enumerate(available)}.`;
+  return error('unknown-name', span, {
+    message: `Nothing is called "${name}", and ${wanted} is needed here.`,
+    hint: meant === undefined ? list : `There is one with a similar name: ${meant}`,
+    fix: meant === undefined ? undefined : replace(span, meant),
+  });
+}
+
+export function unknownParam(
+  span: Span,
+  name: string,
+  meant: string | undefined,
+  params: readonly string[],
+): Diagnostic {
+  const list = params.length === 0 ? 'It has no params.' : `Its params: ${enumerate(params)}.`;
+  return error('unknown-param', span, {
+    message: `The program has no param "${name}".`,
+    hint: meant === undefined ? list : `There is one with a similar name: ${meant}`,
+  });
+}
+
+export function unknownWord(
+  span: Span,
+  details: {
+    readonly name: string;
+    readonly word: string;
+    readonly words: readonly string[];
+    readonly meant: string | undefined;
+    readonly via: Via | undefined;
+  },
+): Diagnostic {
+  const { name, word, words, meant, via } = details;
+  return error('unknown-word', span, {
+    message: `"${name}" is ${enumerate(words, 'or')}, not "${word}".`,
+    related: definedHere(via),
+    hint: meant === undefined ? undefined : `Write ${meant}`,
+    fix: meant === undefined || via !== undefined ? undefined : replace(span, meant),
+  });
+}
+
+export function unsetParam(name: Name): Diagnostic {
+  return error('unset-param', name.span, {
+    message: `The param "${name.text}" has no value.`,
+    hint: `Set it with -p ${name.text}=…, or give it a default: param ${name.text} = …`,
+  });
+}
+
+export function wrongBlockType(
+  span: Span,
+  details: { readonly name: string; readonly kind: string; readonly other: string; readonly definedAt: Span },
+): Diagnostic {
+  return error('wrong-kind', span, {
+    message:
+      `${withArticle(details.kind)} block can only extend another, and "${details.name}" is ${withArticle(details.other)} block.`.replace(
+        /^a/,
+        'A',
+      ),
+    related: [{ message: `"${details.name}" is defined here`, span: details.definedAt }],
+  });
+}
+
+export function wrongKind(
+  span: Span,
+  details: {
+    readonly attribute: string;
+    readonly needed: readonly string[];
+    readonly name: string;
+    readonly kind: string;
+    readonly definedAt: Span;
+  },
+): Diagnostic {
+  const { attribute, needed, name, kind, definedAt } = details;
+  return error('wrong-kind', span, {
+    message: `"${attribute}" needs ${referenceNoun(needed)} here, and "${name}" is ${blockNoun(kind)}.`,
+    related: [{ message: `"${name}" is defined here`, span: definedAt }],
+  });
+}
+
+export function wrongLength(span: Span, name: string, wanted: number, length: number): Diagnostic {
+  return error('wrong-length', span, { message: `"${name}" is a list of ${wanted}, and this has ${length}.` });
+}
+
+export function wrongType(
+  span: Span,
+  details: {
+    readonly name: string;
+    readonly type: Type;
+    readonly value: Expression;
+    readonly hint?: string | undefined;
+    readonly fix?: string | undefined;
+    readonly via?: Via | undefined;
+  },
+): Diagnostic {
+  const { name, type, value, via } = details;
+  const isUntagged = type.kind === 'tagged' && value.kind === 'record';
+  const what = isUntagged ? 'has no word in front of the braces' : `is ${found(value)}`;
+  return error('wrong-type', span, {
+    message: `"${name}" needs ${needs(type)}, and ${via === undefined ? 'this' : `"${via.name}"`} ${what}.`,
+    related: definedHere(via),
+    hint: details.hint,
+    fix: details.fix === undefined || via !== undefined ? undefined : replace(span, details.fix),
+  });
+}

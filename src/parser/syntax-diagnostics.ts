@@ -1,0 +1,183 @@
+// Problems with how a program is written, sorted by code.
+
+import type { Name } from './ast.ts';
+import { type Diagnostic, error, replace } from './diagnostic.ts';
+import { snippet } from './literals.ts';
+import type { Span } from './source.ts';
+
+export function badEscape(span: Span): Diagnostic {
+  return error('bad-escape', span, {
+    message: `"${snippet(span)}" means nothing in quotes.`,
+    hint: "A path with backslashes stands in single quotes: 'C:\\pics'. Forward slashes work as well.",
+  });
+}
+
+export function badName(span: Span): Diagnostic {
+  const name = snippet(span);
+  const better = name.replaceAll(/\W+/g, '_').replace(/^(?=\d)/, '_');
+  return error('bad-name', span, {
+    message: `"${name}" cannot be a name: names are letters, digits and "_", and begin with a letter.`,
+    hint: `A name that works: ${better}`,
+  });
+}
+
+export function bareText(span: Span, text: string): Diagnostic {
+  const quoted = text.includes('\\') ? `'${text}'` : `"${text}"`;
+  return error('bare-text', span, {
+    message: `Text stands in quotes, and "${snippet(span)}" has none.`,
+    hint: `Write ${quoted}`,
+    fix: replace(span, quoted),
+  });
+}
+
+export function colon(span: Span): Diagnostic {
+  return error('colon', span, {
+    message: 'A value follows "=", not ":".',
+    hint: 'Write =',
+    fix: replace(span, ' ='),
+  });
+}
+
+export function curlyQuotes(span: Span, text: string): Diagnostic {
+  return error('curly-quotes', span, {
+    message: 'These quotes are typographic ones, as web pages have them.',
+    hint: `Write "${text}"`,
+    fix: replace(span, `"${text}"`),
+  });
+}
+
+/** `steps` are the places where each block of the cycle names the next. */
+export function emptyInterpolation(span: Span): Diagnostic {
+  return error('empty-interpolation', span, {
+    message: `There is nothing between "\${" and "}".`,
+    hint: `Write the name of a param or a let, or "\\\${" for the two characters themselves.`,
+  });
+}
+
+export function extraEquals(span: Span): Diagnostic {
+  return error('extra-equals', span, {
+    message: `There is no "${snippet(span)}" between the name of a block and its "{".`,
+    hint: 'Take it out.',
+    fix: replace(span, ''),
+  });
+}
+
+/** `instead` is the `:` or `=` that stands where the brace should. */
+export function missingBrace(header: Span, instead: Span | undefined): Diagnostic {
+  return error('missing-brace', header, {
+    message: `"${snippet(header)}" is not followed by "{".`,
+    hint: 'Put the attributes in braces: { … }',
+    fix: replace(instead ?? { ...header, start: header.end }, ' {'),
+  });
+}
+
+export function missingComma(before: Span): Diagnostic {
+  const at = { ...before, start: before.end };
+  return error('missing-comma', before, {
+    message: 'There is no comma after this.',
+    hint: 'Put commas between the items of a list.',
+    fix: replace(at, ','),
+  });
+}
+
+export function missingEquals(name: Name, value: Span): Diagnostic {
+  return error('missing-equals', name.span, {
+    message: `There is no "=" after "${name.text}".`,
+    hint: `Write ${name.text} = ${snippet(value)}`,
+    fix: replace({ ...name.span, start: name.span.end }, ' ='),
+  });
+}
+
+export function missingName(kind: Name): Diagnostic {
+  return error('missing-name', kind.span, {
+    message: `This ${kind.text} block has no name.`,
+    hint:
+      kind.text === 'save'
+        ? 'Write the path to save to: save "name.safetensors" { … }'
+        : `Write ${kind.text} name { … }`,
+  });
+}
+
+export function missingValue(name: Name, at: Span): Diagnostic {
+  return error('missing-value', at, { message: `"${name.text}" has no value.`, hint: `Write ${name.text} = …` });
+}
+
+export function oddNumber(span: Span, text: string): Diagnostic {
+  const [, digits = '', unit = ''] = /^([\d._]+?)_*([A-Za-z]\w*)?$/.exec(text) ?? [];
+  const minutes = unit === 'm' || unit === 'mins' || unit === 'minutes' ? `${digits}min` : undefined;
+  const seconds = /^sec(?:onds?|s)?$/.test(unit) ? `${digits}s` : undefined;
+  const hours = /^(?:hours?|hr?s?)$/.test(unit) ? `${digits}h` : undefined;
+  const better = minutes ?? seconds ?? hours;
+  return error('odd-number', span, {
+    message: unit === '' ? `"${text}" is not a number.` : `"${unit}" is not a unit.`,
+    hint: better
+      ? `Write ${better}`
+      : 'Durations end in s, min or h; sizes are written 1024x768; all else has no unit.',
+    fix: better ? replace(span, better) : undefined,
+  });
+}
+
+export function openInterpolation(span: Span): Diagnostic {
+  return error('open-interpolation', span, {
+    message: `This "\${" has no "}" before the text ends.`,
+    hint: `Write "\\\${" for the two characters themselves.`,
+  });
+}
+
+export function openText(span: Span, quote: string): Diagnostic {
+  return error('open-text', span, {
+    message: `This text has no closing ${quote} on its line.`,
+    hint: `Put ${quote} where the text ends.`,
+  });
+}
+
+export function outsideBlock(span: Span): Diagnostic {
+  return error('outside-block', span, {
+    message: `"${snippet(span)}" stands outside of every block.`,
+    hint: 'Put it between the braces of a block, or define a name with: let name = value',
+  });
+}
+
+export function tooDeep(span: Span): Diagnostic {
+  return error('too-deep', span, { message: 'This is nested too deeply.', hint: 'Take a part of it out into a let.' });
+}
+
+export function unclosed(at: {
+  readonly opener: Span;
+  readonly header: Span | undefined;
+  readonly next: Span | undefined;
+}): Diagnostic {
+  const opener = snippet(at.opener);
+  const closer = { '{': '}', '[': ']', '(': ')' }[opener] ?? '}';
+  return error('unclosed', at.opener, {
+    message: at.header ? `The block "${snippet(at.header)}" is not closed.` : `This "${opener}" is not closed.`,
+    related: at.next ? [{ message: 'It would have to be closed before this', span: at.next }] : [],
+    hint: `Add "${closer}" where it ends.`,
+  });
+}
+
+export function unexpected(span: Span, what: string, wanted: string | undefined): Diagnostic {
+  return error('unexpected', span, {
+    message: `${what} cannot stand here.`,
+    hint: wanted,
+  });
+}
+
+export function unexpectedCharacter(span: Span): Diagnostic {
+  const text = snippet(span);
+  const hint =
+    text === ';'
+      ? 'Nothing is needed between attributes.'
+      : text === '%'
+        ? 'A part of something is written as a number: 0.5'
+        : undefined;
+  return error('unexpected-character', span, { message: `"${text}" means nothing here.`, hint });
+}
+
+export function unopened(span: Span, closer: string): Diagnostic {
+  return error('unopened', span, {
+    message: `There is nothing open that this "${closer}" could close.`,
+    hint: 'Take it out.',
+    fix: replace(span, ''),
+  });
+}

@@ -1,0 +1,47 @@
+// A value as it stands in the text, and complaints about what kind of value it is.
+
+import type { Expression } from './ast.ts';
+import type { Via } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
+import type { Type } from './schema-types.ts';
+import { definitionNames, type Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import { nearest } from './suggest.ts';
+
+/** A value as it is written, and the name that it came through, if any. */
+export interface Written {
+  readonly value: Expression;
+  readonly via: Via | undefined;
+}
+
+/** Where to point: at the name when the value came through one. */
+export const placeOf = ({ value, via }: Written): Span => via?.usedAt ?? value.span;
+
+export interface Better {
+  readonly hint?: string | undefined;
+  readonly fix?: string | undefined;
+}
+
+export function wrongType(scope: Scope, type: Type, name: string, written: Written, better: Better = {}): undefined {
+  const { value, via } = written;
+  if (value.kind === 'broken') return;
+  const meant = value.kind === 'word' && via === undefined ? nearest(value.text, definitionNames(scope)) : undefined;
+  const similar = meant === undefined ? {} : { hint: `There is one with a similar name: ${meant}`, fix: meant };
+  scope.report(problem.wrongType(placeOf(written), { name, type, value, via, ...similar, ...better }));
+}
+
+/** Forms that the grammar knows and no attribute takes. */
+export function complainOfForm(scope: Scope, type: Type, name: string, { value }: Written): undefined {
+  if (value.kind === 'choice') scope.report(problem.noStepChoice(value.span, value.of.text));
+  else if (value.kind === 'call') scope.report(problem.noFunction(value.span, value.name.text));
+  else if (value.kind === 'list' && value.tag?.text === 'sweep') scope.report(problem.noSweep(value.span));
+  else wrongType(scope, type, name, { value, via: undefined });
+}
+
+/** The text when it has no `${…}` in it. */
+export function plainText(value: Expression): string | undefined {
+  if (value.kind !== 'text') return undefined;
+  return value.parts.every((part) => typeof part === 'string') ? value.parts.join('') : undefined;
+}
+
+export const sourceText = (span: Span) => span.source.text.slice(span.start, span.end);

@@ -1,0 +1,29 @@
+// The corpus in grammar/: programs that are right, and programs that are wrong beside what is said about them.
+// The printed text is the product, so it is kept whole: UPDATE=1 … or `vitest -u` writes it anew.
+
+import { globSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { expect, test } from 'vitest';
+import { compile } from '../../src/parser/check.ts';
+import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+
+const corpus = new URL('../../grammar/corpus/', import.meta.url);
+const programs = (folder: string) => globSync(`${folder}/*.lora`, { cwd: corpus }).toSorted();
+
+function check(path: string) {
+  const text = readFileSync(new URL(path, corpus), 'utf8');
+  return compile({ path: basename(path), text }, { params: new Map() });
+}
+
+test.each(programs('good'))('%s is right', (path) => {
+  const { program, diagnostics } = check(path);
+  expect(printDiagnostics(diagnostics)).toBe('');
+  expect(program).toBeDefined();
+});
+
+test.each(programs('bad'))('%s is wrong, and is told why', async (path) => {
+  const { program, diagnostics } = check(path);
+  expect(program).toBeUndefined();
+  const expected = new URL(path.replace(/\.lora$/, '.txt'), corpus).pathname;
+  await expect(`${printDiagnostics(diagnostics)}\n`).toMatchFileSnapshot(expected);
+});

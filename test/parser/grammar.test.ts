@@ -1,0 +1,31 @@
+// What is printed from the parser and from the schema table is current.
+// UPDATE=1 npx vitest run test/parser/grammar.test.ts writes it anew.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { LoraParser, serializedGrammar } from '../../src/parser/cst.ts';
+import { grammarText } from '../../src/parser/grammar-text.ts';
+import { languageText } from '../../src/parser/language-text.ts';
+import { createLexer, tokenFacts } from '../../src/parser/tokens.ts';
+
+function expectCurrent(path: string, text: string): void {
+  const url = new URL(`../../${path}`, import.meta.url);
+  if (process.env.UPDATE) writeFileSync(url, text);
+  expect(readFileSync(url, 'utf8')).toBe(text);
+}
+
+test('the grammar on paper is the grammar of the parser', () => {
+  expectCurrent('grammar/lora.ebnf', grammarText(serializedGrammar(), tokenFacts()));
+});
+
+test('the language reference is printed from the schema table', () => {
+  expectCurrent('docs/language.md', languageText());
+});
+
+test('the tokens are sound: none hides another, all have a first-character index', () => {
+  expect(createLexer(true).lexerDefinitionErrors).toEqual([]);
+});
+
+test('the grammar is sound: no ambiguity, no left recursion', () => {
+  expect(() => new LoraParser({ validate: true })).not.toThrow();
+});

@@ -1,0 +1,149 @@
+// Whatever is in a file: the checker says something about it, soon, and never throws.
+
+import { globSync, readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { compileText } from './marked.ts';
+
+const root = new URL('../../', import.meta.url);
+const programs = globSync(['examples/**/*.lora', 'grammar/corpus/**/*.lora'], { cwd: root }).map((path) =>
+  readFileSync(new URL(path, root), 'utf8'),
+);
+
+/** Far above what the slowest program takes, far below what a user would call hanging. */
+const limitMs = 2000;
+
+function expectAnAnswer(text: string): void {
+  const start = performance.now();
+  const { program, diagnostics } = compileText(text);
+  const printed = printDiagnostics(diagnostics);
+  expect(performance.now() - start).toBeLessThan(limitMs);
+  expect(program === undefined).toBe(diagnostics.some(({ severity }) => severity === 'error'));
+  for (const { span, related, fix } of diagnostics) {
+    for (const one of [span, ...related.map((note) => note.span), ...(fix ? [fix.span] : [])]) {
+      expect(one.start).toBeGreaterThanOrEqual(0);
+      expect(one.end).toBeGreaterThanOrEqual(one.start);
+      expect(one.end).toBeLessThanOrEqual(one.source.text.length);
+    }
+  }
+  expect(printed.split('\n').length).toBeGreaterThanOrEqual(diagnostics.length);
+}
+
+const pieces = fc.constantFrom(
+  ...[
+    '{',
+    '}',
+    '[',
+    ']',
+    '(',
+    ')',
+    '"',
+    "'",
+    '=',
+    ',',
+    '\n',
+    '${',
+    '#',
+    '//',
+    '@',
+    '**',
+    '-',
+    '/',
+    ':',
+    ';',
+    '“',
+    '\\',
+    '%',
+  ],
+  ...[
+    'train',
+    'save',
+    'resize a {',
+    'let',
+    'param',
+    'import',
+    'extends',
+    'sweep',
+    'step',
+    'true',
+    '1',
+    '1e',
+    '64x64',
+    '5min',
+    '0x',
+  ],
+  ...['\u0000', '\u202e', '😀', '漢', '\ud800', '\t', '\r'],
+);
+
+interface Edit {
+  readonly at: number;
+  readonly remove: number;
+  readonly insert: string;
+}
+
+const edit: fc.Arbitrary<Edit> = fc.record({
+  at: fc.double({ min: 0, max: 1, noNaN: true }),
+  remove: fc.oneof(fc.constant(0), fc.nat({ max: 3 }), fc.nat({ max: 200 })),
+  insert: fc.oneof(fc.constant(''), pieces, fc.string({ unit: 'grapheme', maxLength: 6 })),
+});
+
+test('programs with random edits', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...programs), fc.array(edit, { minLength: 1, maxLength: 6 }), (program, edits) => {
+      const edited = edits.reduce((text, { at, remove, insert }) => {
+        const offset = Math.floor(at * text.length);
+        return text.slice(0, offset) + insert + text.slice(offset + remove);
+      }, program);
+      expectAnAnswer(edited);
+    }),
+    { numRuns: 600 },
+  );
+});
+
+test('programs with lines shuffled, doubled and left out', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...programs), fc.infiniteStream(fc.nat()), (program, numbers) => {
+      const lines = program.split('\n');
+      const picked = lines.map(() => lines[(numbers.next().value ?? 0) % lines.length]);
+      expectAnAnswer(picked.join('\n'));
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test('pieces of the language in any order', () => {
+  const words = fc.constantFrom(
+    'checkpoint',
+    'dataset',
+    'train',
+    'a',
+    'b',
+    'path',
+    'from',
+    'base',
+    '"x"',
+    'network',
+    'locon',
+    'keep',
+    'OUT01',
+  );
+  fc.assert(
+    fc.property(fc.array(fc.oneof(words, pieces), { maxLength: 60 }), (parts) => {
+      expectAnAnswer(parts.join(' '));
+    }),
+    { numRuns: 600 },
+  );
+});
+
+test('bytes that are no program at all', () => {
+  fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 400 }), expectAnAnswer), { numRuns: 150 });
+});
+
+test('a large program takes no more than moments', () => {
+  const blocks = Array.from({ length: 2000 }, (_, index) => `resize r${index} { from = r${index + 1}  thr = -3.5 }`);
+  expectAnAnswer(blocks.join('\n'));
+  expectAnAnswer(blocks.join('\n').replaceAll('}', ''));
+  expectAnAnswer('{'.repeat(20_000));
+  expectAnAnswer('resize a {'.repeat(5_000));
+});

@@ -3,7 +3,7 @@
 
 import type { AbsolutePath } from '../graph/graph.ts';
 import type { Artifact } from '../stage.ts';
-import { type Digest, parseDigest } from './digest.ts';
+import { type Digest, digestOf, parseDigest } from './digest.ts';
 import { type Fingerprint, type FingerprintKey, fingerprintOf, isRecord, parseKey } from './fingerprint.ts';
 
 /** Facts about how something was computed, such as the device. Never part of a fingerprint. */
@@ -18,25 +18,35 @@ export interface Entry {
   readonly record: RunRecord;
 }
 
-/** The text of an entry's file. */
+/** The text of an entry's file: JSON that begins with a checksum over what follows it. */
 export function writeEntry(entry: Entry): string {
   const outputs = Object.fromEntries(
     Object.entries(entry.outputs).map(([name, { digest, sizeBytes }]) => [name, { digest, sizeBytes }]),
   );
   const { key, members, record } = entry;
-  return `${JSON.stringify({ version: 1, key, outputs, members, record }, null, 2)}\n`;
+  const body = JSON.stringify({ key, outputs, members, record }, null, 2);
+  return `${headOf(body)}${body}${TAIL}`;
 }
 
+function headOf(body: string): string {
+  return `{"version":1,"checksum":"${digestOf(body)}","entry":`;
+}
+
+const TAIL = '}\n';
+
 /**
- * The entry that was in a file, or `undefined` when that is damaged, or belongs to another fingerprint.
+ * The entry in a file's text, or `undefined` when the text is damaged, or belongs to another fingerprint.
  * `pathOf` says where a blob lies; an entry names blobs by digest alone, so it cannot point elsewhere.
  */
 export function readEntry(
   fingerprint: Fingerprint,
-  content: unknown,
+  text: string,
   pathOf: (digest: Digest) => AbsolutePath,
 ): Entry | undefined {
-  if (!isRecord(content) || content.version !== 1) return undefined;
+  const body = text.slice(headOf('').length, -TAIL.length);
+  if (text !== `${headOf(body)}${body}${TAIL}`) return undefined;
+  const content = parseJson(body);
+  if (!isRecord(content)) return undefined;
   const key = parseKey(content.key);
   if (key === undefined || fingerprintOf(key) !== fingerprint) return undefined;
   const { outputs, members, record } = content;

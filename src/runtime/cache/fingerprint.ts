@@ -15,6 +15,8 @@ export interface FingerprintKey {
   readonly stage: string;
   /** Raised by us when the same inputs should give different bytes. */
   readonly revision: number;
+  /** Versions of the packages whose arithmetic shows, as they are locked: another version may round differently. */
+  readonly tools?: { readonly [tool: string]: string };
   /** The settings that change the result, defaults filled in, so that writing a default down changes nothing. */
   readonly attributes: { readonly [name: string]: Json };
   /**
@@ -38,8 +40,9 @@ export function parseFingerprint(value: unknown): Fingerprint | undefined {
 /** A key that came through a door, or `undefined` when it is none. */
 export function parseKey(value: unknown): FingerprintKey | undefined {
   if (!isRecord(value)) return undefined;
-  const { stage, revision, attributes, inputs, generation } = value;
+  const { stage, revision, tools, attributes, inputs, generation } = value;
   if (typeof stage !== 'string' || !Number.isSafeInteger(revision)) return undefined;
+  if (tools !== undefined && !isRecord(tools)) return undefined;
   if (!isRecord(attributes) || !isRecord(inputs)) return undefined;
   if (!Object.values(inputs).every((digest) => parseDigest(digest) !== undefined)) return undefined;
   if (generation !== undefined && !Number.isSafeInteger(generation)) return undefined;

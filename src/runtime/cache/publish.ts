@@ -52,7 +52,7 @@ export async function publish(shelves: Shelves, publication: Publication): Promi
   if (extra.from !== undefined) {
     const from = extra.from;
     const inside = Object.entries(files).map(([output, path]) => [output, relative(from, path)]);
-    const intentions = { entry: JSON.parse(writeEntry(entry)), files: Object.fromEntries(inside) };
+    const intentions = { entry: writeEntry(entry), files: Object.fromEntries(inside) };
     await atomicWrite(pathIn(from, INTENTIONS), JSON.stringify(intentions), { durable: true });
   }
   // By path: two outputs may be one file.
@@ -127,7 +127,7 @@ async function readIntentions(shelves: Shelves, fingerprint: Fingerprint): Promi
     throw error;
   }
   const content = parseJson(text);
-  if (!isRecord(content) || !isRecord(content.files)) return undefined;
+  if (!isRecord(content) || typeof content.entry !== 'string' || !isRecord(content.files)) return undefined;
   const entry = readEntry(fingerprint, content.entry, (digest) => shelves.blobPath(digest));
   if (entry === undefined) return undefined;
   const files: { [output: string]: AbsolutePath } = {};

@@ -21,7 +21,7 @@ import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import { atomicWrite, makeFolder } from './atomic-write.ts';
 import { type Digest, parseDigest } from './digest.ts';
-import { type Entry, parseJson, readEntry } from './entry.ts';
+import { type Entry, readEntry } from './entry.ts';
 import { type Fingerprint, type FingerprintKey, parseFingerprint } from './fingerprint.ts';
 import { acquireLock, type Lock, type LockOptions } from './locks.ts';
 import { MutableMap } from './mutable-map.ts';
@@ -207,7 +207,7 @@ export class Store {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
     }
-    const entry = readEntry(fingerprint, parseJson(text), (digest) => this.blobPath(digest));
+    const entry = readEntry(fingerprint, text, (digest) => this.blobPath(digest));
     if (entry === undefined) this.#warn(`The stored result "${path}" is damaged and is not used.`);
     return entry;
   }

@@ -164,6 +164,12 @@ export class Examiner {
   }
 }
 
+/** What a node's key holds apart from its inputs: known before anything is read or computed. */
+export function ownPart({ stage, attributes }: GraphNode): Omit<FingerprintKey, 'inputs'> {
+  const tools = stage.tools?.();
+  return { stage: stage.name, revision: stage.revision, ...(tools ? { tools } : {}), attributes };
+}
+
 /** The first output of an entry that cannot be used because something that it names is not stored any more. */
 export function lostOutput(store: Store, entry: Entry): string | undefined {
   if (entry.members.every((member) => store.hasBlob(member))) return undefined;

@@ -16,12 +16,11 @@ export function reasonFor(node: GraphNode, now: FingerprintKey, before: Fingerpr
   );
 }
 
-/** A difference that is the node's own: its stage's revision or an attribute. It shows before any input is known. */
-export function ownChange(
-  now: Pick<FingerprintKey, 'stage' | 'revision' | 'attributes'>,
-  before: FingerprintKey,
-): StaleReason | undefined {
+/** A difference that is the node's own: its stage's revision, its tools or an attribute. It shows before any input is known. */
+export function ownChange(now: Omit<FingerprintKey, 'inputs'>, before: FingerprintKey): StaleReason | undefined {
   if (now.revision !== before.revision) return { kind: 'revision-changed', stage: now.stage };
+  const tool = firstDifference('tools', before.tools ?? {}, now.tools ?? {});
+  if (tool) return tool;
   const names = new Set([...Object.keys(now.attributes), ...Object.keys(before.attributes)]);
   for (const name of names) {
     const change = firstDifference(name, before.attributes[name], now.attributes[name]);

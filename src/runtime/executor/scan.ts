@@ -4,7 +4,7 @@ import { refusal, targetState } from '../cache/place.ts';
 import type { Entry, Store } from '../cache/store.ts';
 import { type Failure, StageFailure, type StaleReason } from '../events.ts';
 import type { GraphNode, NodeId } from '../graph/graph.ts';
-import type { Examined, Examiner } from './examine.ts';
+import { type Examined, type Examiner, ownPart } from './examine.ts';
 import { failureOf } from './failures.ts';
 import { inputName, ownChange } from './reasons.ts';
 
@@ -72,10 +72,9 @@ async function scanNode(
 
 async function scanWaiting(node: GraphNode, role: string, examiner: Examiner): Promise<Scanned> {
   const before = await examiner.previousKey(node);
-  const { stage, attributes } = node;
-  if (before === undefined || before.stage !== stage.name)
+  if (before === undefined || before.stage !== node.stage.name)
     return { status: 'runs', because: { kind: 'never-built' }, entry: undefined };
-  const own = ownChange({ stage: stage.name, revision: stage.revision, attributes }, before);
+  const own = ownChange(ownPart(node), before);
   if (own) return { status: 'runs', because: own, entry: undefined };
   return { status: 'waits', because: { kind: 'input-will-change', input: inputName(node, role) } };
 }

@@ -71,32 +71,49 @@ test('an entry that is damaged, hostile or in the wrong place is not used', asyn
   const store = new Store(folder.at('.lorac'));
   await publish(store, { lora: 'weights' });
   const path = store.entryPath(fingerprint);
-  const good = JSON.parse(readFileSync(path, 'utf8'));
-  const hostile: unknown[] = [
+  const good = readFileSync(path, 'utf8');
+  const { entry } = JSON.parse(good);
+  const digest = digestOf('weights');
+  const hostile: readonly string[] = [
     '',
     '{',
     'null',
     '[]',
-    { ...good, version: 2 },
-    { ...good, key: { ...key, revision: 2 } },
-    { ...good, outputs: { lora: { digest: '../../../../etc/passwd', sizeBytes: 7 } } },
-    { ...good, outputs: { lora: { digest: 'A'.repeat(64), sizeBytes: 7 } } },
-    { ...good, outputs: { lora: { digest: digestOf('weights'), sizeBytes: '7' } } },
-    { ...good, outputs: { lora: null } },
-    { ...good, members: ['../x'] },
-    { ...good, members: {} },
-    { ...good, record: { device: {} } },
+    good.replace('"lora"', '"mask"'),
+    good.replace('"version":1', '"version":2'),
+    good.trimEnd(),
+    `${good}\n`,
+    ...[
+      null,
+      [],
+      { ...entry, key: { ...key, revision: 2 } },
+      { ...entry, key: null },
+      { ...entry, outputs: { lora: { digest: '../../../../etc/passwd', sizeBytes: 7 } } },
+      { ...entry, outputs: { lora: { digest: 'A'.repeat(64), sizeBytes: 7 } } },
+      { ...entry, outputs: { lora: { digest, sizeBytes: '7' } } },
+      { ...entry, outputs: { lora: { digest, sizeBytes: -7 } } },
+      { ...entry, outputs: { lora: null } },
+      { ...entry, members: ['../x'] },
+      { ...entry, members: {} },
+      { ...entry, record: { device: {} } },
+    ].map(summed),
   ];
   for (const content of hostile) {
     const warnings: string[] = [];
-    writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+    writeFileSync(path, content);
     const strict = new Store(store.folder, { warn: (message) => warnings.push(message) });
-    expect(await strict.lookup(fingerprint), JSON.stringify(content)).toEqual({ status: 'missing' });
+    expect(await strict.lookup(fingerprint), content).toEqual({ status: 'missing' });
     expect(warnings).toEqual([`The stored result "${path}" is damaged and is not used.`]);
   }
-  writeFileSync(path, JSON.stringify(good));
+  writeFileSync(path, summed(entry));
   expect(await store.lookup(fingerprint)).toMatchObject({ status: 'found' });
 });
+
+/** An entry's file with a checksum that is right, whatever is in it. */
+function summed(content: unknown): string {
+  const body = JSON.stringify(content);
+  return `{"version":1,"checksum":"${digestOf(body)}","entry":${body}}\n`;
+}
 
 test('no random damage to an entry makes the store serve something else', async () => {
   using folder = temporaryFolder();
@@ -211,6 +228,7 @@ test('a fingerprint is the same however its key is written, and differs when any
     { ...key, inputs: {} },
     { ...key, inputs: { lora: digestOf('y') } },
     { ...key, generation: 1 },
+    { ...key, tools: { torch: '2.13.0' } },
   ];
   expect(new Set([key, ...others].map(fingerprintOf)).size).toBe(others.length + 1);
   expect(fingerprintOf({ ...key, attributes: { thr: -355e-2 } })).toBe(fingerprint);

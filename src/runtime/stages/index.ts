@@ -1,0 +1,28 @@
+// Every stage there is. The graph is built with this list, so adding a stage touches this folder alone.
+
+import type { Stages } from '../graph/build.ts';
+import { checkpoint } from './checkpoint.ts';
+import { chop } from './chop.ts';
+import { decompose } from './decompose.ts';
+import { latents } from './latents.ts';
+import { manifest } from './manifest.ts';
+import { frobenius, projections, spectral } from './reference-numbers.ts';
+import { resize } from './resize.ts';
+import { samples } from './samples.ts';
+import { save } from './save.ts';
+import { train } from './train.ts';
+
+export const stages: Stages = {
+  checkpoint,
+  manifest,
+  latents,
+  train,
+  samples,
+  decompose,
+  frobenius,
+  spectral,
+  projections,
+  resize,
+  chop,
+  save,
+};

@@ -53,14 +53,16 @@ export class MutableMap<Value extends Json> {
   async save(): Promise<void> {
     if (!this.isChanged) return;
     const entries = this.#read();
-    for (const [key, value] of this.#changed) entries.set(key, value);
+    const saved = new Map(this.#changed);
+    for (const [key, value] of saved) entries.set(key, value);
     if (entries.size > MOST_ENTRIES) {
       for (const key of [...entries.keys()]) if (!this.#used.has(key)) entries.delete(key);
     }
     const text = JSON.stringify({ version: VERSION, entries: Object.fromEntries(entries) });
     await atomicWrite(this.#path, `${text}\n`, { durable: false });
     this.#loaded = entries;
-    this.#changed.clear();
+    // What was set while this was being written is still to be saved.
+    for (const [key, value] of saved) if (this.#changed.get(key) === value) this.#changed.delete(key);
   }
 
   #read(): Map<string, unknown> {

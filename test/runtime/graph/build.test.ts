@@ -1,0 +1,167 @@
+// Which nodes a program becomes, and what each of them is made from.
+
+import { expect, test } from 'vitest';
+import { compile } from '../../../src/parser/check.ts';
+import { buildGraph } from '../../../src/runtime/graph/build.ts';
+import type { Graph } from '../../../src/runtime/graph/graph.ts';
+import { absolutePath } from '../../../src/runtime/graph/paths.ts';
+import { stages } from '../../../src/runtime/stages/index.ts';
+
+const places = { folder: absolutePath('/project'), home: absolutePath('/home/me') };
+
+function graphOf(text: string): Graph {
+  const { program, diagnostics } = compile({ path: '/project/main.lora', text }, { params: new Map() });
+  if (program === undefined) throw new Error(diagnostics.map(({ message }) => message).join('\n'));
+  return buildGraph(program, { ...places, stages });
+}
+
+/** Each node with what it reads: "small: resize ← raw.lora, raw:decompose.factors". */
+function edges(graph: Graph): readonly string[] {
+  return graph.nodes.map(({ id, stage, inputs, files }) => {
+    const read = [...Object.values(inputs).map(({ node, output }) => `${node}.${output}`), ...Object.values(files)];
+    return `${id}: ${stage.name}${read.length > 0 ? ` ← ${read.join(', ')}` : ''}`;
+  });
+}
+
+const node = (graph: Graph, id: string) => {
+  const found = graph.nodes.find((each) => each.id === id);
+  if (found === undefined) throw new Error(`There is no "${id}".`);
+  return found;
+};
+
+const short = `
+checkpoint pony { path = "models/pony.safetensors" }
+dataset    hero { images = "training_dir" }
+train  raw   { base = pony  data = hero }
+resize small { from = raw }
+chop   tiny  { from = small  keep = [OUT01] }
+save "hero.safetensors" { from = tiny }
+`;
+
+test('the short program', () => {
+  expect(edges(graphOf(short))).toEqual([
+    'pony: checkpoint ← /project/models/pony.safetensors',
+    'hero:manifest: manifest',
+    'raw:latents: latents ← hero:manifest.images, pony.vae',
+    'raw: train ← raw:latents.latents, hero:manifest.images, hero:manifest.captions, /project/models/pony.safetensors',
+    'raw:decompose: decompose ← raw.lora',
+    'pony:frobenius: frobenius ← raw:decompose.modules, /project/models/pony.safetensors',
+    'small: resize ← raw.lora, raw:decompose.factors, pony:frobenius.numbers',
+    'tiny: chop ← small.lora',
+    'hero.safetensors: save ← tiny.lora',
+  ]);
+});
+
+const spelledOut = `
+# ten-minute.lora
+param name = "hero"
+checkpoint pony { path = "/project/models/pony.safetensors" }
+dataset character {
+  images = "/project/training_dir/**/*.{png,jpg,jpeg,webp}"
+  caption_extension = ".txt"  shuffle_caption = true  flip_aug = true  repeats = 1  resolution = 1024x1024
+  bucket = { min = 256  max = 2048  step = 32 }
+}
+train raw {
+  base = pony
+  data = character
+  network = locon { preset = full  dim = 8  alpha = 4  conv_dim = 256  conv_alpha = 4 }
+  optimizer = SAVEUS {
+    betas = [0.9, 0.999]   eps = 1e-8             weight_decay = 0
+    centralization = 0.5   normalization = 0.5    normalize_channels = true
+    amp_fac = 2.0          clip_gradients = false clip_lambda = step ** 0.25
+  }
+  unet_lr = 3e-4  text_encoder_lr = 1e-4
+  lr_scheduler = cosine { num_cycles = 0.375 }
+  max_grad_norm = 1  steps = 80  batch_size = 8  gradient_accumulation_steps = 6
+  noise = multires { iterations = 12  discount = 0.4 }
+  mixed_precision = bf16  save_precision = fp16
+  save_every = 1
+  sample = { every = 10  prompts = "/training_dir/sample-prompts.txt"  sampler = euler_a }
+}
+resize small { from = raw     fro_ckpt = 1   thr = -3.55 }
+chop   tiny  { from = small   keep = [OUT01] }
+save "\${name}.safetensors" { from = tiny }
+`;
+
+test('the same program with its defaults written down differs in nothing that counts', () => {
+  const [one, other] = [graphOf(short), graphOf(spelledOut)];
+  for (const id of ['raw:latents', 'raw', 'small', 'tiny', 'hero.safetensors']) {
+    expect(node(other, id).attributes, id).toEqual(node(one, id).attributes);
+  }
+  expect(node(other, 'character:manifest').attributes).toEqual(node(one, 'hero:manifest').attributes);
+  expect(node(other, 'raw').settings).toMatchObject({ save_every: 1, sample: { every: 10 } });
+});
+
+test('pictures are made of the steps that training keeps for them, where it has them', () => {
+  const graph = graphOf(spelledOut);
+  const { inputs, files } = node(graph, 'raw:samples');
+  expect(Object.keys(inputs)).toEqual(['lora', ...[10, 20, 30, 40, 50, 60, 70].map((step) => `step.${step}`)]);
+  expect(inputs['step.40']).toEqual({ node: 'raw', output: 'step.40', optional: true });
+  expect(files).toEqual({
+    checkpoint: '/project/models/pony.safetensors',
+    prompts: '/training_dir/sample-prompts.txt',
+  });
+});
+
+test('neither paths nor how often something is saved are among the attributes', () => {
+  const graph = graphOf(spelledOut);
+  for (const { attributes } of graph.nodes) {
+    const text = JSON.stringify(attributes);
+    expect(text).not.toMatch(/project|training_dir|save_every|state_every|gradient_checkpointing|overwrite/);
+  }
+});
+
+test('numbers of the checkpoint are computed only when a recipe names them, and shared', () => {
+  const graph = graphOf(`${short}
+    resize other { from = raw  spn_ckpt = 0.5  subspace = 0.5 }
+    resize plain { from = raw  spn_lora = 1 }
+    resize again { from = tiny  fro_ckpt = 1 }
+  `);
+  expect(edges(graph).slice(9)).toEqual([
+    'raw:spectral: spectral ← raw:decompose.modules, /project/models/pony.safetensors',
+    'raw:projections: projections ← raw:decompose.modules, raw:decompose.factors, /project/models/pony.safetensors',
+    'other: resize ← raw.lora, raw:decompose.factors, raw:spectral.numbers, raw:projections.numbers',
+    'plain: resize ← raw.lora, raw:decompose.factors',
+    'tiny:decompose: decompose ← tiny.lora',
+    'pony:frobenius[tiny]: frobenius ← tiny:decompose.modules, /project/models/pony.safetensors',
+    'again: resize ← tiny.lora, tiny:decompose.factors, pony:frobenius[tiny].numbers',
+  ]);
+});
+
+test('blocks may be written in any order', () => {
+  const lines = short.trim().split('\n');
+  const backwards = graphOf(lines.toReversed().join('\n'));
+  expect(new Set(edges(backwards))).toEqual(new Set(edges(graphOf(short))));
+  const seen = new Set<string>();
+  for (const { id, inputs } of backwards.nodes) {
+    for (const input of Object.values(inputs)) expect(seen).toContain(input.node);
+    seen.add(id);
+  }
+});
+
+test('two ways to say the same resize or chop have one fingerprint', () => {
+  const attributesOf = (block: string) => node(graphOf(`${short}\n${block}`), 'x').attributes;
+  const resize = attributesOf('resize x { from = raw }');
+  expect(attributesOf('resize x { from = raw  fro_ckpt = 3  thr = -3.55  rescale = 1.0 }')).toEqual(resize);
+  const chop = attributesOf('chop x { from = raw  keep = [OUT01, MID] }');
+  expect(attributesOf('chop x { from = raw  keep = [MID02, MID00, OUT1, MID01] }')).toEqual(chop);
+  expect(attributesOf('chop x { from = raw  weights = { OUT01 = 1  MID = 1 } }')).toEqual(chop);
+});
+
+test('a save goes where it says, under the name that it says', () => {
+  const graph = graphOf(short.replace('"hero.safetensors"', '"~/loras/my hero.safetensors"'));
+  const { attributes, placement } = node(graph, '~/loras/my hero.safetensors');
+  expect(attributes).toEqual({ title: 'my hero' });
+  expect(placement).toEqual({ output: 'lora', target: '/home/me/loras/my hero.safetensors', overwrite: false });
+});
+
+test('the images of a dataset start where they were written', () => {
+  const graph = graphOf(short.replace('"training_dir"', '["cats/*.png", "~/dogs", "/birds"]'));
+  expect(node(graph, 'hero:manifest').settings).toMatchObject({
+    images: [
+      { from: '/project', pattern: 'cats/*.png' },
+      { from: '/home/me', pattern: 'dogs' },
+      { from: '/project', pattern: '/birds' },
+    ],
+  });
+});

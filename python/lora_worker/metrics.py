@@ -21,7 +21,7 @@ class MetricsFile:
         self.path = path
         kept = path.read_bytes().split(b"\n")[:steps] if path.exists() else []
         path.write_bytes(b"".join(line + b"\n" for line in kept if line))
-        self._file = open(path, "a", encoding="ascii")
+        self._file = open(path, "a", encoding="ascii", buffering=1)  # line by line, for whoever looks on
 
     def append(
         self,

@@ -209,11 +209,16 @@ def _normalized(gradients: Tensor, by_row: bool, amount: float) -> Tensor:
         smallest = 3  # as published: a whole tensor of two elements is left alone
     if units.shape[-1] < smallest:
         return gradients
-    divisor = units.std(dim=-1, keepdim=True).add_(_NORMALIZATION_EPSILON)
-    normalized = units / divisor
+    normalized = units / _standard_deviation(units).add_(_NORMALIZATION_EPSILON)
     if amount != 1:
         normalized = units + amount * (normalized - units)
     return normalized.view(gradients.shape)
+
+
+def _standard_deviation(units_NRK: Tensor) -> Tensor:
+    """Of each row, [N, R, 1]. torch's own `std` takes ten to twenty times as long on a CPU."""
+    spread = units_NRK - units_NRK.mean(dim=-1, keepdim=True)
+    return torch.linalg.vector_norm(spread, dim=-1, keepdim=True).div_((units_NRK.shape[-1] - 1) ** 0.5)
 
 
 def _rows(gradients: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lora_worker.errors import WorkerError
 from lora_worker.locon import LoCon
@@ -223,7 +224,7 @@ def set_checkpointing(models: Models, on: bool) -> None:
 
 
 def _checkpointed(function: Callable[..., Tensor], *inputs: object) -> Tensor:
-    return torch.utils.checkpoint.checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _cut(micro_batches: Sequence[MicroBatch], largest: int) -> list[MicroBatch]:

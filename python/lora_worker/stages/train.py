@@ -72,7 +72,7 @@ class _Training:
         self._work = work
         self._job = job
         self._models = models
-        self._on_gpu = models.device.type == "cuda"
+        self._reads_late = reads_late(models.device)
         self._identity = identity
         components = trained_components(work.settings)
         targets = [target for target in trainable(models.targets()) if target.component in components]
@@ -119,7 +119,7 @@ class _Training:
         has_outputs = step in self._work.save_steps or step in self._work.sample_steps
         last = step == self._work.settings.steps
         is_due = self._is_state_due() and not last
-        if not self._on_gpu or has_outputs or is_due or last:
+        if not self._reads_late or has_outputs or is_due or last:
             self._read()
         if has_outputs:
             self._write_outputs(step)
@@ -191,6 +191,11 @@ class _Training:
             save_state(self._work.work / "states", self._trainer.state(self._done), identity=self._identity)
             self._state_step = self._done
         self._state_clock = time.monotonic()
+
+
+def reads_late(device: torch.device) -> bool:
+    """Whether a step's numbers are read when the next step is under way. A CPU has nothing to wait for."""
+    return device.type == "cuda"
 
 
 def not_finite(work: Train, step: int, loss: float, norm: float, each: list[float], reading: Reading) -> WorkerError:

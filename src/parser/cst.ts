@@ -34,7 +34,7 @@ export class LoraParser extends CstParser {
   constructor(options: { readonly validate: boolean }) {
     super(t.allTokens, {
       recoveryEnabled: true,
-      maxLookahead: 2,
+      maxLookahead: 1,
       nodeLocationTracking: 'none',
       skipValidations: !options.validate,
     });

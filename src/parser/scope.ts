@@ -38,10 +38,10 @@ export function createScope(
   return {
     blocks,
     definitions,
-    // A value that is used in many places is wrong in one.
+    // What is used in many places, or inherited, is wrong in one. Only what is missing has no place of its own.
     report(diagnostic) {
       const { code, span, message } = diagnostic;
-      const key = `${code} ${span.source.path} ${span.start} ${message}`;
+      const key = `${code} ${span.source.path} ${span.start} ${code === 'missing-attribute' ? message : ''}`;
       if (!said.has(key)) diagnostics.push(diagnostic);
       said.add(key);
     },

@@ -166,6 +166,13 @@ describe('extends', () => {
     expect(optimizer).toMatchObject({ betas: [0.7, 0.8], eps: 1 });
   });
 
+  test('does not repeat what is wrong with the other block', () => {
+    expectProblems(
+      ['unknown-attribute', 'unknown-name'],
+      `${trained} resize a { from = raw «colour» = 3 thr = «x» + 1 } resize b extends a { } resize c extends b { }`,
+    );
+  });
+
   test('needs a block of the same kind', () => {
     expectProblems(['wrong-kind'], `${trained} resize a extends «raw» { from = raw }`);
     expectProblems(['unknown-name'], `${trained} resize a extends «b» { from = raw }`);
@@ -304,6 +311,16 @@ describe('params', () => {
     expect(codes(withParam('param x = 3'), { x: '3 +' })).toEqual(['param-kind']);
     expect(codes('param f = true dataset d { images = "x" flip_aug = f }', { f: 'maybe' })).toEqual(['param-kind']);
     expect(codes('param f = true dataset d { images = "x" flip_aug = f }', { f: 'false' })).toEqual([]);
+  });
+
+  test('with a word for a default take a word', () => {
+    const text =
+      'param model = pony checkpoint pony { path = "a" } checkpoint other { path = "b" } dataset d { images = "x" } train t { base = model data = d }';
+    expect(blockOf(text.replace('checkpoint other { path = "b" }', ''), 'train').attributes.base.block).toBe('pony');
+    const { program } = compileText(text, { model: 'other' });
+    const train = program?.blocks.find((block) => block.kind === 'train');
+    expect(train?.attributes.base.block).toBe('other');
+    expect(codes(text, { model: 'oter' })).toEqual(['unknown-name']);
   });
 
   test('are checked by what uses them', () => {

@@ -6,6 +6,7 @@ import { basename } from 'node:path';
 import { expect, test } from 'vitest';
 import { compile } from '../../src/parser/check.ts';
 import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { compileText, fixAll } from './marked.ts';
 
 const corpus = new URL('../../grammar/corpus/', import.meta.url);
 const programs = (folder: string) => globSync(`${folder}/*.lora`, { cwd: corpus }).toSorted();
@@ -19,6 +20,18 @@ test.each(programs('good'))('%s is right', (path) => {
   const { program, diagnostics } = check(path);
   expect(printDiagnostics(diagnostics)).toBe('');
   expect(program).toBeDefined();
+});
+
+test.each(programs('bad'))('what can be fixed in %s without asking is fixed, and stays fixed', (path) => {
+  const { diagnostics } = check(path);
+  const text = readFileSync(new URL(path, corpus), 'utf8');
+  const again = compileText(fixAll(text)).diagnostics;
+  const fixable = diagnostics.filter(({ fix }) => fix !== undefined).length;
+  // A fix can bring to light what was hidden behind it, but never more than one thing.
+  expect(again.filter(({ fix }) => fix !== undefined).length).toBeLessThanOrEqual(Math.floor(fixable / 2));
+  expect(again.filter(({ code }) => code === 'unexpected' || code === 'unclosed').length).toBeLessThanOrEqual(
+    diagnostics.filter(({ code }) => code === 'unexpected' || code === 'unclosed').length,
+  );
 });
 
 test.each(programs('bad'))('%s is wrong, and is told why', async (path) => {

@@ -1,7 +1,7 @@
 // What is printed from the parser and from the schema table is current.
 // UPDATE=1 npx vitest run test/parser/grammar.test.ts writes it anew.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { LoraParser, serializedGrammar } from '../../src/parser/cst.ts';
 import { grammarText } from '../../src/parser/grammar-text.ts';
@@ -28,4 +28,11 @@ test('the tokens are sound: none hides another, all have a first-character index
 
 test('the grammar is sound: no ambiguity, no left recursion', () => {
   expect(() => new LoraParser({ validate: true })).not.toThrow();
+});
+
+test('only the tokens and the grammar know chevrotain', () => {
+  const root = new URL('../../', import.meta.url);
+  const files = globSync('src/**/*.{ts,tsx}', { cwd: root });
+  const users = files.filter((file) => /from 'chevrotain'/.test(readFileSync(new URL(file, root), 'utf8')));
+  expect(users.toSorted()).toEqual(['src/parser/cst.ts', 'src/parser/tokens.ts']);
 });

@@ -217,6 +217,20 @@ describe('other things', () => {
   });
 });
 
+describe('what stands between blocks', () => {
+  test('is skipped, and the next block is found', () => {
+    expectProblems(
+      ['unexpected', 'wrong-kind'],
+      `«)»= 3 "x" [1] { a = 1 }\n${around} resize a { from = «pony» }`.replace('«)»= 3', '«=» 3'),
+    );
+  });
+
+  test('a header with "=" or ":" before its brace', () => {
+    expectProblems(['extra-equals'], 'checkpoint pony «=» { path = "a" }');
+    expect(fixAll('checkpoint pony: { path = "a" }')).toBe('checkpoint pony { path = "a" }');
+  });
+});
+
 describe('what is not in the language says what is', () => {
   test('import, sweep, a saved step, functions, other blocks', () => {
     const found = expectProblems(

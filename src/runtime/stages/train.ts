@@ -128,6 +128,12 @@ class Copies {
       });
       return;
     }
+    if (progress.type === 'artifact' && progress.name.startsWith('step.')) {
+      // Where it lies now is no place to point at: it moves into the store at the end.
+      const message = `Saved the LoRA of step ${progress.name.slice('step.'.length)}.`;
+      this.#context.report({ type: 'log', level: 'info', message });
+      return;
+    }
     this.#context.report(progress);
     if (progress.type !== 'step' || Date.now() - this.#metricsAt < METRICS_EVERY_MS) return;
     this.#metricsAt = Date.now();

@@ -140,7 +140,7 @@ test('bytes that are no program at all', () => {
   fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 400 }), expectAnAnswer), { numRuns: 150 });
 });
 
-const many = 4000;
+const many = 2000;
 const numbers = Array.from({ length: many }, (_, index) => index);
 
 /** Each is shaped to make something recurse, repeat or double. */

@@ -87,7 +87,7 @@ describe('text', () => {
         fc.pre(text.trim() !== '' && !/[\n\r\t\0]/.test(text));
         expect(path(writeText(text))).toBe(text);
       }),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 

@@ -25,5 +25,6 @@ await main(async () => {
       await rename(`${images}.partial`, images);
     }
   }
-  runInPlace(process.execPath, [lorac, 'build', join(example, 'quickstart.lora'), ...process.argv.slice(3)]);
+  // As one would type it in the clone, so that messages name the file in that way.
+  runInPlace(process.execPath, [lorac, 'build', 'examples/quickstart/quickstart.lora', ...process.argv.slice(3)]);
 });

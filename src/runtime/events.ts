@@ -31,7 +31,13 @@ export interface FileProblem {
 
 /** What a stage can say while it works. */
 export type StageProgress =
-  | { readonly type: 'progress'; readonly done: number; readonly total: number; readonly unit: string; readonly note?: string }
+  | {
+      readonly type: 'progress';
+      readonly done: number;
+      readonly total: number;
+      readonly unit: string;
+      readonly note?: string;
+    }
   | {
       readonly type: 'step';
       readonly step: number;
@@ -57,10 +63,19 @@ export type RunEvent =
   | { readonly type: 'node-progress'; readonly node: string; readonly progress: StageProgress }
   | { readonly type: 'node-fresh'; readonly node: string; readonly savedMs: number | undefined }
   | { readonly type: 'node-computed'; readonly node: string; readonly because: StaleReason; readonly elapsedMs: number }
-  | { readonly type: 'node-failed'; readonly node: string; readonly failure: Failure; readonly origin: NodeSummary['origin'] }
+  | {
+      readonly type: 'node-failed';
+      readonly node: string;
+      readonly failure: Failure;
+      readonly origin: NodeSummary['origin'];
+    }
   | { readonly type: 'node-skipped'; readonly node: string; readonly cause: string }
   /** The worker is being set up or started, or has told which device it uses. */
-  | { readonly type: 'worker'; readonly status: 'installing' | 'starting' | 'ready' | 'stopped'; readonly message: string }
+  | {
+      readonly type: 'worker';
+      readonly status: 'installing' | 'starting' | 'ready' | 'stopped';
+      readonly message: string;
+    }
   | { readonly type: 'message'; readonly level: 'info' | 'warning'; readonly message: string }
   | { readonly type: 'placed'; readonly node: string; readonly path: string; readonly sizeBytes: number }
   | { readonly type: 'stopping'; readonly message: string }

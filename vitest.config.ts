@@ -1,16 +1,33 @@
 import { defineConfig } from 'vitest/config';
 
-// `unit` is what one runs while editing. `e2e` builds real projects with the real worker, one after the other:
-// two trainings beside each other would only take each other's processor.
+/** Whole builds, kills, and random input in quantity: what one need not wait for at every save. */
+const thorough = [
+  'test/runtime/executor/**/*.test.ts',
+  'test/runtime/stages/worker-stages.test.ts',
+  'test/runtime/worker/environment.test.ts',
+  'test/runtime/cache/kill.test.ts',
+  'test/runtime/safetensors/round-trip.test.ts',
+  'test/parser/random.test.ts',
+];
+
+// `quick` is what one runs while editing; `thorough` takes longer. `e2e` builds real projects with the real worker,
+// one after the other: two trainings beside each other would only take each other's processor.
 export default defineConfig({
   test: {
     projects: [
       {
         test: {
-          name: 'unit',
+          name: 'quick',
           include: ['test/**/*.test.ts', 'test/**/*.test.tsx'],
-          exclude: ['test/e2e/**'],
+          exclude: ['test/e2e/**', ...thorough],
           testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'thorough',
+          include: thorough,
+          testTimeout: 60_000,
         },
       },
       {
@@ -19,7 +36,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           globalSetup: 'test/e2e/inputs.ts',
           fileParallelism: false,
-          // After the unit tests, not beside them.
+          // After the others, not beside them.
           sequence: { groupOrder: 1 },
           testTimeout: 120_000,
         },

@@ -55,14 +55,15 @@ export class StatCache {
     if (stat === undefined) return undefined;
     const name = this.#nameOf(path);
     const signature = signatureOf(stat);
-    const entry = [this.#thisRun.get(name), this.#entries.get(name)].find((known) => known?.signature === signature);
+    const recent = this.#thisRun.get(name);
+    const entry = recent?.signature === signature ? recent : this.#entries.get(name);
     return {
       path,
       sizeBytes: Number(stat.size),
       signature,
       changedMs: Number(stat.ctimeMs),
       seenMs: Date.now(),
-      facts: entry ?? {},
+      facts: entry?.signature === signature ? entry : {},
     };
   }
 

@@ -16,7 +16,7 @@
 
 import { statSync } from 'node:fs';
 import { readdir, readFile, rm, statfs } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, relative, sep } from 'node:path';
+import { basename, dirname, sep } from 'node:path';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import { atomicWrite, makeFolder } from './atomic-write.ts';
@@ -49,11 +49,14 @@ export class Store {
   readonly placed: MutableMap<string>;
   readonly #warn: (message: string) => void;
   readonly #stats: MutableMap<ReturnType<typeof parseStatEntry> & {}>;
+  readonly #parent: string;
   #isMade = false;
 
   /** Touches nothing: the folder is made when something is first written. */
   constructor(folder: AbsolutePath, options: { readonly warn?: (message: string) => void } = {}) {
     this.folder = folder;
+    const parent = dirname(folder);
+    this.#parent = parent.endsWith(sep) ? parent : parent + sep;
     this.#warn = options.warn ?? (() => {});
     const map = <Value extends string | number>(name: string, parse: (value: unknown) => Value | undefined) =>
       new MutableMap<Value>({ path: pathIn(folder, 'mutable', name), parse, warn: this.#warn });
@@ -72,8 +75,8 @@ export class Store {
 
   /** What a file is called in the store: relative to the store's parent when it lies in there, else its whole path. */
   nameOf(path: AbsolutePath): string {
-    const name = relative(dirname(this.folder), path);
-    if (name === '' || name.startsWith('..') || isAbsolute(name)) return path;
+    if (!path.startsWith(this.#parent)) return path;
+    const name = path.slice(this.#parent.length);
     return sep === '/' ? name : name.replaceAll(sep, '/');
   }
 

@@ -1,15 +1,14 @@
 // The caption of an image: the first line of the text file beside it.
 
-import { basename, dirname, extname } from 'node:path';
+import { extname } from 'node:path';
 import type { AbsolutePath } from '../graph/graph.ts';
-import { pathIn } from '../graph/paths.ts';
 
 export type Caption = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly problem: string };
 
 /** Where the caption of an image lies. The dot of the extension may be left out. */
 export function captionPath(image: AbsolutePath, extension: string): AbsolutePath {
   const suffix = extension.startsWith('.') ? extension : `.${extension}`;
-  return pathIn(dirname(image) as AbsolutePath, basename(image, extname(image)) + suffix);
+  return `${image.slice(0, image.length - extname(image).length)}${suffix}` as AbsolutePath;
 }
 
 /** The caption in a file's bytes, without the space around it. */

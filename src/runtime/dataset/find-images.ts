@@ -5,10 +5,9 @@
 // - Git has no say in what an input is.
 
 import { type Dirent, readdirSync, realpathSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { resolve, sep } from 'node:path';
 import type { FileProblem } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
-import { pathIn } from '../graph/paths.ts';
 
 /** A pattern as the program has it, and the folder where it starts. */
 export type ImagePattern = { readonly from: string; readonly pattern: string };
@@ -94,13 +93,13 @@ function walk(folder: AbsolutePath, { deep }: { readonly deep: boolean }): reado
   const visit = (at: AbsolutePath) => {
     for (const entry of readdirSync(at, { withFileTypes: true })) {
       if (entry.name.startsWith('.')) continue;
-      const path = pathIn(at, entry.name);
+      const path = `${at}${sep}${entry.name}` as AbsolutePath;
       const kind = kindOf(entry, path);
       if (kind === 'file') files.push(path);
       if (kind !== 'folder' || !deep) continue;
       if (entry.isSymbolicLink()) {
         const real = realpathSync(path);
-        if (links.has(real) || `${at}/`.startsWith(`${real}/`)) continue;
+        if (links.has(real) || `${at}${sep}`.startsWith(`${real}${sep}`)) continue;
         links.add(real);
       }
       visit(path);

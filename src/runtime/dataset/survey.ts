@@ -43,18 +43,24 @@ export async function surveyImages(options: {
   const problems: FileProblem[] = [...found.problems];
   const surveyed: SurveyedImage[] = [];
 
-  const seen = found.images.map((path) => ({ path, image: files.look(path) }));
-  const fresh = seen.filter(({ image }) => image?.facts.image === undefined).length;
-  if (fresh > MANY) options.say(`Reading ${fresh.toLocaleString('en')} new images of "${options.dataset}".`);
-
-  await sideBySide(seen, async ({ path, image }) => {
-    signal.throwIfAborted();
+  const pairs = found.images.map((path): Pair => {
     const caption = captionPath(path, options.captionExtension);
-    const [facts, text] = [await imageAt(files, path, image), await captionAt(files, caption)];
-    if ('problem' in facts) problems.push({ path, message: facts.problem });
-    if ('problem' in text) problems.push({ path: text.isMissing ? path : caption, message: text.problem });
-    if ('problem' in facts || 'problem' in text) return;
-    surveyed.push({ path, ...facts, captionPath: caption, caption: text.digest });
+    return { path, captionPath: caption, image: files.look(path), caption: files.look(caption) };
+  });
+  const unread: Pair[] = [];
+  for (const pair of pairs) {
+    const image = known(pair);
+    if (image) surveyed.push(image);
+    else unread.push(pair);
+  }
+  if (unread.length > MANY)
+    options.say(`Reading ${unread.length.toLocaleString('en')} images of "${options.dataset}".`);
+  await sideBySide(unread, async (pair) => {
+    signal.throwIfAborted();
+    const [image, caption] = [await readImage(files, pair), await readText(files, pair)];
+    for (const read of [image, caption]) if ('message' in read) problems.push(read);
+    if ('message' in image || 'message' in caption) return;
+    surveyed.push({ path: pair.path, captionPath: pair.captionPath, ...image, ...caption });
   });
 
   if (problems.length > 0) throw badDataset(options.dataset, problems);
@@ -88,51 +94,60 @@ function badDataset(dataset: string, problems: FileProblem[]): StageFailure {
   });
 }
 
-type Problem = { readonly problem: string };
+/** An image and its caption as they lie on the disk. */
+interface Pair {
+  readonly path: AbsolutePath;
+  readonly captionPath: AbsolutePath;
+  readonly image: Seen | undefined;
+  readonly caption: Seen | undefined;
+}
 
-async function imageAt(
+/** A pair of which nothing has to be read. */
+function known({ path, captionPath, image, caption }: Pair): SurveyedImage | undefined {
+  const { digest, image: size } = image?.facts ?? {};
+  const text = caption?.facts.caption;
+  return digest && size && text ? { path, digest, size, captionPath, caption: text } : undefined;
+}
+
+const CHANGED = 'The file changed while it was being read.';
+
+async function readImage(
   files: StatCache,
-  path: AbsolutePath,
-  seen: Seen | undefined,
-): Promise<{ readonly digest: Digest; readonly size: Size } | Problem> {
-  if (seen === undefined) return { problem: 'The file is gone.' };
-  const { digest: known, image } = seen.facts;
-  if (known && image) return { digest: known, size: image };
-  const bytes = await readOrProblem(path);
+  { path, image: seen }: Pair,
+): Promise<Pick<SurveyedImage, 'digest' | 'size'> | FileProblem> {
+  if (seen === undefined) return { path, message: 'The file is gone.' };
+  if (seen.facts.digest && seen.facts.image) return { digest: seen.facts.digest, size: seen.facts.image };
+  const bytes = await readBytes(path);
   if (!Buffer.isBuffer(bytes)) return bytes;
   const facts = imageFacts(bytes);
-  if (!facts.ok) return { problem: facts.problem };
+  if (!facts.ok) return { path, message: facts.problem };
   const digest = digestOf(bytes);
-  if (!files.remember(seen, { digest, image: facts.size }))
-    return { problem: 'The file changed while it was being read.' };
-  return { digest, size: facts.size };
+  return files.remember(seen, { digest, image: facts.size })
+    ? { digest, size: facts.size }
+    : { path, message: CHANGED };
 }
 
-async function captionAt(
+async function readText(
   files: StatCache,
-  path: AbsolutePath,
-): Promise<{ readonly digest: Digest } | (Problem & { readonly isMissing: boolean })> {
-  const seen = files.look(path);
-  if (seen === undefined) return { problem: `The image has no caption: there is no "${path}".`, isMissing: true };
-  if (seen.facts.caption) return { digest: seen.facts.caption };
-  const bytes = await readOrProblem(path);
-  if (!Buffer.isBuffer(bytes)) return { ...bytes, isMissing: false };
-  const caption = readCaption(bytes);
-  if (!caption.ok) return { problem: caption.problem, isMissing: false };
-  const digest = digestOf(caption.text);
-  if (!files.remember(seen, { caption: digest })) {
-    return { problem: 'The file changed while it was being read.', isMissing: false };
-  }
-  return { digest };
+  { path: image, captionPath: path, caption: seen }: Pair,
+): Promise<Pick<SurveyedImage, 'caption'> | FileProblem> {
+  if (seen === undefined) return { path: image, message: `The image has no caption: there is no "${path}".` };
+  if (seen.facts.caption) return { caption: seen.facts.caption };
+  const bytes = await readBytes(path);
+  if (!Buffer.isBuffer(bytes)) return bytes;
+  const text = readCaption(bytes);
+  if (!text.ok) return { path, message: text.problem };
+  const caption = digestOf(text.text);
+  return files.remember(seen, { caption }) ? { caption } : { path, message: CHANGED };
 }
 
-async function readOrProblem(path: AbsolutePath): Promise<Buffer | Problem> {
+async function readBytes(path: AbsolutePath): Promise<Buffer | FileProblem> {
   try {
     return await readFile(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined || !['EACCES', 'EPERM', 'EIO', 'EISDIR', 'ENOENT'].includes(code)) throw error;
-    return { problem: `The file cannot be read (${code}).` };
+    return { path, message: `The file cannot be read (${code}).` };
   }
 }
 

@@ -1,10 +1,13 @@
 // lorac build: text → checked program → graph → events → screen.
 
 import { runBuild } from '../runtime/executor/build.ts';
+import { selectNodes } from '../runtime/executor/select.ts';
 import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
 import { wantsColor } from './color.ts';
-import { compileOrExplain } from './compile-file.ts';
+import { compileOrExplain, explain } from './compile-file.ts';
 import { graphOf, requireNames, storeOf } from './graph.ts';
+import { missingFiles } from './missing-files.ts';
+import { placesOf } from './places.ts';
 import { type PlanOptions, plan } from './plan.ts';
 import { splitArguments } from './program-file.ts';
 import { workerStarter } from './start-worker.ts';
@@ -24,6 +27,12 @@ export async function build(options: BuildOptions): Promise<number> {
   if (program === undefined) return 2;
   const graph = graphOf(program);
   requireNames(graph, targets, rerun);
+  // A file that is not there is told now, with all others, and not after an hour of work on what does not need it.
+  const wanted = new Set(selectNodes(graph, targets).map(({ origin }) => origin));
+  const asked = { ...program, blocks: program.blocks.filter(({ span }) => wanted.has(span)) };
+  const missing = missingFiles(asked, placesOf(program.source));
+  explain(missing);
+  if (missing.length > 0) return 2;
 
   using stop = listenForStop();
   // Nobody reads on, as after `| head`: the same as a Ctrl-C.

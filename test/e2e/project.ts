@@ -36,8 +36,7 @@ export interface BuildOutcome extends Outcome {
 }
 
 /** The whole pipeline on the smallest base: seconds on one core. */
-export const program = `
-# hero.lora
+export const program = `# hero.lora
 checkpoint base { path = "base.safetensors" }
 
 dataset hero {

@@ -1,6 +1,6 @@
 // The command as users run it: a process, its output and its exit code. No stage runs here.
 
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
@@ -12,6 +12,10 @@ let folder: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'lorac-cli-'));
+  // Its files are there, and not what they are called.
+  await writeFile(join(folder, 'bad.lora'), good.replace('pony.safe', 'empty.safe').replace('images"', 'nothing"'));
+  await writeFile(join(folder, 'empty.safetensors'), '');
+  await mkdir(join(folder, 'nothing'));
   // The first call bundles what has changed.
   await run('--version');
 }, 120_000);
@@ -93,8 +97,15 @@ test('targets that are not in the program are named, with those that are', async
   });
 });
 
-test('a build whose files are missing fails with 1, and the last JSON line says what happened', async () => {
-  const { exitCode, stdout } = await run('build', 'good.lora', '--reporter', 'json');
+test('a build names every missing file before anything runs', async () => {
+  const { exitCode, stdout, stderr } = await run('build', 'good.lora', '--reporter', 'json');
+  expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+  expect(stderr).toMatch(/good\.lora:1:26 error: .*pony\.safetensors/);
+  expect(stderr).toMatch(/good\.lora:2:25 error: .*images/);
+});
+
+test('a build that fails exits with 1, and its last JSON line says what happened', async () => {
+  const { exitCode, stdout } = await run('build', 'bad.lora', '--reporter', 'json');
   expect(exitCode).toBe(1);
   expect(JSON.parse(stdout.split('\n').at(-1) ?? '')).toMatchObject({
     type: 'finished',
@@ -106,11 +117,11 @@ test('a build whose files are missing fails with 1, and the last JSON line says 
 });
 
 test('a plan, as text and as JSON, starts nothing', async () => {
-  const text = await run('plan', 'good.lora');
+  const text = await run('plan', 'bad.lora');
   expect(text.exitCode).toBe(1);
   expect(text.stdout).toMatch(/\+ raw +runs +not built yet/);
   expect(text.stdout).toMatch(/3 would run, 2 cannot begin\.$/);
-  expect(JSON.parse((await run('build', '--dry-run', '--reporter', 'json', 'good.lora')).stdout).nodes).toHaveLength(5);
+  expect(JSON.parse((await run('build', '--dry-run', '--reporter', 'json', 'bad.lora')).stdout).nodes).toHaveLength(5);
 });
 
 test('an interpreter that does not start is named, with what to do', async () => {

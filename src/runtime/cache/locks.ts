@@ -21,25 +21,32 @@ const POLL_MS = 100;
 
 /** Waits until this caller alone holds the lock. Works between processes, and between two callers in one. */
 export async function acquireLock(path: AbsolutePath, options: LockOptions = {}): Promise<Lock> {
-  // Loaded only here: a build that has nothing to do takes no lock.
-  const { default: native } = await import('fs-native-extensions');
   let told = false;
   for (;;) {
     options.signal?.throwIfAborted();
-    const descriptor = openSync(path, 'a+');
-    if (native.tryLock(descriptor) && isStillThere(descriptor, path)) {
-      ftruncateSync(descriptor, 0);
-      writeSync(descriptor, `${process.pid}\n`);
-      return { release: () => release(descriptor, path) };
-    }
+    const lock = await tryLock(path);
+    if (lock) return lock;
     const holder = holderOf(path);
-    closeSync(descriptor);
     if (!told && holder !== 'gone') {
       told = true;
       options.onWait?.(holder);
     }
     if (holder !== 'gone') await sleep(POLL_MS, undefined, options.signal ? { signal: options.signal } : {});
   }
+}
+
+/** The lock, or `undefined` when somebody has it. */
+export async function tryLock(path: AbsolutePath): Promise<Lock | undefined> {
+  // Loaded only here: a build that has nothing to do takes no lock.
+  const { default: native } = await import('fs-native-extensions');
+  const descriptor = openSync(path, 'a+');
+  if (native.tryLock(descriptor) && isStillThere(descriptor, path)) {
+    ftruncateSync(descriptor, 0);
+    writeSync(descriptor, `${process.pid}\n`);
+    return { release: () => release(descriptor, path) };
+  }
+  closeSync(descriptor);
+  return undefined;
 }
 
 function release(descriptor: number, path: AbsolutePath): void {

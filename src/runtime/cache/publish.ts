@@ -10,7 +10,7 @@
 
 import { statSync } from 'node:fs';
 import { readFile, rename } from 'node:fs/promises';
-import { dirname, relative } from 'node:path';
+import { dirname, relative, sep } from 'node:path';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { Artifact } from '../stage.ts';
@@ -46,6 +46,7 @@ const INTENTIONS = 'publishing.json';
 export async function publish(shelves: Shelves, publication: Publication): Promise<Entry> {
   const { fingerprint, key, files, extra } = publication;
   if (fingerprintOf(key) !== fingerprint) throw new Error(`Internal error: "${fingerprint}" is not the key's.`);
+  requireOurs(shelves, fingerprint, files);
   const durable = extra.from !== undefined;
   const outputs = await takeStock(shelves, files, durable);
   const entry: Entry = { fingerprint, key, outputs, members: extra.members ?? [], record: extra.record ?? {} };
@@ -60,6 +61,13 @@ export async function publish(shelves: Shelves, publication: Publication): Promi
   for (const [from, to] of moves) await moveIn(from, to, durable);
   await atomicWrite(shelves.entryPath(fingerprint), writeEntry(entry), { durable });
   return entry;
+}
+
+/** Outputs are moved, so a stage must never hand in a file of the user's, nor one that is stored already. */
+function requireOurs(shelves: Shelves, fingerprint: Fingerprint, files: Publication['files']): void {
+  const work = dirname(shelves.workPath(fingerprint)) + sep;
+  const stranger = Object.values(files).find((path) => !path.startsWith(work));
+  if (stranger !== undefined) throw new Error(`Internal error: the output "${stranger}" is not in a work folder.`);
 }
 
 /** Goes on with a publication that was cut off, or returns `undefined` when there is none that can be completed. */

@@ -35,8 +35,3 @@ export function storeFailure(store: AbsolutePath, error: unknown): StageFailure 
       return undefined;
   }
 }
-
-/** Whether something failed because the store's disk is full. */
-export function isOutOfSpace(error: unknown): boolean {
-  return error instanceof StageFailure && error.failure.kind === 'out-of-space';
-}

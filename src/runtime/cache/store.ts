@@ -17,17 +17,18 @@
 import { statSync } from 'node:fs';
 import { readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, sep } from 'node:path';
+import { StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import { atomicWrite, makeFolder } from './atomic-write.ts';
 import { type Digest, parseDigest } from './digest.ts';
 import { type Entry, readEntry } from './entry.ts';
 import { type Fingerprint, type FingerprintKey, parseFingerprint } from './fingerprint.ts';
-import { acquireLock, type Lock, type LockOptions } from './locks.ts';
+import { acquireLock, type Lock, type LockOptions, tryLock } from './locks.ts';
 import { MutableMap } from './mutable-map.ts';
 import { finishPublish, type PublishExtra, publish } from './publish.ts';
 import { parseStatEntry, StatCache } from './stat-cache.ts';
-import { isOutOfSpace, withStoreFailures } from './store-failures.ts';
+import { withStoreFailures } from './store-failures.ts';
 
 export type { Entry } from './entry.ts';
 
@@ -167,7 +168,7 @@ export class Store {
     return bavail * bsize;
   }
 
-  /** Saves what may be thrown away, if any of it changed. A full disk costs only speed here, so it is a warning. */
+  /** Saves what may be thrown away, if any of it changed. Where it cannot be written, that is a warning. */
   async save(): Promise<void> {
     const maps = [this.#stats, this.history, this.generations, this.placed].filter((map) => map.isChanged);
     if (maps.length === 0) return;
@@ -179,8 +180,8 @@ export class Store {
         lock.release();
       }
     } catch (error) {
-      if (!isOutOfSpace(error)) throw error;
-      this.#warn(`The disk is full: the next build has to read files again that it could have known.`);
+      if (!(error instanceof StageFailure)) throw error;
+      this.#warn(`${error.message} The next build has to find out again what this one knows.`);
     }
   }
 
@@ -193,7 +194,13 @@ export class Store {
     });
     for (const name of names) {
       const fingerprint = parseFingerprint(name);
-      if (fingerprint && (await this.lookupEntry(fingerprint))) await this.removeWork(fingerprint);
+      if (fingerprint === undefined || (await this.lookupEntry(fingerprint)) === undefined) continue;
+      // Somebody may be at it again, because something else of it was lost.
+      await makeFolder(pathIn(this.folder, 'locks'));
+      const lock = await tryLock(pathIn(this.folder, 'locks', fingerprint));
+      if (lock === undefined) continue;
+      await this.removeWork(fingerprint);
+      lock.release();
     }
   }
 

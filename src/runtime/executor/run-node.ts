@@ -31,7 +31,11 @@ export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: 
   return run.pools.within(node.stage.pool, async () => {
     const { store, signal, emit } = run;
     signal.throwIfAborted();
-    const lock = await store.lock(stale.fingerprint, { signal, onWait: (holder) => emit(waiting(node, holder)) });
+    const onWait = (holder: number | undefined) => {
+      // Another node of this very run does the same work: nothing to tell anybody.
+      if (holder !== process.pid) emit(waiting(node, holder));
+    };
+    const lock = await store.lock(stale.fingerprint, { signal, onWait });
     try {
       const before = Date.now();
       const known = await alreadyThere(store, stale);

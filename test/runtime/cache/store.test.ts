@@ -150,6 +150,27 @@ test('a publication that was cut off is completed from what lies about', async (
   expect(await store.finishPublish(fingerprint)).toBeUndefined();
 });
 
+test('an output that is not in a work folder is never moved', async () => {
+  using folder = temporaryFolder();
+  const store = new Store(folder.at('.lorac'));
+  folder.write({ 'mine.safetensors': 'mine' });
+  const files = { lora: folder.at('mine.safetensors') };
+  await expect(store.publishEntry(fingerprint, key, files)).rejects.toThrow('is not in a work folder');
+  expect(readFileSync(files.lora, 'utf8')).toBe('mine');
+});
+
+test('tidying takes away what is published, and leaves what somebody works on', async () => {
+  using folder = temporaryFolder();
+  const store = new Store(folder.at('.lorac'));
+  await publish(store, { lora: 'weights' });
+  const lock = await store.lock(fingerprint);
+  await store.tidy();
+  expect(existsSync(store.workPath(fingerprint))).toBe(true);
+  lock.release();
+  await store.tidy();
+  expect(existsSync(store.workPath(fingerprint))).toBe(false);
+});
+
 test('a store is moved without losing anything', async () => {
   using folder = temporaryFolder();
   await publish(new Store(folder.at('one/.lorac')), { lora: 'weights' });

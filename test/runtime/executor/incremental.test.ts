@@ -198,3 +198,12 @@ test('a raised revision runs the stage again', async () => {
   expect(run.finished.computed).toEqual(['tiny']);
   expect(run.reasons.tiny).toEqual({ kind: 'revision-changed', stage: 'chop' });
 });
+
+test('two blocks that say the same are computed once', async () => {
+  using lab = await openLab(project);
+  lab.edit('main.lora', (text) => `${text}\nresize same { from = raw  thr = -3.550 }`);
+  const run = await lab.run();
+  const both = [run.statuses.small, run.statuses.same].toSorted();
+  expect(both).toEqual(['computed', 'fresh']);
+  expect(run.messages).toEqual([]);
+});

@@ -63,7 +63,9 @@ export async function surveyImages(options: {
     surveyed.push({ path: pair.path, captionPath: pair.captionPath, ...image, ...caption });
   });
 
-  if (problems.length > 0) throw badDataset(options.dataset, problems);
+  if (problems.length > 0) {
+    throw badDataset(options.dataset, problems, problems.length === found.problems.length);
+  }
   return surveyed.sort(
     (a, b) => compare(a.digest, b.digest) || compare(a.caption, b.caption) || compare(a.path, b.path),
   );
@@ -80,16 +82,15 @@ export async function captionText(image: SurveyedImage): Promise<string> {
   });
 }
 
-function badDataset(dataset: string, problems: FileProblem[]): StageFailure {
+function badDataset(dataset: string, problems: FileProblem[], isNowhere: boolean): StageFailure {
   problems.sort((a, b) => compare(a.path, b.path) || compare(a.message, b.message));
-  const [first] = problems as [FileProblem, ...FileProblem[]];
+  const count = problems.length === 1 ? 'there is a problem' : `there are ${problems.length} problems`;
   return new StageFailure({
     kind: 'bad-input',
-    message:
-      problems.length === 1
-        ? `The dataset "${dataset}" cannot be used: ${first.path}: ${first.message}`
-        : `The dataset "${dataset}" cannot be used: there are ${problems.length} problems with its files.`,
-    hint: 'Repair these files or take them out of the folder, and build again.',
+    message: `The dataset "${dataset}" cannot be used: ${count} with its files.`,
+    hint: isNowhere
+      ? 'Check the path. Relative paths start at the folder of the program.'
+      : 'Repair or complete these files, or take them out of the folder, and build again.',
     problems,
   });
 }

@@ -21,11 +21,25 @@ export async function runSteps(steps: readonly Step[]): Promise<void> {
   process.stdout.write(`\n${lines.join('\n')}\n`);
 }
 
+export interface CommandOptions {
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** A command that begins now; the step waits for its end and then prints all that it said. */
+export function inBackground(command: readonly string[], options: CommandOptions): Step['run'] {
+  const running = $({ ...options, nothrow: true, quiet: true, stdio: ['ignore', 'pipe', 'pipe'] })`${command}`.then(
+    (output) => output,
+  );
+  return async () => {
+    const { exitCode, stdall } = await running;
+    process.stdout.write(stdall);
+    return exitCode === 0;
+  };
+}
+
 /** A command on this terminal. */
-export async function onScreen(
-  command: readonly string[],
-  options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
-): Promise<boolean> {
+export async function onScreen(command: readonly string[], options: CommandOptions = {}): Promise<boolean> {
   const { exitCode } = await $({ ...options, stdio: 'inherit', nothrow: true })`${command}`;
   return exitCode === 0;
 }

@@ -1,9 +1,9 @@
-// npm test: the TypeScript suite, then the Python suite. `--quick` leaves out what trains, builds or kills;
-// other arguments narrow the TypeScript suite, as vitest understands them.
+// npm test: the TypeScript suite, then the Python suite. `--quick` leaves out what trains, builds or kills, and runs both
+// at once; other arguments narrow the TypeScript suite, as vitest understands them.
 
 import { join } from 'node:path';
 import { root, testTools, workerPython } from './python.ts';
-import { main, onScreen, runSteps } from './steps.ts';
+import { inBackground, main, onScreen, runSteps } from './steps.ts';
 
 const slowPython = ['--ignore-glob=tests/test_train*.py', '--ignore=tests/test_worker.py'];
 
@@ -12,14 +12,14 @@ await main(async () => {
   const quick = args.includes('--quick');
   const narrowing = args.filter((arg) => arg !== '--quick');
   const python = await workerPython();
-  const env = await testTools(python);
+  // The tensors of the tests are so small that a second thread only costs time.
+  const options = { cwd: join(root, 'python'), env: { OMP_NUM_THREADS: '1', ...(await testTools(python)) } };
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const projects = quick ? ['--project', 'quick'] : [];
+  const pytest = [python, '-m', 'pytest', ...(quick ? slowPython : [])];
+  const pythonSuite = quick ? inBackground(pytest, options) : () => onScreen(pytest, options);
   await runSteps([
     { name: 'TypeScript', run: () => onScreen([process.execPath, vitest, 'run', ...projects, ...narrowing]) },
-    {
-      name: 'Python',
-      run: () => onScreen([python, '-m', 'pytest', ...(quick ? slowPython : [])], { cwd: join(root, 'python'), env }),
-    },
+    { name: 'Python', run: pythonSuite },
   ]);
 });

@@ -114,6 +114,14 @@ test('each library is used in its own room', () => {
   expect(wrong.map(described)).toEqual([]);
 });
 
+test('docs/dependencies.md says why each package is there', () => {
+  const about = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const names = ['dependencies', 'optionalDependencies', 'devDependencies'].flatMap((kind) => Object.keys(about[kind]));
+  const told = readFileSync(join(root, 'docs', 'dependencies.md'), 'utf8');
+  const words = new Set(told.split(/[\s,|]+/));
+  expect(names.filter((name) => !words.has(name))).toEqual([]);
+});
+
 test('no circle of imports between rooms', () => {
   const next = new Map<string, string[]>();
   for (const { file, target, isType } of imports) {

@@ -101,7 +101,6 @@ const homes: { readonly [name: string]: RegExp } = {
   execa: /^src\/runtime\/worker\//,
   'env-paths': /^src\/runtime\/worker\//,
   globby: /^src\/runtime\/dataset\//,
-  'image-size': /^src\/runtime\/dataset\//,
   canonicalize: /^src\/runtime\/cache\//,
   'fs-native-extensions': /^src\/runtime\/cache\//,
 };

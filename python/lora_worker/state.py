@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lora_worker.errors import WorkerError
 from lora_worker.safetensors_file import data_digest, read_safetensors, write_safetensors
-from lora_worker.whole_file import write_json
+from lora_worker.whole_file import flush_folder, write_json
 
 _KEPT = 2
 _FORMAT = 1
@@ -64,7 +64,7 @@ def save_state(folder: Path, state: State, *, identity: str) -> None:
         if target.exists():
             shutil.rmtree(target)
         os.replace(partial, target)
-        _flush(folder)
+        flush_folder(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -112,13 +112,3 @@ def _step_of(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return int(match[1])
-
-
-def _flush(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,7 +20,7 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, target)
-    _flush_folder(os.path.dirname(target) or ".")
+    flush_folder(os.path.dirname(target) or ".")
 
 
 def write_json(path: str | PathLike[str], value: Any) -> None:
@@ -30,7 +30,7 @@ def write_json(path: str | PathLike[str], value: Any) -> None:
         file.write(f"{text}\n".encode())
 
 
-def _flush_folder(folder: str) -> None:
+def flush_folder(folder: str) -> None:
     """Makes a rename in the folder last through a power cut, where the system has a way to ask for that."""
     if os.name != "posix":
         return

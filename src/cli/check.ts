@@ -1,9 +1,9 @@
 // lorac check: everything that can be said without building. Diagnostics for people go to stderr, JSON to stdout.
 
+import { jsonLine } from '../parser/clean-text.ts';
 import type { Diagnostic } from '../parser/diagnostics.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import { positionOf, type Span } from '../parser/source.ts';
-import { jsonLine } from '../tui/clean-text.ts';
 import { compileFile, explain, type ProgramOptions } from './compile-file.ts';
 import { missingFiles } from './missing-files.ts';
 import { placesOf } from './places.ts';

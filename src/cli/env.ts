@@ -1,10 +1,10 @@
 // lorac env: where the worker's Python environment is, what is in it, how to remake it.
 // With --python it is made if need be, and the path of its interpreter is all that goes to stdout.
 
+import { cleanLine } from '../parser/clean-text.ts';
 import { StageFailure } from '../runtime/events.ts';
 import { describeEnvironment } from '../runtime/worker/describe-environment.ts';
 import { ensureEnvironment } from '../runtime/worker/environment.ts';
-import { cleanLine } from '../tui/clean-text.ts';
 import { installText } from './start-worker.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 

@@ -1,7 +1,7 @@
 // lorac plan, and lorac build --dry-run: what would run, and why. Runs nothing, and starts no Python.
 
+import { cleanLine, jsonLine } from '../parser/clean-text.ts';
 import { type PlannedNode, planBuild } from '../runtime/executor/build.ts';
-import { cleanLine, jsonLine } from '../tui/clean-text.ts';
 import { reasonInWords } from '../tui/reason.ts';
 import { compileOrExplain, type ProgramOptions } from './compile-file.ts';
 import { graphOf, requireNames, storeOf } from './graph.ts';

@@ -1,7 +1,7 @@
 // Every event as one line of JSON, for programs. The last line of a run is its `finished` event.
 
+import { jsonLine } from '../parser/clean-text.ts';
 import type { RunEvent } from '../runtime/events.ts';
-import { jsonLine } from './clean-text.ts';
 import type { Reporter } from './reporter.ts';
 
 export function jsonReporter({ stdout }: { readonly stdout: Pick<NodeJS.WriteStream, 'write'> }): Reporter {

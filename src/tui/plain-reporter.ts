@@ -1,7 +1,7 @@
 // One line per event, for pipes, files and CI logs. Work that goes on is told every few seconds, not at every step.
 
+import { cleanLine } from '../parser/clean-text.ts';
 import type { RunEvent } from '../runtime/events.ts';
-import { cleanLine } from './clean-text.ts';
 import {
   entryLine,
   failureLines,

@@ -1,8 +1,8 @@
 // Why a node runs, in words. `plan`, `why` and every reporter say it through this one function.
 
+import { cleanLine } from '../parser/clean-text.ts';
 import { unreachable } from '../parser/unreachable.ts';
 import type { StaleReason } from '../runtime/events.ts';
-import { cleanLine } from './clean-text.ts';
 
 /** A phrase that fits behind "raw runs:", without a full stop. */
 export function reasonInWords(reason: StaleReason): string {

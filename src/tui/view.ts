@@ -1,9 +1,9 @@
 // What there is to show of a run, as plain data: `reduce(view, event)` is the only thing that makes a new one.
 // Times are milliseconds of the clock that the caller passes in. Text of others is cleaned here, on its way in.
 
+import { cleanLine, cleanLines } from '../parser/clean-text.ts';
 import { unreachable } from '../parser/unreachable.ts';
 import type { Failure, NodeSummary, RunEvent, StageProgress, StaleReason } from '../runtime/events.ts';
-import { cleanLine, cleanLines } from './clean-text.ts';
 import { addTo, emptySeries, type Series } from './series.ts';
 
 export interface View {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { cleanLine, cleanLines, jsonLine } from '../../src/parser/clean-text.ts';
 import type { StaleReason } from '../../src/runtime/events.ts';
-import { cleanLine, cleanLines, jsonLine } from '../../src/tui/clean-text.ts';
 import { reasonInWords } from '../../src/tui/reason.ts';
 import { addTo, emptySeries, sparkline } from '../../src/tui/series.ts';
 import { duration, size } from '../../src/tui/units.ts';

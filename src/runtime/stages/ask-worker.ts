@@ -1,6 +1,7 @@
 // Has the worker do a stage's work, and keeps what is worth knowing about how it was done.
 
-import type { StageProgress } from '../events.ts';
+import type { Digest } from '../cache/digest.ts';
+import { type FileProblem, StageFailure, type StageProgress } from '../events.ts';
 import type { StageContext, StageResult } from '../stage.ts';
 import type { WorkerResult } from '../worker/client.ts';
 import type { Work } from '../worker/protocol.ts';
@@ -16,7 +17,15 @@ export async function askWorker(
   onProgress: (progress: StageProgress) => void = context.report,
 ): Promise<Answered> {
   const worker = await context.worker();
-  const { outputs } = await worker.request(work, { signal: context.signal, onProgress });
+  const { outputs } = await worker.request(work, { signal: context.signal, onProgress }).catch((error) => {
+    throw error instanceof StageFailure ? withPaths(error, context.imagePaths) : error;
+  });
   const { device, deviceName, torch, python, threads } = worker.hello;
   return { outputs, record: { device, deviceName, torch, python, threads } };
+}
+
+/** The worker knows images of a training by their digests alone; a user knows them by their files. */
+function withPaths({ failure }: StageFailure, paths: StageContext['imagePaths']): StageFailure {
+  const named = ({ path, message }: FileProblem) => ({ path: paths.get(path as Digest) ?? path, message });
+  return new StageFailure({ ...failure, problems: failure.problems.map(named) });
 }

@@ -1,7 +1,7 @@
 // The last lines that a process wrote, fit to be shown: what explains a failure when the process can no longer do so.
 
+import { cleanLine } from '../../parser/clean-text.ts';
 import { LineSplitter } from './line-splitter.ts';
-import { stripControls } from './strip-controls.ts';
 
 const KEPT_LINES = 40;
 const KEPT_CHARACTERS = 400;
@@ -37,7 +37,7 @@ export class LogTail {
 
   #keep(line: string): void {
     // What a progress bar overwrote is gone on a terminal as well.
-    const text = stripControls(line.slice(line.lastIndexOf('\r') + 1)).trimEnd();
+    const text = cleanLine(line.slice(line.lastIndexOf('\r') + 1)).trimEnd();
     if (text === '') return;
     this.#lines.push(text.slice(0, KEPT_CHARACTERS));
     if (this.#lines.length > KEPT_LINES) this.#lines.shift();

@@ -1,9 +1,9 @@
 // Lines from the worker become precise here and are never checked again.
 // A line that is no message is a `ProtocolError`, which says what was wrong and shows the beginning of the line.
 
+import { cleanLine } from '../../parser/clean-text.ts';
 import type { FileProblem } from '../events.ts';
 import { type FromWorker, PROTOCOL, type WorkerFailure } from './protocol.ts';
-import { stripControls } from './strip-controls.ts';
 
 /** The other side said something that this version does not understand. */
 export class ProtocolError extends Error {}
@@ -14,7 +14,7 @@ export function parseFromWorker(line: string): FromWorker {
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof ProtocolError)) throw error;
     const reason = error instanceof ProtocolError ? error.message : 'it is not JSON';
-    const start = stripControls(line.slice(0, 200));
+    const start = cleanLine(line.slice(0, 200));
     throw new ProtocolError(`The worker sent a line that is no message (${reason}): ${start}`);
   }
 }

@@ -2,6 +2,7 @@
 // Tensors never travel here: messages name files. Every request gets exactly one `result` or `failure`.
 // python/lora_worker/protocol.py is the other half of this file; the two change together.
 
+import type { ScheduleExpression } from '../../parser/model.ts';
 import type { FileProblem } from '../events.ts';
 
 export const PROTOCOL = 1;
@@ -73,13 +74,6 @@ export interface EncodeLatents {
     readonly output: string;
   }[];
 }
-
-/** Arithmetic over `step`, never evaluated as code. */
-export type ScheduleExpression =
-  | number
-  | 'step'
-  | { readonly op: '+' | '-' | '*' | '/' | '**'; readonly left: ScheduleExpression; readonly right: ScheduleExpression }
-  | { readonly op: 'negate'; readonly of: ScheduleExpression };
 
 /**
  * Outputs, all inside `work`: `lora`, `metrics` (JSON lines), `step.N` for each of `save_steps`, and `sample.N.I` for

@@ -125,9 +125,7 @@ export class Examiner {
       if (artifact) inputs[role] = artifact.digest;
       else if (!input.optional) throw new Error(`Internal error: "${input.node}" gives no "${input.output}".`);
     }
-    const { name: stage, revision, tools } = node.stage;
-    const attributes = tools ? { ...node.attributes, tools: tools() } : node.attributes;
-    return { stage, revision, attributes, inputs };
+    return { ...ownPart(node), inputs };
   }
 
   async #fileDigest(node: GraphNode, path: AbsolutePath): Promise<Digest> {

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import type { Plan } from '../../../src/runtime/executor/build.ts';
 import { openLab } from '../../helpers/lab.ts';
 import { allNodes, project } from '../../helpers/lab-project.ts';
+import { labStages } from '../../helpers/lab-stages.ts';
 
 const short = (plan: Plan) =>
   Object.fromEntries(
@@ -55,6 +56,19 @@ test('a change of its own is told even of a node that has to wait', async () => 
   await lab.run();
   lab.edit('main.lora', (text) => text.replace('-3.55', '-2.0').replace('OUT01', 'OUT02'));
   expect(short(await lab.plan()).tiny).toMatchObject(['runs', { kind: 'attribute-changed', attribute: 'keep' }]);
+});
+
+test('locked tools that stay as they are give no reason to run, and another version of one does', async () => {
+  let torch = '2.12.0';
+  const raw = { ...labStages.train, tools: () => ({ torch }) };
+  using lab = await openLab(project, { stages: { train: raw } });
+  await lab.run();
+  expect(short(await lab.plan()).raw).toEqual(['fresh']);
+  lab.write({ 'pony.safetensors': 'another checkpoint' });
+  expect(short(await lab.plan()).raw).toEqual(['waits', { kind: 'input-will-change', input: 'raw:latents' }]);
+  torch = '2.13.0';
+  const because = { kind: 'attribute-changed', attribute: 'tools.torch', from: '2.12.0', to: '2.13.0' };
+  expect(short(await lab.plan()).raw).toEqual(['runs', because]);
 });
 
 test('what cannot begin says why, and what follows waits', async () => {

@@ -178,6 +178,13 @@ export function quotedName(span: Span, kind: string, name: string): Diagnostic {
   });
 }
 
+export function rankOrder(span: Span, min: number, max: number): Diagnostic {
+  return error('rank-order', span, {
+    message: `"min_rank" is ${min}, and "max_rank" is ${max}.`,
+    hint: 'min_rank must not be above max_rank.',
+  });
+}
+
 export function samePath(span: Span, path: string, first: Span): Diagnostic {
   return error('same-path', span, {
     message: `Two blocks save to "${path}".`,

@@ -38,8 +38,9 @@ function bucketRule(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | und
 }
 
 const scoreKeys = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subspace', 'params'] as const;
+const cutKeys = ['max_rank', 'sv_ratio', 'sv_fro', 'sv_cumulative'] as const;
 
-/** A score needs a key; a threshold and a size are two answers to one question. */
+/** A score needs a key; a threshold and a size are two answers to one question, and a cut by rank is one as well. */
 function scoreRule(scope: Scope, block: BlockOf<'resize'>, isWhole: boolean): CheckedBlock | undefined {
   const { attributes, attributeSpans: spans } = block;
   const written = scoreKeys.filter((key) => attributes[key] !== undefined);
@@ -53,13 +54,17 @@ function scoreRule(scope: Scope, block: BlockOf<'resize'>, isWhole: boolean): Ch
     scope.report(problem.scoreSum(places[0] ?? block.span, written));
     return undefined;
   }
+  const { min_rank, max_rank } = attributes;
+  if (isWhole && min_rank !== undefined && max_rank !== undefined && min_rank > max_rank) {
+    scope.report(problem.rankOrder(spans.min_rank ?? block.span, min_rank, max_rank));
+    return undefined;
+  }
+  const isCut = attributes.size !== undefined || cutKeys.some((key) => attributes[key] !== undefined);
+  const thr = isCut && spans.thr === undefined ? undefined : attributes.thr;
+  const needsScore = thr !== undefined || attributes.size !== undefined;
   return {
     ...block,
-    attributes: {
-      ...attributes,
-      fro_ckpt: written.length === 0 ? 1 : attributes.fro_ckpt,
-      thr: attributes.size === undefined ? attributes.thr : undefined,
-    },
+    attributes: { ...attributes, fro_ckpt: written.length === 0 && needsScore ? 1 : attributes.fro_ckpt, thr },
   };
 }
 

@@ -269,13 +269,39 @@ const resize = {
   fro_lora: optional(number(), 'Weight of the Frobenius norm of the module in the score.'),
   subspace: optional(number(), 'Weight, in the score, of what the base weight does to the same direction.'),
   params: optional(number(), 'Weight of the parameters that a direction costs in the score.'),
-  thr: optional(number(), 'Directions whose score (a base-10 logarithm) is below this are dropped.', {
-    synonyms: ['threshold', 'cutoff'],
-    default: -3.55,
-  }),
+  thr: optional(
+    number(),
+    'Directions whose score (a base-10 logarithm) is below this are dropped. The default holds where nothing else says what goes.',
+    {
+      synonyms: ['threshold', 'cutoff'],
+      default: -3.55,
+    },
+  ),
   size: optional(positive(), 'Drop directions until this many MiB are left, in place of thr.', {
     synonyms: ['target_size', 'max_size', 'mib', 'megabytes'],
   }),
+  max_rank: optional(integer({ min: 1 }), 'At most the best so many directions of each module.', {
+    synonyms: ['new_rank', 'rank', 'dim', 'network_dim', 'max_dim'],
+  }),
+  min_rank: optional(
+    integer({ min: 1 }),
+    'At least the best so many directions of each module, whatever else is written.',
+    {
+      synonyms: ['min_dim'],
+    },
+  ),
+  sv_ratio: optional(
+    number({ min: 1 }),
+    'Drop directions of a module whose singular value is not above its largest, divided by this.',
+  ),
+  sv_fro: optional(
+    number({ min: 0, max: 1, openMin: true }),
+    'Keep the fewest directions of each module that have this share of its Frobenius norm.',
+  ),
+  sv_cumulative: optional(
+    number({ min: 0, max: 1, openMin: true }),
+    'Keep the fewest directions of each module whose singular values have this share of their sum.',
+  ),
   rescale: preset(positive(), 1, 'Multiplies the whole LoRA.', { synonyms: ['scale', 'strength', 'multiplier'] }),
   precision: preset(words('fp16', 'fp32', 'bf16'), 'fp16', 'Numbers that the result is stored in.', {
     synonyms: ['save_precision', 'dtype', 'save_dtype', 'output_dtype'],

@@ -193,6 +193,17 @@ describe('resize', () => {
     expect(resize('size = 20')).toMatchObject({ thr: undefined, size: 20 });
   });
 
+  test('needs no threshold and no score where ranks say what goes', () => {
+    expect(resize('max_rank = 4')).toMatchObject({ thr: undefined, fro_ckpt: undefined, max_rank: 4 });
+    expect(resize('sv_fro = 0.9 thr = -3')).toMatchObject({ thr: -3, fro_ckpt: 1, sv_fro: 0.9 });
+    expect(resize('min_rank = 2')).toMatchObject({ thr: -3.55, fro_ckpt: 1, min_rank: 2 });
+    expect(resize('size = 20 max_rank = 4')).toMatchObject({ thr: undefined, fro_ckpt: 1, size: 20 });
+  });
+
+  test('needs a smallest rank that is not above the largest', () => {
+    expectProblems(['rank-order'], `${trained} resize small { from = raw max_rank = 2 min_rank = «3» }`);
+  });
+
   test('takes a threshold or a size', () => {
     expectProblems(['thr-and-size'], `${trained} resize small { from = raw thr = -3 size = «20» }`);
   });

@@ -14,11 +14,13 @@ interface Ranked {
 const MANY = 'Dynamic';
 
 export function resizedMetadata(metadata: Metadata | undefined, recipe: Recipe, modules: readonly Ranked[]): Metadata {
-  const { limit, weights, rescale, precision } = recipe;
+  const { limit, weights, modules: cuts, rescale, precision } = recipe;
   const result = withHistory(metadata, {
     stage: 'resize',
     weights: Object.fromEntries(weights),
-    ...(limit.kind === 'thr' ? { thr: limit.score } : { size: limit.bytes }),
+    ...(limit.kind === 'thr' && { thr: limit.score }),
+    ...(limit.kind === 'size' && { size: limit.bytes }),
+    ...cuts,
     rescale,
     precision,
   });

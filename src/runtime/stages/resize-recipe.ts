@@ -5,6 +5,14 @@
 //   fro_ckpt  ‖W‖ of the base weight        spn_ckpt  its largest singular value
 //   fro_lora  ‖ΔW‖ of the module            spn_lora  its largest singular value
 //   subspace  |uᵀ W v| for each direction   params    numbers that a direction costs: out + in · k²
+//
+// Beside that, each module by itself, of its singular values σ from the strongest on:
+//
+//   sv_ratio p       those above σ₁ / p                       sv_fro p   the fewest with √Σσ² ≥ p of all
+//   sv_cumulative p  the fewest with Σσ ≥ p of all            at least one direction in each case
+//   max_rank         the best so many                         min_rank   the best so many, whatever else is said
+//
+// Where one of these is written and neither thr nor size, scores only put directions in order.
 
 import { StageFailure } from '../events.ts';
 import type { Json } from '../graph/json.ts';
@@ -13,17 +21,30 @@ export const SCORE_KEYS = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subs
 export type ScoreKey = (typeof SCORE_KEYS)[number];
 export type Precision = 'fp16' | 'bf16' | 'fp32';
 
+/** Cuts each module by its own singular values. */
+export const SPECTRUM_KEYS = ['sv_ratio', 'sv_fro', 'sv_cumulative'] as const;
+export type SpectrumKey = (typeof SPECTRUM_KEYS)[number];
+
+/** What is said about modules one by one, and not about the LoRA as a whole. */
+export const MODULE_KEYS = ['min_rank', 'max_rank', ...SPECTRUM_KEYS] as const;
+export type ModuleKey = (typeof MODULE_KEYS)[number];
+
 export interface Recipe {
-  /** Divided by their sum; only those that are not 0. */
+  /** Divided by their sum; only those that are not 0. Empty: the score is the singular value alone. */
   readonly weights: ReadonlyMap<ScoreKey, number>;
-  /** Directions stay from this score on, or as many of the best as fit this many bytes. */
-  readonly limit: { readonly kind: 'thr'; readonly score: number } | { readonly kind: 'size'; readonly bytes: number };
+  /** Directions stay from this score on, as many of the best as fit this many bytes, or whatever their score is. */
+  readonly limit:
+    | { readonly kind: 'thr'; readonly score: number }
+    | { readonly kind: 'size'; readonly bytes: number }
+    | { readonly kind: 'none' };
+  /** Those that are written. */
+  readonly modules: { readonly [key in ModuleKey]?: number };
   readonly rescale: number;
   readonly precision: Precision;
 }
 
 /** What a program can write. */
-export type WrittenRecipe = { readonly [key in ScoreKey]?: number | undefined } & {
+export type WrittenRecipe = { readonly [key in ScoreKey | ModuleKey]?: number | undefined } & {
   readonly thr?: number | undefined;
   /** MiB. Goes before `thr`. */
   readonly size?: number | undefined;
@@ -33,18 +54,37 @@ export type WrittenRecipe = { readonly [key in ScoreKey]?: number | undefined } 
 
 /** The part of a fingerprint that is equal for recipes that mean the same: a recipe without keys is `fro_ckpt = 1`. */
 export function recipeAttributes(written: WrittenRecipe): { readonly [name: string]: Json } {
-  const { weights, limit, rescale, precision } = readRecipe(written);
+  const { weights, limit, modules, rescale, precision } = readRecipe(written);
   return {
     ...Object.fromEntries(weights),
-    ...(limit.kind === 'thr' ? { thr: limit.score } : { size: written.size ?? 0 }),
+    ...(limit.kind === 'thr' && { thr: limit.score }),
+    ...(limit.kind === 'size' && { size: written.size ?? 0 }),
+    ...modules,
     rescale,
     precision,
   };
 }
 
 export function readRecipe(written: WrittenRecipe): Recipe {
+  const modules = Object.fromEntries(
+    MODULE_KEYS.flatMap((key) => (written[key] === undefined ? [] : [[key, written[key]] as const])),
+  );
+  const limit = limitOf(written);
+  const { rescale = 1, precision = 'fp16' } = written;
+  return { weights: weightsOf(written, limit), limit, modules, rescale, precision };
+}
+
+/** A threshold stands for nothing else being said; a smallest rank says nothing about what goes. */
+function limitOf({ thr, size, ...written }: WrittenRecipe): Recipe['limit'] {
+  if (size !== undefined) return { kind: 'size', bytes: Math.floor(size * 2 ** 20) };
+  const isCut = MODULE_KEYS.some((key) => key !== 'min_rank' && written[key] !== undefined);
+  return thr === undefined && isCut ? { kind: 'none' } : { kind: 'thr', score: thr ?? -3.55 };
+}
+
+function weightsOf(written: WrittenRecipe, limit: Recipe['limit']): Recipe['weights'] {
   const named = SCORE_KEYS.filter((key) => written[key] !== undefined);
-  const pairs = named.length === 0 ? [['fro_ckpt', 1] as const] : named.map((key) => [key, written[key] ?? 0] as const);
+  if (named.length === 0) return new Map(limit.kind === 'none' ? [] : [['fro_ckpt', 1]]);
+  const pairs = named.map((key) => [key, written[key] ?? 0] as const);
   const sum = pairs.reduce((total, [, weight]) => total + weight, 0);
   if (sum === 0 || !Number.isFinite(sum)) {
     throw new StageFailure({
@@ -52,12 +92,7 @@ export function readRecipe(written: WrittenRecipe): Recipe {
       message: `The weights of ${named.join(', ')} add up to ${sum}, and scores need them to have a sum other than 0.`,
     });
   }
-  const weights = new Map(pairs.filter(([, weight]) => weight !== 0).map(([key, weight]) => [key, weight / sum]));
-  const limit =
-    written.size === undefined
-      ? ({ kind: 'thr', score: written.thr ?? -3.55 } as const)
-      : ({ kind: 'size', bytes: Math.floor(written.size * 2 ** 20) } as const);
-  return { weights, limit, rescale: written.rescale ?? 1, precision: written.precision ?? 'fp16' };
+  return new Map(pairs.filter(([, weight]) => weight !== 0).map(([key, weight]) => [key, weight / sum]));
 }
 
 /** A module's spectrum with what its directions cost. */
@@ -127,20 +162,4 @@ function badReference(what: string, module: string): StageFailure {
     message: `The numbers of "${what}" have none for "${module}" that a score could be made of.`,
     hint: 'The checkpoint may be damaged.',
   });
-}
-
-/** One direction of one module. */
-export interface Direction {
-  readonly module: number;
-  readonly index: number;
-  readonly score: number;
-}
-
-/** All directions that can stay, the best first; equal scores by module, then by strength. `scores` are sorted by name. */
-export function rankDirections(scores: readonly Float64Array[]): readonly Direction[] {
-  const directions: Direction[] = [];
-  for (const [module, values] of scores.entries()) {
-    for (const [index, score] of values.entries()) if (score > -Infinity) directions.push({ module, index, score });
-  }
-  return directions.sort((a, b) => b.score - a.score || a.module - b.module || a.index - b.index);
 }

@@ -4,26 +4,22 @@
 // Rules:
 // - A module that nothing can be said about (another family, no base weight) is kept whole and reported.
 // - A module whose strongest singular value is below 1e-6 holds nothing and is left out; so is one that keeps no direction.
-// - A size is never exceeded: tensors, alphas, header and metadata count, and room for a longer name is kept.
 
 import { readFile } from 'node:fs/promises';
 import { StageFailure } from '../events.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
-import type { Metadata, TensorShape } from '../safetensors/layout.ts';
-import { sizeWithHashes, type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
+import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
 import { groupModules, type LoraModule, type LoraModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
-import { type FactorModule, keptTensors, readFactors, shapesWith } from './resize-factors.ts';
-import { resizedMetadata } from './resize-metadata.ts';
+import { choose, metadataFor } from './resize-choice.ts';
+import { type FactorModule, keptTensors, readFactors } from './resize-factors.ts';
 import {
-  type Direction,
   parseReferences,
   type Recipe,
   type Reference,
   type References,
-  rankDirections,
   readRecipe,
   recipeAttributes,
   scoresOf,
@@ -35,12 +31,9 @@ import { listed, openLora, openWeights } from './weights-file.ts';
 /** Below this a module's strongest direction is noise of the number format. */
 const NOTHING = 1e-6;
 
-/** `save` writes a file's name into its header, twice, later: at most this much. */
-const ROOM_FOR_NAMES = 640;
-
 export const resize: Stage = {
   name: 'resize',
-  revision: 1,
+  revision: 2,
   pool: 'cpu',
   runsIn: 'native',
   canonical: recipeAttributes,
@@ -56,7 +49,7 @@ export const resize: Stage = {
     report(context, sorted);
     const whole = keptWhole(original, content, sorted.whole, recipe);
     const plan = { modules: sorted.scored, whole, recipe, metadata: original.header.metadata };
-    const kept = choose(plan, rankDirections(sorted.scores));
+    const { kept, threshold } = choose(plan, sorted.scores);
     const output = pathIn(context.work, 'lora.safetensors');
     const { rescale, precision } = recipe;
     const made = sorted.scored.flatMap((module, index) => {
@@ -76,7 +69,7 @@ export const resize: Stage = {
       signal: context.signal,
       onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'bytes' }),
     });
-    return { outputs: { lora: output } };
+    return { outputs: { lora: output }, record: { threshold: Number.isFinite(threshold) ? threshold : 'none' } };
   },
 };
 
@@ -157,84 +150,4 @@ function keptWhole(
     });
   }
   return [...whole.flatMap((module) => weighted(file, module, recipe.rescale)), ...copied(file, content.strangers)];
-}
-
-interface Plan {
-  readonly modules: readonly FactorModule[];
-  readonly whole: readonly TensorToWrite[];
-  readonly recipe: Recipe;
-  readonly metadata: Metadata | undefined;
-}
-
-/** The directions that stay, by module, ascending. `ranked` has the best first. */
-function choose(plan: Plan, ranked: readonly Direction[]): readonly (readonly number[])[] {
-  const { limit } = plan.recipe;
-  const count = limit.kind === 'thr' ? countAbove(ranked, limit.score) : countWithin(plan, ranked, limit.bytes);
-  if (count === 0 && plan.whole.length === 0) throw nothingLeft(plan, ranked[0]?.score);
-  const kept: number[][] = plan.modules.map(() => []);
-  for (const { module, index } of ranked.slice(0, count)) kept[module]?.push(index);
-  for (const indices of kept) indices.sort((a, b) => a - b);
-  return kept;
-}
-
-function countAbove(ranked: readonly Direction[], score: number): number {
-  const first = ranked.findIndex((direction) => direction.score < score);
-  return first < 0 ? ranked.length : first;
-}
-
-/** The most directions whose whole file fits. More directions make a larger file, so halving finds the place. */
-function countWithin(plan: Plan, ranked: readonly Direction[], bytes: number): number {
-  const fits = (count: number): boolean => sizeOfFirst(plan, ranked, count) + ROOM_FOR_NAMES <= bytes;
-  let low = 0;
-  let high = ranked.length;
-  if (fits(high)) return high;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (fits(middle)) low = middle;
-    else high = middle;
-  }
-  return low;
-}
-
-function sizeOfFirst(plan: Plan, ranked: readonly Direction[], count: number): number {
-  const ranks = new Array<number>(plan.modules.length).fill(0);
-  for (let i = 0; i < count; i += 1) {
-    const module = ranked[i]?.module ?? 0;
-    ranks[module] = (ranks[module] ?? 0) + 1;
-  }
-  const made: TensorShape[] = plan.modules.flatMap((module, index) => {
-    const rank = ranks[index] ?? 0;
-    return rank === 0 ? [] : Object.values(shapesWith(module, rank, plan.recipe.precision));
-  });
-  return sizeWithHashes([...plan.whole, ...made], metadataFor(plan, ranks));
-}
-
-function metadataFor(plan: Plan, ranks: readonly number[]): Metadata {
-  return resizedMetadata(
-    plan.metadata,
-    plan.recipe,
-    plan.modules.map((module, index) => ({ module, rank: ranks[index] ?? 0 })),
-  );
-}
-
-function nothingLeft(plan: Plan, best: number | undefined): StageFailure {
-  const { limit } = plan.recipe;
-  if (plan.modules.length === 0 || best === undefined) {
-    return new StageFailure({
-      kind: 'nothing-left',
-      message: 'Nothing would be left: no module of the LoRA holds anything.',
-    });
-  }
-  if (limit.kind === 'size') {
-    return new StageFailure({
-      kind: 'nothing-left',
-      message: `Nothing would be left: not one direction fits ${(limit.bytes / 2 ** 20).toFixed(3)} MiB beside the header.`,
-      hint: 'Write a larger size.',
-    });
-  }
-  return new StageFailure({
-    kind: 'nothing-left',
-    message: `Nothing would be left: thr is ${limit.score}, and the best score of a direction is ${best.toFixed(3)}.`,
-    hint: `Write a thr below ${best.toFixed(2)}.`,
-  });
 }

@@ -274,6 +274,66 @@ test('recipes that mean the same are the same to a fingerprint', () => {
   );
 });
 
+/** The ranks that a recipe gives a module, beside what its singular values say. */
+async function rankFor(folder: Folder, recipe: WrittenRecipe): Promise<{ rank: number; sigma: readonly number[] }> {
+  const modules = [{ name: MID00, out: 9, in: 9, rank: 8, dtype: 'F32' as const }];
+  const { after, decompositions } = await resized(folder, { recipe, modules });
+  return {
+    rank: (await ranksOf(after)).get(MID00) ?? 0,
+    sigma: [...Float32Array.from(decompositions.get(MID00)?.sigma ?? [])],
+  };
+}
+
+test('a module is cut by its own spectrum exactly as defined, without one direction more', async () => {
+  await using folder = await openFolder();
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const share = fc.double({ min: 0.05, max: 1, noNaN: true });
+  const property = fc.asyncProperty(share, fc.double({ min: 1, max: 50, noNaN: true }), async (p, ratio) => {
+    const cumulative = await rankFor(folder, { sv_cumulative: p });
+    const { sigma } = cumulative;
+    const needed = (values: readonly number[], wanted: number) =>
+      values.findIndex((_, i) => sum(values.slice(0, i + 1)) >= wanted * sum(values)) + 1;
+    expect(cumulative.rank).toBe(needed(sigma, p));
+    const squares = sigma.map((value) => value ** 2);
+    expect((await rankFor(folder, { sv_fro: p })).rank).toBe(needed(squares, p * p));
+    const above = sigma.filter((value) => value > (sigma[0] ?? 0) / ratio).length;
+    expect((await rankFor(folder, { sv_ratio: ratio })).rank).toBe(Math.max(1, above));
+    const same = await rankFor(folder, { spn_lora: 1, thr: -Math.log10(ratio) });
+    expect(Math.abs(same.rank - Math.max(1, above))).toBeLessThanOrEqual(ratio === 1 ? 1 : 0);
+  });
+  await fc.assert(property, { numRuns: 12 });
+});
+
+test.each<[string, WrittenRecipe, number]>([
+  ['a largest rank alone', { max_rank: 3 }, 3],
+  ['a largest rank beyond what is there', { max_rank: 99 }, 8],
+  ['a largest rank under a threshold that keeps more', { spn_lora: 1, thr: -20, max_rank: 2 }, 2],
+  ['a smallest rank under a threshold that keeps nothing', { spn_lora: 1, thr: 1, min_rank: 2 }, 2],
+  ['a smallest rank over a spectrum', { sv_fro: 0.01, min_rank: 4 }, 4],
+  ['both, and the threshold between them', { spn_lora: 1, thr: -20, min_rank: 1, max_rank: 5 }, 5],
+  ['the strictest of several', { sv_fro: 1, sv_cumulative: 1, max_rank: 3 }, 3],
+])('%s', async (_, recipe, rank) => {
+  await using folder = await openFolder();
+  expect((await rankFor(folder, recipe)).rank).toBe(rank);
+});
+
+test('a smallest rank holds under a size, or the size is refused', async () => {
+  await using folder = await openFolder();
+  const { after } = await resized(folder, { recipe: { spn_lora: 1, size: 0.01, min_rank: 2 } });
+  for (const rank of (await ranksOf(after)).values()) expect(rank).toBeGreaterThanOrEqual(2);
+  await expect(resized(folder, { recipe: { spn_lora: 1, size: 0.002, min_rank: 2 } })).rejects.toThrow(
+    'With min_rank = 2 the file has at least',
+  );
+});
+
+test('where ranks or spectra say what goes, no threshold and no base weight is needed', () => {
+  expect(recipeAttributes({ max_rank: 4 })).toEqual({ max_rank: 4, rescale: 1, precision: 'fp16' });
+  expect(recipeAttributes({ sv_fro: 0.9, thr: -3 })).toMatchObject({ fro_ckpt: 1, thr: -3, sv_fro: 0.9 });
+  expect(recipeAttributes({ min_rank: 1 })).toMatchObject({ fro_ckpt: 1, thr: -3.55, min_rank: 1 });
+  const once = recipeAttributes({ subspace: 2, max_rank: 4 });
+  expect(recipeAttributes(once as WrittenRecipe)).toEqual(once);
+});
+
 test('text encoders are resized like the rest', async () => {
   await using folder = await openFolder();
   const { after } = await resized(folder, { recipe: { spn_lora: 1, thr: 0 } });

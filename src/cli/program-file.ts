@@ -22,9 +22,14 @@ function isProgram(argument: string): boolean {
 export function readProgram(file: string | undefined): SourceFile {
   const path = file === undefined ? onlyProgramIn('.') : isFolder(file) ? onlyProgramIn(file) : file;
   try {
-    return { path, text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(readFileSync(path)) };
+    return { path, text: new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path)) };
   } catch (error) {
-    if (error instanceof TypeError) throw new UsageError(`${path} is not text: it has bytes that are not UTF-8.`);
+    if (error instanceof TypeError) {
+      throw new UsageError(
+        `${path} is not text: it has bytes that are not UTF-8.`,
+        'if it is a program, save it once more with the encoding UTF-8',
+      );
+    }
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new UsageError(`There is no file ${path}.`, programsNear(path));
     if (code === 'EACCES') throw new UsageError(`${path} cannot be read: permission denied.`);

@@ -226,6 +226,9 @@ function numeralExpression({ source, diagnostics }: Building, token: Token): Exp
       return { kind: 'duration', span, seconds: readDuration(token.image) };
     case 'NumberNumeral':
       return { kind: 'number', span, value: readNumber(token.image) };
+    case 'OddSize':
+      diagnostics.push(problem.oddSize(span, token.image));
+      return { kind: 'broken', span };
     default:
       diagnostics.push(problem.oddNumber(span, token.image));
       return { kind: 'broken', span };
@@ -272,6 +275,8 @@ function textExpression(building: Building, token: Token): TextExpression {
     case 'QuotedText': {
       const { pieces, diagnostics: found } = readQuoted({ source, start: span.start + 1, end: span.end - 1 });
       diagnostics.push(...found);
+      // What it says is anyone's guess then.
+      if (found.length > 0) return { kind: 'text', span, parts: [{ kind: 'broken', span }] };
       const parts = pieces.map((piece) => (typeof piece === 'string' ? piece : interpolated(building, piece)));
       return { kind: 'text', span, parts };
     }
@@ -280,12 +285,14 @@ function textExpression(building: Building, token: Token): TextExpression {
     case 'OpenText':
       diagnostics.push(problem.openText(span, token.image[0] as string));
       return { kind: 'text', span, parts: [{ kind: 'broken', span }] };
-    case 'CurlyText':
-      diagnostics.push(problem.curlyQuotes(span, token.image.slice(1, -1)));
+    case 'OddQuotedText':
+      diagnostics.push(problem.oddQuotes(span, token.image.slice(1, -1)));
       return { kind: 'text', span, parts: [token.image.slice(1, -1)] };
-    default:
-      diagnostics.push(problem.bareText(span, token.image));
-      return { kind: 'text', span, parts: [token.image] };
+    default: {
+      const text = token.image.replace(/"$/, '');
+      diagnostics.push(problem.bareText(span, text));
+      return { kind: 'text', span, parts: [text] };
+    }
   }
 }
 
@@ -315,6 +322,8 @@ function spanOfNode(source: SourceFile, node: CstNode): Span {
   let [start, end] = [Number.POSITIVE_INFINITY, 0];
   for (const child of Object.values(node.children).flat()) {
     const span = 'image' in child ? spanOf(source, child) : spanOfNode(source, child);
+    // A hole lies nowhere.
+    if (span.end === 0) continue;
     start = Math.min(start, span.start);
     end = Math.max(end, span.end);
   }

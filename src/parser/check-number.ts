@@ -9,20 +9,13 @@ import { definitionNames, resolve, type Scope } from './scope.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
 import type { ScheduleExpression } from './values.ts';
-import { placeOf, plainText, type Written, wrongType } from './written.ts';
+import { instead, placeOf, plainText, type Written, wrongType } from './written.ts';
 
 export function checkNumber(scope: Scope, type: NumberType, name: string, written: Written): number | undefined {
   const { value, via } = written;
   if (value.kind !== 'number' && value.kind !== 'negate' && value.kind !== 'binary') {
-    const quoted = plainText(value);
-    const isQuoted = quoted !== undefined && /^[+-]?[\d.]+(?:e[+-]?\d+)?$/i.test(quoted.trim());
-    return wrongType(
-      scope,
-      type,
-      name,
-      written,
-      isQuoted ? { hint: `Write ${quoted.trim()}`, fix: quoted.trim() } : {},
-    );
+    const quoted = /^\s*([+-]?[\d.]+(?:e[+-]?\d+)?)\s*$/i.exec(plainText(value) ?? '')?.[1];
+    return wrongType(scope, type, name, written, instead(quoted));
   }
   const result = compute(scope, name, value);
   if (result === undefined) return undefined;

@@ -9,15 +9,16 @@ import type { Type } from './schema-types.ts';
 import { definitionNames, resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
-import { complainOfForm, placeOf, sourceText, type Written, wrongType } from './written.ts';
+import { complainOfForm, instead, placeOf, sourceText, type Written, wrongType } from './written.ts';
 
 type TextType = Extract<Type, { kind: 'text' }>;
 
 export function checkText(scope: Scope, type: TextType, name: string, written: Written): string | undefined {
   const { value } = written;
   if (value.kind !== 'text') {
-    const quoted = value.kind === 'word' || value.kind === 'number' ? writeText(sourceText(value.span)) : undefined;
-    return wrongType(scope, type, name, written, quoted ? { hint: `Write ${quoted}`, fix: quoted } : {});
+    const isPlain = value.kind === 'word' || value.kind === 'number' || value.kind === 'binary';
+    const quoted = isPlain ? writeText(sourceText(value.span)) : undefined;
+    return wrongType(scope, type, name, written, instead(quoted));
   }
   const text = joinText(scope, value);
   if (text === undefined) return undefined;
@@ -27,7 +28,7 @@ export function checkText(scope: Scope, type: TextType, name: string, written: W
   }
   if (type.what === 'mask') return checkMask(scope, value, text) ? text : undefined;
   if (type.what === 'path' && /[\n\t\r\0]/.test(text)) {
-    scope.report(problem.oddPath(placeOf(written)));
+    scope.report(problem.oddPath(placeOf(written), sourceText(value.span)));
     return undefined;
   }
   return text;

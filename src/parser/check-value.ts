@@ -16,7 +16,16 @@ import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
 import type { Reference, Size } from './values.ts';
-import { complainOfForm, placeOf, plainText, sourceText, type Written, wrongType } from './written.ts';
+import {
+  complainOfForm,
+  instead,
+  placeOf,
+  plainText,
+  sourceText,
+  unquoted,
+  type Written,
+  wrongType,
+} from './written.ts';
 
 /** `name` is what the value is called in messages: its attribute, or the attribute of its list. */
 export function checkValue(scope: Scope, type: Type, name: string, value: Expression): unknown {
@@ -68,7 +77,7 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       return steps === undefined ? undefined : { steps };
     }
     case 'words':
-      return checkWord(scope, type.words, name, written, type);
+      return checkWord(scope, type, name, written);
     case 'reference':
       return checkReference(scope, type, name, written);
     case 'list':
@@ -98,7 +107,7 @@ function checkBoolean(scope: Scope, type: Type, name: string, written: Written):
   const text = value.kind === 'word' ? value.text : value.kind === 'number' ? String(value.value) : plainText(value);
   const meant =
     text === undefined ? undefined : meantTrue.test(text) ? 'true' : meantFalse.test(text) ? 'false' : undefined;
-  return wrongType(scope, type, name, written, meant ? { hint: `Write ${meant}`, fix: meant } : {});
+  return wrongType(scope, type, name, written, instead(meant));
 }
 
 type SizeType = Extract<Type, { kind: 'size' }>;
@@ -109,7 +118,7 @@ function checkSize(scope: Scope, type: SizeType, name: string, written: Written)
     const numbers = value.kind === 'number' ? [String(value.value)] : (plainText(value)?.match(/\d+/g) ?? []);
     const [width, height = width] = numbers;
     const meant = width === undefined || numbers.length > 2 ? undefined : `${width}x${height}`;
-    return wrongType(scope, type, name, written, meant ? { hint: `Write ${meant}`, fix: meant } : {});
+    return wrongType(scope, type, name, written, instead(meant));
   }
   const side = integer({ min: type.min, max: type.max });
   const { width, height } = value;
@@ -119,21 +128,17 @@ function checkSize(scope: Scope, type: SizeType, name: string, written: Written)
   return undefined;
 }
 
-function checkWord(
-  scope: Scope,
-  words: readonly string[],
-  name: string,
-  written: Written,
-  type: Type,
-): string | undefined {
+type WordsType = Extract<Type, { kind: 'words' }>;
+
+function checkWord(scope: Scope, type: WordsType, name: string, written: Written): string | undefined {
   const { value, via } = written;
-  if (value.kind === 'word' && words.includes(value.text)) return value.text;
-  const quoted = plainText(value);
+  const { words } = type;
   if (value.kind !== 'word') {
-    const meant = quoted !== undefined && words.includes(quoted) ? quoted : undefined;
-    return wrongType(scope, type, name, written, meant ? { hint: `Write ${meant}, without quotes`, fix: meant } : {});
+    const better = unquoted(value, (word) => words.includes(word));
+    return wrongType(scope, type, name, written, better);
   }
   const word = value.text;
+  if (words.includes(word)) return word;
   scope.report(problem.unknownWord(placeOf(written), { name, word, words, meant: meantWord(word, words), via }));
   return undefined;
 }
@@ -163,9 +168,10 @@ type ReferenceType = Extract<Type, { kind: 'reference' }>;
 function checkReference(scope: Scope, type: ReferenceType, name: string, written: Written): Reference | undefined {
   const { value, via } = written;
   if (value.kind !== 'word') {
-    const quoted = plainText(value);
-    const meant = quoted !== undefined && type.to.includes(scope.blocks.get(quoted)?.kind ?? '') ? quoted : undefined;
-    return wrongType(scope, type, name, written, meant ? { hint: `Write ${meant}, without quotes`, fix: meant } : {});
+    // A block of that name, `my-hero`, has been complained about.
+    if (value.kind === 'binary' && scope.blocks.has(sourceText(value.span))) return undefined;
+    const better = unquoted(value, (word) => type.to.includes(scope.blocks.get(word)?.kind ?? ''));
+    return wrongType(scope, type, name, written, better);
   }
   const span = placeOf(written);
   const block = scope.blocks.get(value.text);
@@ -192,7 +198,7 @@ function checkList(scope: Scope, type: ListType, name: string, written: Written)
   if (value.kind !== 'list') {
     const text = sourceText(value.span);
     const isOne = type.length === undefined && (value.kind === 'word' || value.kind === 'text');
-    return wrongType(scope, type, name, written, isOne ? { hint: `Write [${text}]`, fix: `[${text}]` } : {});
+    return wrongType(scope, type, name, written, instead(isOne ? `[${text}]` : undefined));
   }
   if (type.length !== undefined && value.items.length !== type.length) {
     scope.report(problem.wrongLength(placeOf(written), name, type.length, value.items.length));
@@ -211,8 +217,9 @@ function checkEither(scope: Scope, type: EitherType, name: string, written: Writ
   if (fitting !== undefined) return checkWritten(scope, fitting, name, written);
   const words = type.of.flatMap((one) => (one.kind === 'words' ? one.words : []));
   const quoted = type.of.some((one) => one.kind === 'text') ? writeText(sourceText(value.span)) : undefined;
-  const better = value.kind === 'word' ? (meantWord(value.text, words) ?? quoted) : undefined;
-  return wrongType(scope, type, name, written, better === undefined ? {} : { hint: `Write ${better}`, fix: better });
+  const meant = value.kind === 'word' ? meantWord(value.text, words) : undefined;
+  const isPlain = value.kind === 'word' || value.kind === 'binary';
+  return wrongType(scope, type, name, written, instead(meant ?? (isPlain ? quoted : undefined)));
 }
 
 function fits(type: Type, value: Expression): boolean {
@@ -241,41 +248,23 @@ function checkRecord(scope: Scope, type: RecordType, name: string, written: Writ
   }
   const tags = Object.keys(type.variants);
   if (tag === undefined) {
-    const quoted = plainText(value);
-    if (quoted !== undefined && tags.includes(quoted)) {
-      return wrongType(scope, type, name, written, { hint: `Write ${quoted}, without quotes`, fix: quoted });
-    }
-    const only = tags.length === 1 && entries !== undefined ? `${tags[0]} ${sourceText(value.span)}` : undefined;
-    return wrongType(
-      scope,
-      type,
-      name,
-      written,
-      only ? { hint: `Write ${tags[0]} in front of the braces`, fix: only } : {},
-    );
+    const [only, ...others] = tags;
+    const isBare = entries !== undefined && others.length === 0;
+    const better = isBare
+      ? { hint: `Write ${only} in front of the braces`, fix: `${only} ${sourceText(value.span)}` }
+      : unquoted(value, (word) => tags.includes(word));
+    return wrongType(scope, type, name, written, better);
   }
   const fields = Object.hasOwn(type.variants, tag.text) ? type.variants[tag.text] : undefined;
   if (fields === undefined) {
-    const meant = meantWord(tag.text, tags);
-    scope.report(
-      problem.unknownWord(written.via?.usedAt ?? tag.span, {
-        name,
-        word: tag.text,
-        words: tags,
-        meant,
-        via: written.via,
-      }),
-    );
+    const { via } = written;
+    const details = { name, word: tag.text, words: tags, meant: meantWord(tag.text, tags), via };
+    scope.report(problem.unknownWord(via?.usedAt ?? tag.span, details));
     return undefined;
   }
-  const checked = checkFields(scope, {
-    fields,
-    entries: entries ?? [],
-    owner: tag.text,
-    ownerSpan: value.span,
-    inside: name,
-  });
-  return checked.isWhole ? { kind: tag.text, ...checked.values } : undefined;
+  const about = { owner: tag.text, ownerSpan: value.span, inside: name };
+  const values = wholeOf(checkFields(scope, { fields, entries: entries ?? [], ...about }));
+  return values && { kind: tag.text, ...values };
 }
 
 const wholeOf = ({ values, isWhole }: CheckedFields) => (isWhole ? values : undefined);

@@ -5,6 +5,7 @@ import { buildAst } from './build-ast.ts';
 import { checkProgram } from './checker.ts';
 import { parseProgram } from './cst.ts';
 import type { Diagnostic } from './diagnostics.ts';
+import * as problem from './diagnostics.ts';
 import { misfitDiagnostics } from './misfits.ts';
 import type { CheckedProgram } from './model.ts';
 import type { SourceFile } from './source.ts';
@@ -32,7 +33,13 @@ export function compile(source: SourceFile, options: CompileOptions): Compiled {
   const written = [...arranged.diagnostics, ...misfits, ...withoutConsequences(misfits, built.diagnostics)];
   const diagnostics = inOrder(source, [...written, ...withoutConsequences(misfits, checked.diagnostics)]);
   const hasErrors = diagnostics.some((diagnostic) => diagnostic.severity === 'error');
-  return { program: hasErrors ? undefined : checked.program, diagnostics };
+  if (hasErrors) return { program: undefined, diagnostics };
+  const isEmpty = checked.program.blocks.length === 0;
+  const start = { source, start: 0, end: 0 };
+  return {
+    program: checked.program,
+    diagnostics: isEmpty ? [problem.nothingAsked(start), ...diagnostics] : diagnostics,
+  };
 }
 
 /** Where the grammar lost its way, the rest of the line says nothing reliable. */

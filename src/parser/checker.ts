@@ -15,6 +15,7 @@ import { type BlockKind, blockKinds, fieldsOf, isBlockKind } from './schema.ts';
 import { createScope, type NamedBlock, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
+import { sourceText } from './written.ts';
 
 export interface Checking {
   readonly program: CheckedProgram;
@@ -34,7 +35,6 @@ export function checkProgram(written: Program, params: ReadonlyMap<string, strin
   const checked = blocks.flatMap((block) => checkBlock(scope, block, statements) ?? []);
   reportSamePaths(scope, checked);
   reportCycles(scope, checked);
-  if (written.statements.length === 0) scope.report(problem.nothingAsked({ source: written.source, start: 0, end: 0 }));
   return { program: { source: written.source, blocks: checked }, diagnostics };
 }
 
@@ -105,7 +105,7 @@ function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | und
   const path = joinText(scope, name);
   if (path === undefined) return undefined;
   if (path.trim() === '') scope.report(problem.emptyText(name.span, 'save'));
-  else if (/[\n\t\r\0]/.test(path)) scope.report(problem.oddPath(name.span));
+  else if (/[\n\t\r\0]/.test(path)) scope.report(problem.oddPath(name.span, sourceText(name.span)));
   else return path;
   return undefined;
 }

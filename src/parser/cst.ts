@@ -309,7 +309,7 @@ function straysIn(node: CstNode): Misfit[] {
       if ('image' in child) return [];
       if (child.name !== 'stray' && child.name !== 'strayInList') return straysIn(child);
       const token = firstToken(child);
-      return token === undefined ? [] : [{ token, previous: undefined, rule: child.name }];
+      return token === undefined ? [] : [{ token, previous: undefined, rule: node.name }];
     });
 }
 

@@ -72,8 +72,9 @@ export function found(value: Expression): string {
   switch (value.kind) {
     case 'number':
     case 'negate':
-    case 'binary':
       return 'a number';
+    case 'binary':
+      return 'arithmetic';
     case 'size':
       return 'a size';
     case 'duration':

@@ -40,7 +40,10 @@ export function readQuoted(span: Span): { pieces: readonly TextPiece[]; diagnost
     const letter = source.text[at] as string;
     if (letter === '\\') {
       const meant = escapes[source.text[at + 1] ?? ''];
-      if (meant === undefined) diagnostics.push(problem.badEscape({ source, start: at, end: at + 2 }));
+      // One is enough: a path has many, and the answer to all is the same.
+      if (meant === undefined && diagnostics.length === 0) {
+        diagnostics.push(problem.badEscape({ source, start: at, end: at + 2 }, source.text.slice(start, end)));
+      }
       plain += meant ?? '';
       at += 2;
     } else if (letter === '$' && source.text[at + 1] === '{') {
@@ -70,6 +73,12 @@ export function writeText(text: string): string {
     .replaceAll('\n', '\\n')
     .replaceAll('\t', '\\t');
   return `"${escaped}"`;
+}
+
+/** How someone writes text that has no or wrong quotes: between single ones where backslashes have to stay. */
+export function quote(text: string): string {
+  if (!text.includes('\\')) return `"${text}"`;
+  return text.includes("'") ? `"${text.replaceAll('\\', '/')}"` : `'${text}'`;
 }
 
 /** How a number is written so that it reads back as itself. */

@@ -3,7 +3,7 @@
 import type { Expression, Name } from './ast.ts';
 import { allKinds, blockNoun, enumerate, found, needs, rangeOf, referenceNoun, withArticle } from './describe.ts';
 import { type Diagnostic, error, type Related, replace, warning } from './diagnostic.ts';
-import { snippet } from './literals.ts';
+import { quote, snippet } from './literals.ts';
 import type { NumberType, Type } from './schema-types.ts';
 import type { Span } from './source.ts';
 
@@ -43,6 +43,7 @@ export function chopChoice(block: Span, written: readonly Name[]): Diagnostic {
   });
 }
 
+/** `steps` are the places where each block of the cycle names the next. */
 export function cycle(
   steps: readonly { readonly from: string; readonly to: string; readonly span: Span }[],
 ): Diagnostic {
@@ -147,10 +148,11 @@ export function nothingAsked(span: Span): Diagnostic {
   });
 }
 
-export function oddPath(span: Span): Diagnostic {
+/** `written` is the text with its quotes. */
+export function oddPath(span: Span, written: string): Diagnostic {
   return error('odd-path', span, {
     message: 'This path has a line break or a tab in it, from "\\n" or "\\t".',
-    hint: "A path with backslashes stands in single quotes: 'C:\\new'. Forward slashes work as well.",
+    hint: `Text with backslashes stands in single quotes: ${quote(written.slice(1, -1))}. Forward slashes work as well.`,
   });
 }
 
@@ -167,6 +169,13 @@ export function paramKind(span: Span, name: string, needed: Expression, definedA
   return error('param-kind', span, {
     message: `The default of "${name}" is ${wanted}, and "${snippet(span)}" is not of that kind.`,
     related: [{ message: `"${name}" is defined here`, span: definedAt }],
+  });
+}
+
+export function pickledFile(span: Span, path: string): Diagnostic {
+  return error('pickled-file', span, {
+    message: `"${path}" is a pickled file, and loading one runs its author's code.`,
+    hint: 'Most checkpoints are also published as .safetensors; converters make one of the other.',
   });
 }
 

@@ -15,7 +15,7 @@ export function misfitDiagnostics(source: SourceFile, misfits: readonly Misfit[]
     const line = source.text.lastIndexOf('\n', span.start - 1);
     if (lines.has(line)) return [];
     lines.add(line);
-    return [problem.unexpected(span, whatOf(misfit.token), wantedIn(misfit))];
+    return [problem.unexpected(span, whatOf(misfit.token), decimalsAt(span) ?? wantedIn(misfit))];
   });
 }
 
@@ -31,16 +31,21 @@ function whatOf(token: Token | undefined): string {
   return token.image.length > 30 ? `"${token.image.slice(0, 29)}…"` : `"${token.image}"`;
 }
 
+/** Many languages write `0,5`. */
+function decimalsAt({ source, start }: Span): string | undefined {
+  const whole = /[^\w.](\d+),$/.exec(source.text.slice(Math.max(0, start - 20), start))?.[1];
+  const part = /^\d+(?:e-?\d+)?/i.exec(source.text.slice(start, start + 20))?.[0];
+  return whole === undefined || part === undefined ? undefined : `Numbers have a point: ${whole}.${part}`;
+}
+
 function wantedIn({ rule, previous }: Misfit): string | undefined {
   switch (rule) {
     case 'program':
     case 'statement':
       return 'Here begins a block, a let or a param.';
     case 'record':
-    case 'stray':
       return 'An attribute is written name = value.';
     case 'list':
-    case 'strayInList':
     case 'argumentList':
       return 'Here stands a value, a comma, or the closing bracket.';
     case 'group':

@@ -23,11 +23,19 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
     case 'save':
       return suffixRule(scope, block);
     case 'checkpoint':
+      return isWhole ? pickledRule(scope, block) : undefined;
     case 'train':
       return block;
     default:
       return unreachable(block);
   }
+}
+
+function pickledRule(scope: Scope, block: BlockOf<'checkpoint'>): CheckedBlock | undefined {
+  const { path } = block.attributes;
+  if (!/\.(?:ckpt|pt|pth|bin|pkl)$/i.test(path)) return block;
+  scope.report(problem.pickledFile(block.attributeSpans.path ?? block.span, path));
+  return undefined;
 }
 
 function bucketRule(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {

@@ -2,13 +2,14 @@
 
 import type { Name } from './ast.ts';
 import { type Diagnostic, error, replace } from './diagnostic.ts';
-import { snippet } from './literals.ts';
+import { quote, snippet } from './literals.ts';
 import type { Span } from './source.ts';
 
-export function badEscape(span: Span): Diagnostic {
+/** `text` is what stands between the quotes. */
+export function badEscape(span: Span, text: string): Diagnostic {
   return error('bad-escape', span, {
-    message: `"${snippet(span)}" means nothing in quotes.`,
-    hint: "A path with backslashes stands in single quotes: 'C:\\pics'. Forward slashes work as well.",
+    message: `"${snippet(span)}" means nothing in double quotes.`,
+    hint: `Text with backslashes stands in single quotes: ${quote(text)}. In paths forward slashes work as well.`,
   });
 }
 
@@ -22,9 +23,11 @@ export function badName(span: Span): Diagnostic {
 }
 
 export function bareText(span: Span, text: string): Diagnostic {
-  const quoted = text.includes('\\') ? `'${text}'` : `"${text}"`;
+  const quoted = quote(text);
   return error('bare-text', span, {
-    message: `Text stands in quotes, and "${snippet(span)}" has none.`,
+    message: snippet(span).endsWith('"')
+      ? 'This text has a closing quote, and no opening one.'
+      : `Text stands in quotes, and "${snippet(span)}" has none.`,
     hint: `Write ${quoted}`,
     fix: replace(span, quoted),
   });
@@ -38,15 +41,6 @@ export function colon(span: Span): Diagnostic {
   });
 }
 
-export function curlyQuotes(span: Span, text: string): Diagnostic {
-  return error('curly-quotes', span, {
-    message: 'These quotes are typographic ones, as web pages have them.',
-    hint: `Write "${text}"`,
-    fix: replace(span, `"${text}"`),
-  });
-}
-
-/** `steps` are the places where each block of the cycle names the next. */
 export function emptyInterpolation(span: Span): Diagnostic {
   return error('empty-interpolation', span, {
     message: `There is nothing between "\${" and "}".`,
@@ -107,13 +101,31 @@ export function oddNumber(span: Span, text: string): Diagnostic {
   const minutes = unit === 'm' || unit === 'mins' || unit === 'minutes' ? `${digits}min` : undefined;
   const seconds = /^sec(?:onds?|s)?$/.test(unit) ? `${digits}s` : undefined;
   const hours = /^(?:hours?|hr?s?)$/.test(unit) ? `${digits}h` : undefined;
-  const better = minutes ?? seconds ?? hours;
+  const plain = /^(?:steps?|images?|px|pixels?)$/.test(unit) ? digits : undefined;
+  const better = minutes ?? seconds ?? hours ?? plain;
   return error('odd-number', span, {
     message: unit === '' ? `"${text}" is not a number.` : `"${unit}" is not a unit.`,
     hint: better
       ? `Write ${better}`
       : 'Durations end in s, min or h; sizes are written 1024x768; all else has no unit.',
     fix: better ? replace(span, better) : undefined,
+  });
+}
+
+export function oddQuotes(span: Span, text: string): Diagnostic {
+  return error('odd-quotes', span, {
+    message: 'Text stands in straight quotes, and these are others.',
+    hint: `Write ${quote(text)}`,
+    fix: replace(span, quote(text)),
+  });
+}
+
+export function oddSize(span: Span, text: string): Diagnostic {
+  const size = text.replace(/[\sx\u00d7]+/i, 'x');
+  return error('odd-number', span, {
+    message: `A size is written with an "x" and no blanks.`,
+    hint: `Write ${size}`,
+    fix: replace(span, size),
   });
 }
 
@@ -135,6 +147,13 @@ export function outsideBlock(span: Span): Diagnostic {
   return error('outside-block', span, {
     message: `"${snippet(span)}" stands outside of every block.`,
     hint: 'Put it between the braces of a block, or define a name with: let name = value',
+  });
+}
+
+export function slashStar(span: Span): Diagnostic {
+  return error('slash-star', span, {
+    message: 'There are no comments between "/*" and "*/".',
+    hint: 'A comment begins with # or // and ends with its line.',
   });
 }
 
@@ -165,14 +184,17 @@ export function unexpected(span: Span, what: string, wanted: string | undefined)
 
 export function unexpectedCharacter(span: Span): Diagnostic {
   const text = snippet(span);
-  const hint =
-    text === ';'
-      ? 'Nothing is needed between attributes.'
-      : text === '%'
-        ? 'A part of something is written as a number: 0.5'
-        : undefined;
+  // The wide forms that East Asian keyboards give.
+  const narrow = text.normalize('NFKC');
+  const hint = narrow === text ? hintOn[text] : `Write ${narrow}`;
   return error('unexpected-character', span, { message: `"${text}" means nothing here.`, hint });
 }
+
+const hintOn: { readonly [character: string]: string } = {
+  ';': 'Nothing is needed between attributes.',
+  '%': 'A part of something is written as a number: 0.5',
+  '>': 'An attribute is written name = value.',
+};
 
 export function unopened(span: Span, closer: string): Diagnostic {
   return error('unopened', span, {

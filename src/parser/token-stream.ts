@@ -124,7 +124,7 @@ export function arrangeTokens(source: SourceFile, written: readonly Token[], ins
   return { tokens: output, diagnostics };
 }
 
-/** One complaint for each run of characters that mean nothing here. */
+/** One complaint for each run of characters that mean nothing here, and for each comment of another language. */
 function withoutUnknown(source: SourceFile, written: readonly Token[], diagnostics: Diagnostic[]): Token[] {
   const kept: Token[] = [];
   let run: { start: number; end: number } | undefined;
@@ -133,7 +133,9 @@ function withoutUnknown(source: SourceFile, written: readonly Token[], diagnosti
     run = undefined;
   };
   for (const token of written) {
-    if (!isA(token, t.Unknown)) {
+    if (isA(token, t.SlashStar)) {
+      diagnostics.push(problem.slashStar({ source, start: token.startOffset, end: endOf(token) }));
+    } else if (!isA(token, t.Unknown)) {
       report();
       kept.push(token);
     } else if (run !== undefined && run.end === token.startOffset) {
@@ -159,7 +161,7 @@ interface Header {
 const isEquals = (token: Token | undefined) => isA(token, t.EqualSign) || isA(token, t.Colon);
 
 const isName = (token: Token | undefined) =>
-  [t.Word, t.QuotedText, t.RawText, t.OpenText, t.CurlyText].some((type) => isA(token, type));
+  [t.Word, t.QuotedText, t.RawText, t.OpenText, t.OddQuotedText].some((type) => isA(token, type));
 
 function headerAt(source: SourceFile, input: readonly Token[], at: number, depth: number): Header | undefined {
   const word = input[at] as Token;
@@ -205,7 +207,7 @@ function endOfOddName(source: SourceFile, input: readonly Token[], at: number): 
 }
 
 const isNumeral = (token: Token) =>
-  [t.NumberNumeral, t.OddNumeral, t.SizeNumeral, t.DurationNumeral].some((type) => isA(token, type));
+  [t.NumberNumeral, t.OddNumeral, t.SizeNumeral, t.OddSize, t.DurationNumeral].some((type) => isA(token, type));
 
 function joinTokens(source: SourceFile, parts: readonly Token[]): Token {
   const [first, last] = [parts[0] as Token, parts.at(-1) as Token];

@@ -6,8 +6,9 @@ import { createToken, createTokenInstance, type IToken, Lexer, type TokenType } 
 
 export type Token = IToken;
 
-/** Letters of the common alphabets. Without the `u` flag, which would cost the lexer its first-character index. */
-const letter = 'A-Za-z_\\u00c0-\\u024f\\u0370-\\u03ff\\u0400-\\u04ff\\u3040-\\u30ff\\u3400-\\u9fff\\uac00-\\ud7a3';
+/** Letters of the common alphabets, and not the signs × and ÷ among them. Without the `u` flag, which would cost the lexer its first-character index. */
+const letter =
+  'A-Za-z_\\u00c0-\\u00d6\\u00d8-\\u00f6\\u00f8-\\u024f\\u0370-\\u03ff\\u0400-\\u04ff\\u3040-\\u30ff\\u3400-\\u9fff\\uac00-\\ud7a3';
 const numeral = '(?:\\d[\\d_]*(?:\\.[\\d_]*)?|\\.\\d[\\d_]*)(?:[eE][+\\-\\u2212]?\\d+)?';
 
 const token = (name: string, label: string, pattern: RegExp | undefined, more: object = {}): TokenType =>
@@ -31,7 +32,11 @@ export const Word = token('Word', 'word', new RegExp(`[${letter}][\\d${letter}]*
   line_breaks: false,
 });
 
-const Space = token('Space', 'space', /[ \t\r\n\u00a0\ufeff]+/, { group: Lexer.SKIPPED, line_breaks: true });
+/** Blanks of every width, none included: web pages are full of them, and nobody can see one. */
+const Space = token('Space', 'space', /[ \t\r\n\u00a0\u2000-\u200b\u202f\u2060\u3000\ufeff]+/, {
+  group: Lexer.SKIPPED,
+  line_breaks: true,
+});
 const Comment = token('Comment', 'comment', /(?:#|\/\/)[^\r\n]*/, { group: 'comments' });
 
 export const QuotedText = token('QuotedText', '"text"', /"(?:[^"\\\r\n]|\\[^\r\n])*"/, { categories: Text });
@@ -40,14 +45,12 @@ export const RawText = token('RawText', "'raw text'", /'[^'\r\n]*'/, { categorie
 export const OpenText = token('OpenText', 'text without its closing quote', /["'](?:(?!\s*[{}](?!\S))[^\r\n])*/, {
   categories: Text,
 });
-/** Text in typographic quotes, as copied from a web page. */
-export const CurlyText = token(
-  'CurlyText',
-  'text in curly quotes',
-  /[\u201c-\u201f\u2018-\u201b][^\r\n"\u201c-\u201f\u2018-\u201b]*[\u201c-\u201f\u2018-\u201b"]/,
-  {
-    categories: Text,
-  },
+/** Text in quotes of another kind: typographic ones, as copied from a web page, or backticks. */
+export const OddQuotedText = token(
+  'OddQuotedText',
+  'text in other quotes',
+  /[`\u00ab\u2018-\u201f\uff02][^\r\n"`\u00bb\u2018-\u201f\uff02]*["`\u00bb\u2018-\u201f\uff02]/,
+  { categories: Text },
 );
 /** A path that someone forgot to quote: after `=` it can be nothing else. */
 export const BareText = createToken({
@@ -59,6 +62,15 @@ export const BareText = createToken({
   categories: Text,
 });
 
+/** A size with blanks in it, or another cross: `1024 x 768`, `1024×768`. */
+export const OddSize = token(
+  'OddSize',
+  'size with blanks in it',
+  /\d+(?:[ \t]*[X\u00d7]|[ \t]+x|x(?=[ \t]))[ \t]*\d+(?![\w.])/,
+  {
+    categories: Numeral,
+  },
+);
 export const SizeNumeral = token('SizeNumeral', 'size', /[1-9]\d*x[1-9]\d*(?![\w.])/, { categories: Numeral });
 export const DurationNumeral = token('DurationNumeral', 'duration', new RegExp(`${numeral}(?:s|min|h)(?![\\w.])`), {
   categories: Numeral,
@@ -84,6 +96,14 @@ export const OpenBracket = token('OpenBracket', '[', /\[/);
 export const CloseBracket = token('CloseBracket', ']', /\]/);
 export const OpenParen = token('OpenParen', '(', /\(/);
 export const CloseParen = token('CloseParen', ')', /\)/);
+/** No comment here, though it is one in many languages: reported and left out as a whole. */
+export const SlashStar = createToken({
+  name: 'SlashStar',
+  label: 'comment between /* and */',
+  pattern: matchSlashStar,
+  start_chars_hint: ['/'],
+  line_breaks: true,
+});
 /** Anything else: it is reported and left out before parsing. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: no character may stop the lexer, those included.
 export const Unknown = token('Unknown', 'unknown character', /[\u0000-\uffff]/, { line_breaks: false });
@@ -93,11 +113,13 @@ export const lexedTokens: TokenType[] = [
   Space,
   Comment,
   BareText,
+  SlashStar,
   Word,
   QuotedText,
   RawText,
   OpenText,
-  CurlyText,
+  OddQuotedText,
+  OddSize,
   SizeNumeral,
   DurationNumeral,
   NumberNumeral,
@@ -126,7 +148,7 @@ export const allTokens: TokenType[] = [
   ...lexedTokens,
 ];
 
-/** A bare path begins right behind `=` or `:` and a blank, with `/x`, `~/`, `./`, `../`, `.txt` or `C:\`. */
+/** A bare path begins right behind `=` or `:` and a blank. */
 function matchBareText(text: string, offset: number): [string] | null {
   bareText.lastIndex = offset;
   const found = bareText.exec(text);
@@ -136,7 +158,24 @@ function matchBareText(text: string, offset: number): [string] | null {
   return text[before] === '=' || text[before] === ':' ? [found[0]] : null;
 }
 
-const bareText = /(?:\/(?!\/)|~[\\/]|\.\.?[\\/]|\.(?=[A-Za-z])|[A-Za-z]:[\\/])[^\s,;{}[\]"']+/y;
+/** As far as a bare path goes: a blank belongs to it where more of the path follows. */
+const rest = '[^\\s,;{}[\\]"\']';
+const starts = [
+  // `/x`, `~/`, `./`, `../`, `.txt` and `C:\` can be nothing else.
+  String.raw`(?:\/(?!\/)|~[\\/]|\.\.?[\\/]|\.(?=[A-Za-z])|[A-Za-z]:[\\/])`,
+  // `models/x.safetensors`, `images\cats` and `images/**`, but not `a/b`, which is arithmetic.
+  String.raw`[A-Za-z_][\w-]*(?=\\|(?:[\\/][\w*-]+)*(?:\/[\w-]+\.[A-Za-z]|\/\*))`,
+  // `x.safetensors"`, with its closing quote alone.
+  String.raw`[A-Za-z_][\w./-]*(?=")`,
+];
+const bareText = new RegExp(`(?:${starts.join('|')})${rest}*(?: (?!//|#)(?=[^\\s=,;{}]*[\\\\/])${rest}+)*"?`, 'y');
+
+/** Not inside of a pattern: `images/**\/*.png`. */
+function matchSlashStar(text: string, offset: number): [string] | null {
+  if (text[offset + 1] !== '*' || /[^\s,;{}[\]()]/.test(text[offset - 1] ?? ' ')) return null;
+  const end = text.indexOf('*/', offset + 2);
+  return [text.slice(offset, end < 0 ? text.length : end + 2)];
+}
 
 let lexer: Lexer | undefined;
 

@@ -22,6 +22,17 @@ export interface Better {
   readonly fix?: string | undefined;
 }
 
+/** What to write in its place, where that is known. */
+export function instead(text: string | undefined, addition = ''): Better {
+  return text === undefined ? {} : { hint: `Write ${text}${addition}`, fix: text };
+}
+
+/** A word that stands in quotes, and should not. */
+export function unquoted(value: Expression, isKnown: (word: string) => boolean): Better {
+  const word = plainText(value);
+  return instead(word !== undefined && isKnown(word) ? word : undefined, ', without quotes');
+}
+
 export function wrongType(scope: Scope, type: Type, name: string, written: Written, better: Better = {}): undefined {
   const { value, via } = written;
   if (value.kind === 'broken') return;

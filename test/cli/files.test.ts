@@ -46,6 +46,11 @@ test('a name that is no file, and bytes that are no text, are said', () => {
   expect(() => readProgram('image.lora')).toThrow(/not UTF-8/);
 });
 
+test('the mark that some editors put in front of a text is no part of it', () => {
+  writeFileSync('hero.lora', '\ufeff# it');
+  expect(readProgram(undefined).text).toBe('# it');
+});
+
 test('words before the options are a file or targets, told apart by their looks', () => {
   mkdirSync('raw');
   expect(splitArguments('hero.lora', ['raw'])).toEqual({ file: 'hero.lora', targets: ['raw'] });

@@ -150,7 +150,7 @@ describe('text', () => {
   });
 
   test('in the quotes of web pages', () => {
-    expectProblems(['curly-quotes'], 'checkpoint pony { path = «“a.safetensors”» }');
+    expectProblems(['odd-quotes'], 'checkpoint pony { path = «“a.safetensors”» }');
   });
 
   test('without quotes, where it can only be a path', () => {

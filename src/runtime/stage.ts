@@ -65,6 +65,11 @@ export interface StageContext {
   readonly survey: Survey | undefined;
   /** Where the images of all surveys of this run lie. Results name images by digest, since paths may change. */
   readonly imagePaths: ReadonlyMap<Digest, AbsolutePath>;
+  /**
+   * Throws unless these files of the user's are still what this run took them for. To be called before something that
+   * was made of them is published by the stage itself; for the node's outputs and `files` the executor does it.
+   */
+  requireUnchanged(paths: readonly AbsolutePath[]): Promise<void>;
   /** Artifacts by role: the node's `inputs` and its `files` together. */
   readonly inputs: { readonly [role: string]: Artifact };
   /** A folder for this fingerprint alone. It survives failures and kills, so a later run can go on from it. */

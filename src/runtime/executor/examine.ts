@@ -49,6 +49,8 @@ export class Examiner {
   /** Where the images of all surveys lie. Fills as nodes are examined. */
   readonly imagePaths = new Map<Digest, AbsolutePath>();
   readonly #surveys = new Map<NodeId, Promise<Survey>>();
+  /** What each file held when this run first looked: for the whole run it is that file, or the work on it fails. */
+  readonly #digests = new Map<AbsolutePath, Digest>();
   readonly #options: ExaminerOptions;
 
   constructor(options: ExaminerOptions) {
@@ -92,6 +94,14 @@ export class Examiner {
     return survey;
   }
 
+  /** Throws unless these files still hold what this run knows them by. Reads one only when its times have changed. */
+  async requireUnchanged(node: GraphNode, paths: readonly AbsolutePath[]): Promise<void> {
+    for (const path of paths) {
+      if (!this.#digests.has(path)) throw new Error(`Internal error: nobody has looked at "${path}" in this run.`);
+      await this.#fileDigest(node, path);
+    }
+  }
+
   /** The key that the node's result had last time, in this program. */
   async previousKey(node: GraphNode): Promise<FingerprintKey | undefined> {
     const previous = this.#previousFingerprint(node);
@@ -118,7 +128,10 @@ export class Examiner {
     const inputs: { [role: string]: Digest } = {};
     for (const [role, path] of Object.entries(node.files)) inputs[role] = await this.#fileDigest(node, path);
     const survey = await this.survey(node);
-    for (const { digest, path } of survey?.images ?? []) this.imagePaths.set(digest, path);
+    for (const { digest, path } of survey?.images ?? []) {
+      this.imagePaths.set(digest, path);
+      this.#digests.set(path, digest);
+    }
     Object.assign(inputs, survey?.digests);
     for (const [role, input] of Object.entries(node.inputs)) {
       const artifact = entries.get(input.node)?.outputs[input.output];
@@ -134,7 +147,10 @@ export class Examiner {
       if (sizeBytes >= BIG_FILE_BYTES) say(`Reading "${path}" (${(sizeBytes / 1e9).toFixed(1)} GB) once.`);
     };
     try {
-      return await store.files.digestOf(path, { signal, onRead });
+      const digest = await store.files.digestOf(path, { signal, onRead });
+      if ((this.#digests.get(path) ?? digest) !== digest) throw changedFile(path, node);
+      this.#digests.set(path, digest);
+      return digest;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
@@ -160,6 +176,15 @@ export class Examiner {
     if (this.#previousFingerprint(node) === fingerprint) return { kind: 'result-lost', output: 'result' };
     return reasonFor(node, key, await this.previousKey(node));
   }
+}
+
+/** A file that is not what it was any more: what was made of it belongs to neither. */
+function changedFile(path: AbsolutePath, { id }: GraphNode): StageFailure {
+  return new StageFailure({
+    kind: 'file-changing',
+    message: `"${path}" was changed while it was used, so "${id}" has no result.`,
+    hint: 'Build again to use the file as it is now. If it is put back as it was, work goes on from what is saved.',
+  });
 }
 
 /** What a node's key holds apart from its inputs: known before anything is read or computed. */

@@ -37,7 +37,7 @@ export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: 
     };
     const lock = await store.lock(stale.fingerprint, { signal, onWait });
     try {
-      const before = Date.now();
+      const before = performance.now();
       const known = await alreadyThere(store, stale);
       if (known === undefined) emit({ type: 'node-started', node: node.id, because: stale.because });
       const entry = known ?? (await compute(run, node, stale, entries));
@@ -45,7 +45,13 @@ export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: 
       if (stale.key.generation !== undefined) store.generations.set(stale.base, stale.key.generation);
       await putInPlace(run, node, entry);
       if (known) emit({ type: 'node-fresh', node: node.id, savedMs: savedMs(known) });
-      else emit({ type: 'node-computed', node: node.id, because: stale.because, elapsedMs: Date.now() - before });
+      else
+        emit({
+          type: 'node-computed',
+          node: node.id,
+          because: stale.because,
+          elapsedMs: Math.round(performance.now() - before),
+        });
       return { status: known ? 'fresh' : 'computed', entry };
     } finally {
       lock.release();
@@ -57,10 +63,10 @@ export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: 
 export async function placeNode(run: Run, node: GraphNode, { entry, because }: Unplaced): Promise<Done> {
   return run.pools.within(node.stage.pool, async () => {
     run.signal.throwIfAborted();
-    const before = Date.now();
+    const before = performance.now();
     run.emit({ type: 'node-started', node: node.id, because });
     await putInPlace(run, node, entry);
-    run.emit({ type: 'node-computed', node: node.id, because, elapsedMs: Date.now() - before });
+    run.emit({ type: 'node-computed', node: node.id, because, elapsedMs: Math.round(performance.now() - before) });
     return { status: 'computed', entry };
   });
 }
@@ -80,11 +86,15 @@ async function alreadyThere(store: Store, stale: Stale): Promise<Entry | undefin
 async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries): Promise<Entry> {
   const { store, examiner, signal, emit, worker } = run;
   const work = await store.workFolder(stale.fingerprint);
-  const startedMs = Date.now();
+  const startedMs = performance.now();
+  const files = Object.values(node.files);
+  // It may have waited for long.
+  await examiner.requireUnchanged(node, files);
   const result = await node.stage.run({
     node,
     survey: await examiner.survey(node),
     imagePaths: examiner.imagePaths,
+    requireUnchanged: (paths) => examiner.requireUnchanged(node, paths),
     inputs: await artifacts(run, node, stale, entries),
     work,
     store,
@@ -92,8 +102,9 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
     report: (progress) => emit({ type: 'node-progress', node: node.id, progress }),
     worker,
   });
+  await examiner.requireUnchanged(node, files);
   return store.publishEntry(stale.fingerprint, stale.key, result.outputs, {
-    record: { ...result.record, elapsedMs: Date.now() - startedMs },
+    record: { ...result.record, elapsedMs: Math.round(performance.now() - startedMs) },
     members: result.members ?? [],
     from: work,
   });

@@ -2,6 +2,8 @@
 
 import type { Digest } from '../cache/digest.ts';
 import { type FileProblem, StageFailure, type StageProgress } from '../events.ts';
+import type { AbsolutePath } from '../graph/graph.ts';
+import { absolutePath } from '../graph/paths.ts';
 import type { StageContext, StageResult } from '../stage.ts';
 import type { WorkerResult } from '../worker/client.ts';
 import type { Work } from '../worker/protocol.ts';
@@ -22,6 +24,30 @@ export async function askWorker(
   });
   const { device, deviceName, torch, python, threads } = worker.hello;
   return { outputs, record: { device, deviceName, torch, python, threads } };
+}
+
+/**
+ * As `askWorker`, for work that gives many files: each is published as soon as it is whole, one after another.
+ * When one cannot be published the worker is stopped, and that is the failure.
+ */
+export async function askWorkerForFiles(
+  context: StageContext,
+  work: Work,
+  publish: (name: string, path: AbsolutePath) => Promise<void>,
+): Promise<Answered> {
+  const broken = new AbortController();
+  const signal = AbortSignal.any([context.signal, broken.signal]);
+  let published: Promise<void> = Promise.resolve();
+  const onProgress = (progress: StageProgress) => {
+    if (progress.type !== 'artifact') return context.report(progress);
+    published = published.then(() => publish(progress.name, absolutePath(progress.path)));
+    published.catch(() => broken.abort());
+  };
+  try {
+    return await askWorker({ ...context, signal }, work, onProgress);
+  } finally {
+    await published;
+  }
 }
 
 /** The worker knows images of a training by their digests alone; a user knows them by their files. */

@@ -2,19 +2,19 @@
 //
 // Rules:
 // - An entry is known by the image's bytes, how it is cut, mirrored and encoded, and the VAE; never by a path or a name.
-// - Each is published as soon as the worker has written it, so that a kill loses one at most.
+// - Each is published as soon as the worker has written it, so that a kill loses one at most. What was made of a file
+//   that changed in the meantime is not published.
 // - Images that cannot be encoded are reported all together, after the others are done.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { type Digest, parseDigest } from '../cache/digest.ts';
 import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/fingerprint.ts';
-import type { StageProgress } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
-import { absolutePath, pathIn } from '../graph/paths.ts';
+import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import { lockedTools } from '../worker/lock-file.ts';
 import type { EncodeLatents } from '../worker/protocol.ts';
-import { type Answered, askWorker } from './ask-worker.ts';
+import { type Answered, askWorkerForFiles } from './ask-worker.ts';
 import { checkSpace } from './check-space.ts';
 import { inputOf } from './input-of.ts';
 import type { ManifestImage } from './manifest.ts';
@@ -80,7 +80,8 @@ async function planEncodings(context: StageContext): Promise<readonly Encoding[]
       const key: FingerprintKey = {
         stage: 'image-latents',
         revision: ENTRY_REVISION,
-        attributes: { exif, resized, crop, bucket, flipped, vae_precision, tools: encodingTools() },
+        tools: encodingTools(),
+        attributes: { exif, resized, crop, bucket, flipped, vae_precision },
         inputs: { image: digestOrThrow(image.digest), vae: vae.digest },
       };
       const fingerprint = fingerprintOf(key);
@@ -101,25 +102,15 @@ async function encode(
     parts: [{ what: `${missing.length} encoded images`, bytes: missing.reduce((sum, each) => sum + sizeOf(each), 0) }],
   });
   const byName = new Map(missing.map((encoding) => [encoding.fingerprint as string, encoding]));
-  let published: Promise<void> = Promise.resolve();
-  const publish = async (name: string, path: AbsolutePath) => {
+  const { checkpoint } = readSettings(context);
+  return askWorkerForFiles(context, request(context, missing), async (name, path) => {
     const encoding = byName.get(name);
     if (encoding === undefined)
       throw new Error(`Internal error: the worker encoded "${name}", which nobody asked for.`);
+    await context.requireUnchanged([checkpoint, imagePath(context, encoding.image)]);
     const entry = await context.store.publishEntry(encoding.fingerprint, encoding.key, { latents: path });
     found.set(encoding.fingerprint, digestIn(entry.outputs));
-  };
-  const onProgress = (progress: StageProgress) => {
-    if (progress.type !== 'artifact') return context.report(progress);
-    published = published.then(() => publish(progress.name, absolutePath(progress.path)));
-    // Waited for below, whatever becomes of the request.
-    published.catch(() => {});
-  };
-  try {
-    return await askWorker(context, request(context, missing), onProgress);
-  } finally {
-    await published;
-  }
+  });
 }
 
 function request(context: StageContext, missing: readonly Encoding[]): EncodeLatents {

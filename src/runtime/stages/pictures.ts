@@ -54,7 +54,8 @@ function identify(picture: Picture): { readonly key: FingerprintKey; readonly fi
   const key: FingerprintKey = {
     stage: 'picture',
     revision: ENTRY_REVISION,
-    attributes: { prompt: { ...prompt }, mixed_precision, tools: pictureTools() },
+    tools: pictureTools(),
+    attributes: { prompt: { ...prompt }, mixed_precision },
     inputs: { lora, checkpoint },
   };
   return { key, fingerprint: fingerprintOf(key) };

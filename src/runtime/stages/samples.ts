@@ -3,11 +3,10 @@
 
 import { writeFile } from 'node:fs/promises';
 import type { Digest } from '../cache/digest.ts';
-import type { StageProgress } from '../events.ts';
-import { absolutePath, pathIn } from '../graph/paths.ts';
+import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
-import { type Answered, askWorker } from './ask-worker.ts';
+import { type Answered, askWorkerForFiles } from './ask-worker.ts';
 import { inputOf } from './input-of.ts';
 import { findPicture, type Picture, pictureName, pictureSteps, pictureTools, publishPicture } from './pictures.ts';
 import { RunFiles } from './run-files.ts';
@@ -89,28 +88,18 @@ async function render(
   found: Map<string, Digest>,
 ): Promise<Answered> {
   const byName = new Map(missing.map((wanted) => [wanted.name, wanted]));
-  let published: Promise<void> = Promise.resolve();
-  const publish = async (name: string, path: string) => {
-    const wanted = byName.get(name);
-    if (wanted === undefined) throw new Error(`Internal error: the worker rendered "${name}", which nobody asked for.`);
-    found.set(name, await publishPicture(context.store, wanted.picture, absolutePath(path)));
-  };
-  const onProgress = (progress: StageProgress) => {
-    if (progress.type !== 'artifact') return context.report(progress);
-    published = published.then(() => publish(progress.name, progress.path));
-    // Waited for below, whatever becomes of the request.
-    published.catch(() => {});
-  };
   const { mixed_precision } = (missing[0] as Wanted).picture;
   const items = missing.map(({ name, lora, picture }) => {
     return { name, lora, prompt: picture.prompt, output: pathIn(context.work, `${name}.png`) };
   });
   const checkpoint = inputOf(context, 'checkpoint').path;
-  try {
-    return await askWorker(context, { op: 'sample', checkpoint, mixed_precision, items }, onProgress);
-  } finally {
-    await published;
-  }
+  const work = { op: 'sample', checkpoint, mixed_precision, items } as const;
+  return askWorkerForFiles(context, work, async (name, path) => {
+    const wanted = byName.get(name);
+    if (wanted === undefined) throw new Error(`Internal error: the worker rendered "${name}", which nobody asked for.`);
+    await context.requireUnchanged([checkpoint]);
+    found.set(name, await publishPicture(context.store, wanted.picture, path));
+  });
 }
 
 /** Lays copies out for the user, and takes away those of prompts that are no more. */

@@ -160,7 +160,8 @@ async function publishPictures(
     readonly loras: { readonly [output: string]: AbsolutePath };
   },
 ): Promise<void> {
-  const checkpoint = inputOf(context, 'checkpoint').digest;
+  const { digest: checkpoint, path: file } = inputOf(context, 'checkpoint');
+  await context.requireUnchanged([file]);
   const digests = new Map<number, Digest>();
   for (const [name, path] of Object.entries(done.outputs)) {
     const picture = parsePictureOutput(name);

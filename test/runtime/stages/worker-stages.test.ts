@@ -114,7 +114,7 @@ test('steps are kept as save_every says, and the last step is the LoRA', async (
   expect(Object.keys(entry?.outputs ?? {}).sort()).toEqual(['lora', 'metrics', 'step.2', 'step.4', 'step.6']);
   expect(entry?.outputs['step.6']?.digest).toBe(entry?.outputs.lora?.digest);
   expect(entry?.record).toMatchObject({ device: 'cpu', torch: '2.13.0+fake', threads: 1 });
-  expect(entry?.key.attributes.tools).toMatchObject({ torch: expect.stringMatching(/^\d/) });
+  expect(entry?.key.tools).toMatchObject({ torch: expect.stringMatching(/^\d/) });
 });
 
 test('a training whose worker dies goes on from its state, to the same bytes as without', async () => {
@@ -189,4 +189,51 @@ test('numbers of the base are computed only where a recipe names them', async ()
   const { asked, finished } = await lab.build();
   expect(finished.ok).toBe(true);
   expect(asked.map(({ op }) => op).sort()).toEqual(['decompose', 'encode_latents', 'projections', 'spectral', 'train']);
+});
+
+test('an image that is replaced while images are encoded is named, and its latents are not taken for the old one', async () => {
+  using lab = await openWorkerLab(program);
+  const before = readFileSync(lab.at('images/two.png'));
+  const after = pngOf({ width: 1024, height: 960, shade: 77 });
+  const replaced = await lab.build(
+    {},
+    {
+      onEvent: (event) => {
+        if (event.type === 'node-started' && event.node === 'raw:latents') lab.write({ 'images/two.png': after });
+      },
+    },
+  );
+  expect(replaced.failures['raw:latents']).toMatchObject({
+    kind: 'file-changing',
+    message: expect.stringContaining(lab.at('images/two.png')),
+  });
+  lab.write({ 'images/two.png': before });
+  await settle();
+  const { asked, finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(asked[0]?.op).toBe('encode_latents');
+  expect(replaced.asked).toEqual([{ op: 'encode_latents', items: 6 }]);
+});
+
+test('a checkpoint that is replaced while something is made of it gives no result', async () => {
+  for (const node of ['raw:latents', 'raw']) {
+    using lab = await openWorkerLab(program);
+    const before = readFileSync(lab.at('pony.safetensors'));
+    const run = await lab.build(
+      {},
+      {
+        onEvent: (event) => {
+          if (event.type === 'node-started' && event.node === node)
+            lab.write({ 'pony.safetensors': before.fill(1, before.length - 1) });
+        },
+      },
+    );
+    expect(run.failures[node]).toMatchObject({
+      kind: 'file-changing',
+      message: expect.stringContaining(lab.at('pony.safetensors')),
+    });
+    const again = await lab.build();
+    expect(again.finished.ok).toBe(true);
+    expect(again.finished.computed).toContain(node);
+  }
 });

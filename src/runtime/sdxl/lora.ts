@@ -33,6 +33,8 @@ const SUFFIXES: ReadonlyMap<string, string> = new Map([
   ['lora_A.weight', 'down'],
   ['lora_B.default.weight', 'up'],
   ['lora_A.default.weight', 'down'],
+  ['lora_B', 'up'],
+  ['lora_A', 'down'],
   ['lora.up.weight', 'up'],
   ['lora.down.weight', 'down'],
   ['lora_linear_layer.up.weight', 'up'],
@@ -70,7 +72,7 @@ export function groupModules(tensorNames: Iterable<string>): LoraModules {
   const modules: LoraModule[] = [];
   for (const [name, tensors] of groups) {
     const family = familyOf(new Set(tensors.keys()));
-    const isPeft = /\.lora_[AB]\./.test(tensors.get('up') ?? '');
+    const isPeft = /\.lora_[AB](?:\.|$)/.test(tensors.get('up') ?? '');
     if (family === undefined) strangers.push(...tensors.values());
     else modules.push({ name, family, block: blockOf(name), tensors, isPeft });
   }
@@ -79,6 +81,9 @@ export function groupModules(tensorNames: Iterable<string>): LoraModules {
 
 /** Names of modules may have dots, so it is the longest known suffix that splits. */
 function splitName(tensor: string): { readonly module: string; readonly role: string } | undefined {
+  // Early diffusers: `….attn1.processor.to_q_lora.down.weight`.
+  const [, early, side] = /^(.+)_lora\.(up|down)\.weight$/.exec(tensor) ?? [];
+  if (early !== undefined && side !== undefined) return { module: early, role: side };
   for (let dot = tensor.indexOf('.'); dot >= 0; dot = tensor.indexOf('.', dot + 1)) {
     const role = SUFFIXES.get(tensor.slice(dot + 1));
     if (role !== undefined) return { module: tensor.slice(0, dot), role };

@@ -40,13 +40,29 @@ export async function tryLock(path: AbsolutePath): Promise<Lock | undefined> {
   // Loaded only here: a build that has nothing to do takes no lock.
   const { default: native } = await import('fs-native-extensions');
   const descriptor = openSync(path, 'a+');
-  if (native.tryLock(descriptor) && isStillThere(descriptor, path)) {
-    ftruncateSync(descriptor, 0);
-    writeSync(descriptor, `${process.pid}\n`);
-    return { release: () => release(descriptor, path) };
+  try {
+    if (native.tryLock(descriptor) && isStillThere(descriptor, path)) {
+      sign(descriptor);
+      return { release: () => release(descriptor, path) };
+    }
+  } catch (error) {
+    // What is open would hold the lock until this process ends.
+    closeSync(descriptor);
+    throw error;
   }
   closeSync(descriptor);
   return undefined;
+}
+
+function sign(descriptor: number): void {
+  try {
+    ftruncateSync(descriptor, 0);
+    writeSync(descriptor, `${process.pid}\n`);
+  } catch (error) {
+    // On a full disk nobody learns who holds it.
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
+  }
 }
 
 function release(descriptor: number, path: AbsolutePath): void {

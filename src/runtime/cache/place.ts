@@ -16,8 +16,9 @@ import type { AbsolutePath, Placement } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { Artifact } from '../stage.ts';
 import { makeFolder, syncFile } from './atomic-write.ts';
-import { type Digest, parseDigest } from './digest.ts';
+import { type Digest, digestFile, digestOf, parseDigest } from './digest.ts';
 import type { Store } from './store.ts';
+import { damagedStore } from './store-failures.ts';
 
 /** What is at the target now, seen from what should be there. */
 export type TargetState = 'absent' | 'same' | 'ours' | 'changed' | 'foreign';
@@ -37,18 +38,34 @@ export async function targetState(
   return placed === undefined ? 'foreign' : 'changed';
 }
 
-/** Places the artifact. Returns where a file that somebody had changed is kept now, if there was one. */
+/**
+ * Places the artifact. Returns where a file that somebody had changed is kept now, if there was one.
+ * Two builds never look and act at one place at the same time.
+ */
 export async function place(
   store: Store,
   artifact: Artifact,
   placement: Placement,
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<{ readonly kept: AbsolutePath | undefined }> {
-  const { target, overwrite } = placement;
+  const lock = await store.lock(digestOf(placement.target), options);
+  try {
+    return await placeAlone(store, artifact, placement);
+  } finally {
+    lock.release();
+  }
+}
+
+async function placeAlone(
+  store: Store,
+  artifact: Artifact,
+  { target, overwrite }: Placement,
+): Promise<{ readonly kept: AbsolutePath | undefined }> {
   const state = await targetState(store, target, artifact);
   if (state === 'foreign' && !(overwrite && (await digestAt(store, target)) !== 'folder')) throw refusal(target);
   try {
     const kept = state === 'changed' && !overwrite ? await keepAside(target) : undefined;
-    if (state !== 'same') await put(artifact, target);
+    if (state !== 'same') await put(store, artifact, target);
     store.placed.set(store.nameOf(target), artifact.digest);
     if (state !== 'same') await store.files.rememberWritten(target, { digest: artifact.digest });
     return { kept };
@@ -80,7 +97,7 @@ async function digestAt(store: Store, target: AbsolutePath): Promise<Digest | 'f
   }
 }
 
-async function put(artifact: Artifact, target: AbsolutePath): Promise<void> {
+async function put(store: Store, artifact: Artifact, target: AbsolutePath): Promise<void> {
   const folder = dirname(target) as AbsolutePath;
   await makeFolder(folder);
   // Always the same name, so that the next run takes away what a killed one left.
@@ -89,6 +106,11 @@ async function put(artifact: Artifact, target: AbsolutePath): Promise<void> {
   try {
     // Shares the blocks where the file system can, and copies elsewhere.
     await copyFile(artifact.path, temporary, constants.COPYFILE_FICLONE);
+    // The copy is what the user gets, and the last chance to notice that the store has lost something.
+    if ((await digestFile(temporary)) !== artifact.digest) {
+      await store.removeDamaged([artifact.digest]);
+      throw damagedStore(store.folder, `"${target}" could not be saved`);
+    }
     await syncFile(temporary);
     await rename(temporary, target);
   } catch (error) {

@@ -35,3 +35,12 @@ export function storeFailure(store: AbsolutePath, error: unknown): StageFailure 
       return undefined;
   }
 }
+
+/** Bytes in the store that are not what they were. They have been removed, so that the next build makes them anew. */
+export function damagedStore(store: AbsolutePath, what: string): StageFailure {
+  return new StageFailure({
+    kind: 'store-damaged',
+    message: `${what}: something in the store "${store}" had other bytes than when it was stored.`,
+    hint: 'It has been removed. Build again: it is made anew. If this happens more than once, check the disk.',
+  });
+}

@@ -21,7 +21,7 @@ import { StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import { atomicWrite, makeFolder } from './atomic-write.ts';
-import { type Digest, parseDigest } from './digest.ts';
+import { type Digest, digestFile, parseDigest } from './digest.ts';
 import { type Entry, readEntry } from './entry.ts';
 import { type Fingerprint, type FingerprintKey, parseFingerprint } from './fingerprint.ts';
 import { acquireLock, type Lock, type LockOptions, tryLock } from './locks.ts';
@@ -89,6 +89,20 @@ export class Store {
     return statSync(this.blobPath(digest), { throwIfNoEntry: false })?.isFile() ?? false;
   }
 
+  /**
+   * Reads blobs again and removes those whose bytes are not what they are called by, so that they count as lost and
+   * are made anew. Gives how many those were. For when something suggests it: it costs as much as reading them.
+   */
+  async removeDamaged(digests: Iterable<Digest>): Promise<number> {
+    let removed = 0;
+    for (const digest of new Set(digests)) {
+      if (!this.hasBlob(digest) || (await digestFile(this.blobPath(digest))) === digest) continue;
+      await this.#writing(() => rm(this.blobPath(digest), { force: true }));
+      removed += 1;
+    }
+    return removed;
+  }
+
   /** What is stored under a fingerprint, the size of every blob checked. */
   async lookup(fingerprint: Fingerprint): Promise<Lookup> {
     const entry = await this.#read(fingerprint);
@@ -145,8 +159,8 @@ export class Store {
     await rm(this.workPath(fingerprint), { recursive: true, force: true });
   }
 
-  /** The only one at a fingerprint, among all processes. */
-  async lock(name: Fingerprint | 'mutable', options: LockOptions = {}): Promise<Lock> {
+  /** The only one at a fingerprint, at a place (by the digest of its path) or at the notes, among all processes. */
+  async lock(name: Fingerprint | Digest | 'mutable', options: LockOptions = {}): Promise<Lock> {
     const folder = pathIn(this.folder, 'locks');
     return this.#writing(async () => {
       await makeFolder(folder);
@@ -175,7 +189,7 @@ export class Store {
     try {
       const lock = await this.lock('mutable');
       try {
-        for (const map of maps) await map.save();
+        for (const map of maps) await this.#writing(() => map.save());
       } finally {
         lock.release();
       }

@@ -22,7 +22,7 @@ import type { WorkerClient } from '../worker/client.ts';
 import { Examiner } from './examine.ts';
 import { failureOf } from './failures.ts';
 import { defaultPools, type PoolSizes, Pools } from './pools.ts';
-import { placeNode, type Run, runNode, savedMs } from './run-node.ts';
+import { placeNode, type Run, realPlace, runNode, savedMs } from './run-node.ts';
 import { type Scanned, scan, targetsInTheWay } from './scan.ts';
 import { selectNodes, unknownTargets } from './select.ts';
 import { warmWorker } from './warm-worker.ts';
@@ -287,5 +287,5 @@ function programOf(nodes: readonly GraphNode[]): string {
 }
 
 function sourcesOf(nodes: readonly GraphNode[]): ReadonlySet<AbsolutePath> {
-  return new Set(nodes.flatMap((node) => Object.values(node.files)));
+  return new Set(nodes.flatMap((node) => Object.values(node.files)).map(realPlace));
 }

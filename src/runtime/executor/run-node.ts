@@ -1,7 +1,10 @@
 // Does the work of one stale node: alone at its fingerprint, in its own work folder, published at the end.
 
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { place } from '../cache/place.ts';
 import type { Entry, Store } from '../cache/store.ts';
+import { damagedStore } from '../cache/store-failures.ts';
 import { type Listener, StageFailure } from '../events.ts';
 import type { AbsolutePath, GraphNode } from '../graph/graph.ts';
 import type { Artifact, StageContext } from '../stage.ts';
@@ -16,7 +19,7 @@ export interface Run {
   readonly signal: AbortSignal;
   readonly emit: Listener;
   readonly worker: StageContext['worker'];
-  /** Files that the program reads, and that no result may ever be placed upon. */
+  /** Files that the program reads, by `realPlace`: no result may ever be placed upon one. */
   readonly sources: ReadonlySet<AbsolutePath>;
 }
 
@@ -90,17 +93,22 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
   const files = Object.values(node.files);
   // It may have waited for long.
   await examiner.requireUnchanged(node, files);
-  const result = await node.stage.run({
+  const inputs = await artifacts(run, node, stale, entries);
+  const context: StageContext = {
     node,
     survey: await examiner.survey(node),
     imagePaths: examiner.imagePaths,
     requireUnchanged: (paths) => examiner.requireUnchanged(node, paths),
-    inputs: await artifacts(run, node, stale, entries),
+    inputs,
     work,
     store,
     signal,
     report: (progress) => emit({ type: 'node-progress', node: node.id, progress }),
     worker,
+  };
+  const result = await node.stage.run(context).catch(async (error: unknown) => {
+    if (mayBeDamage(error)) await requireWhole(store, node, entries);
+    throw error;
   });
   await examiner.requireUnchanged(node, files);
   return store.publishEntry(stale.fingerprint, stale.key, result.outputs, {
@@ -108,6 +116,21 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
     members: result.members ?? [],
     from: work,
   });
+}
+
+/** Whether a stage may have failed because it was given something else than what was stored. */
+function mayBeDamage(error: unknown): boolean {
+  if (!(error instanceof StageFailure)) return !(error instanceof Error && error.name === 'AbortError');
+  return ['bad-input', 'non-finite', 'internal', 'worker-died'].includes(error.failure.kind);
+}
+
+/** Reads all that a failed node was given from the store. Throws when some of it is damaged. */
+async function requireWhole(store: Store, node: GraphNode, entries: Entries): Promise<void> {
+  const given = Object.values(node.inputs).flatMap(({ node: from, output }) => {
+    const entry = entries.get(from);
+    return [...(entry?.members ?? []), ...(entry?.outputs[output] ? [entry.outputs[output].digest] : [])];
+  });
+  if ((await store.removeDamaged(given)) > 0) throw damagedStore(store.folder, `"${node.id}" could not be computed`);
 }
 
 /** What the stage reads, by role: the user's files where they lie, other nodes' outputs in the store. */
@@ -135,19 +158,30 @@ async function putInPlace(run: Run, node: GraphNode, entry: Entry): Promise<void
   const { target, output } = node.placement;
   const artifact = entry.outputs[output];
   if (artifact === undefined) throw new Error(`Internal error: "${node.id}" gives no "${output}".`);
-  if (run.sources.has(target)) {
+  if (run.sources.has(realPlace(target))) {
     throw new StageFailure({
       kind: 'target-is-input',
       message: `"${target}" is a file that this program reads, so nothing is saved over it.`,
       hint: 'Save under another name.',
     });
   }
-  const { kept } = await place(run.store, artifact, node.placement);
+  const { kept } = await place(run.store, artifact, node.placement, { signal: run.signal });
   if (kept !== undefined) {
     const message = `"${target}" had been changed by somebody. Their file is now "${kept}".`;
     run.emit({ type: 'message', level: 'warning', message });
   }
   run.emit({ type: 'placed', node: node.id, path: target, sizeBytes: artifact.sizeBytes });
+}
+
+/** A path with the links in the folders above it followed: two names of one place come out the same. */
+export function realPlace(path: AbsolutePath): AbsolutePath {
+  try {
+    return join(realpathSync(dirname(path)), basename(path)) as AbsolutePath;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    // No such folder yet, or one that cannot be looked into.
+    return path;
+  }
 }
 
 function waiting(node: GraphNode, holder: number | undefined) {

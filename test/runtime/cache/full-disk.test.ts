@@ -1,11 +1,12 @@
 // A disk that is full, made of a small file system in memory. Needs the right to mount one.
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openLab } from '../../helpers/lab.ts';
 import { allNodes, project } from '../../helpers/lab-project.ts';
 import { labStages, textStage } from '../../helpers/lab-stages.ts';
+import { settle } from '../../helpers/settle.ts';
 import { type TemporaryFolder, temporaryFolder } from '../../helpers/temporary-folder.ts';
 import { verifyStore } from '../../helpers/verify-store.ts';
 
@@ -28,6 +29,12 @@ afterAll(() => {
   folder[Symbol.dispose]();
 });
 
+function fill(path: string): void {
+  expect(() => {
+    for (;;) appendFileSync(path, Buffer.alloc(4096));
+  }).toThrow('ENOSPC');
+}
+
 const decompose = textStage('decompose', ({ lora }) => ({ factors: `${lora}`.padEnd(900_000, '.'), modules: 'all' }));
 
 test('a full disk is named with the store, nothing is lost, and with more room the build goes on', async (context) => {
@@ -43,10 +50,17 @@ test('a full disk is named with the store, nothing is lost, and with more room t
   });
   await verifyStore(folder.at('disk/store'));
   // With not a byte left, what is known is still served.
-  writeFileSync(folder.at('disk/ballast'), Buffer.alloc(400_000));
+  fill(folder.at('disk/more'));
   expect((await lab.run({ targets: ['raw'] })).finished).toMatchObject({ ok: true, fresh: allNodes.slice(0, 4) });
+  // What cannot be noted is found out again next time.
+  lab.touch('images/a.png');
+  await settle();
+  const noted = await lab.run({ targets: ['raw'] });
+  expect(noted.finished).toMatchObject({ ok: true, fresh: allNodes.slice(0, 4) });
+  expect(noted.messages).toEqual([expect.stringContaining('there is no room left in the store')]);
 
   rmSync(folder.at('disk/ballast'));
+  rmSync(folder.at('disk/more'));
   execFileSync('mount', ['-o', 'remount,size=8m', folder.at('disk')]);
   expect((await lab.run()).finished).toMatchObject({
     ok: true,

@@ -5,10 +5,11 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { digestOf } from '../../../src/runtime/cache/digest.ts';
 import { StageFailure } from '../../../src/runtime/events.ts';
 import { pathIn } from '../../../src/runtime/graph/paths.ts';
 import type { Stage } from '../../../src/runtime/stage.ts';
-import { type Lab, openLab } from '../../helpers/lab.ts';
+import { type Lab, openLab, outputOf } from '../../helpers/lab.ts';
 import { allNodes, project } from '../../helpers/lab-project.ts';
 import { labStages, latentsStage, textStage } from '../../helpers/lab-stages.ts';
 
@@ -184,6 +185,25 @@ test('bytes that are lost or cut short are computed again, never served', async 
     expect(run.reasons[node]?.kind).toMatch(/^(result-lost|not-placed|input-changed)$/);
   expect(lab.read('hero.safetensors')).toBe(before);
   expect((await lab.run()).finished.computed).toEqual([]);
+});
+
+test('a stored result that a failed node read is read again, and when it is damaged the next build makes it anew', async () => {
+  const decompose = textStage('decompose', ({ lora }) => {
+    if (lora?.startsWith('train')) return { factors: 'factors', modules: 'all' };
+    throw new StageFailure({ kind: 'bad-input', message: 'This is no LoRA.' });
+  });
+  using lab = await openLab(project, { stages: { ...labStages, decompose } });
+  await lab.run({ targets: ['raw'] });
+  const lora = await outputOf(lab, 'raw', 'lora');
+  writeFileSync(lab.store().blobPath(digestOf(lora)), 'x'.repeat(lora.length));
+  const run = await lab.run();
+  expect(run.failures['raw:decompose']).toMatchObject({
+    kind: 'store-damaged',
+    message: expect.stringContaining(lab.at('.lorac')),
+  });
+  const again = await lab.run();
+  expect(again.finished).toMatchObject({ ok: true });
+  expect(again.reasons.raw).toEqual({ kind: 'result-lost', output: 'lora' });
 });
 
 test('latents that are lost are encoded again when a training needs them, and not before', async () => {

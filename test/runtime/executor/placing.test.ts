@@ -1,9 +1,11 @@
 // Results as files of the user's: placed, noticed when they are gone or changed, and never at the cost of another file.
 
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { digestOf } from '../../../src/runtime/cache/digest.ts';
 import { changedAt, type Lab, openLab } from '../../helpers/lab.ts';
 import { allNodes, project } from '../../helpers/lab-project.ts';
+import { labStages, textStage } from '../../helpers/lab-stages.ts';
 
 async function builtLab(): Promise<Lab> {
   const lab = await openLab(project);
@@ -117,4 +119,40 @@ test('nothing is ever saved over a file that the program reads', async () => {
   const run = await lab.run();
   expect(run.failures['pony.safetensors']?.kind).toBe('target-is-input');
   expect(lab.read('pony.safetensors')).toBe(project['pony.safetensors']);
+});
+
+test('nor over one that goes by another path', async () => {
+  using lab = await openLab(project);
+  symlinkSync('.', lab.at('here'));
+  lab.edit('main.lora', (text) =>
+    text.replace('"hero.safetensors" { from = tiny }', '"here/pony.safetensors" { from = tiny  overwrite = true }'),
+  );
+  expect((await lab.run()).failures['here/pony.safetensors']?.kind).toBe('target-is-input');
+  expect(lab.read('pony.safetensors')).toBe(project['pony.safetensors']);
+});
+
+test('builds that place one file at once leave it whole, and nothing beside it', async () => {
+  const save = textStage('save', ({ lora }) => ({ lora: `${lora}`.padEnd(20_000_000, '.') }));
+  using lab = await openLab(project, { stages: { ...labStages, save } });
+  expect((await lab.run()).finished.ok).toBe(true);
+  const whole = lab.read('hero.safetensors');
+  lab.remove('hero.safetensors');
+  const runs = await Promise.all(Array.from({ length: 4 }, () => lab.run()));
+  expect(runs.map(({ finished }) => finished.ok)).toEqual([true, true, true, true]);
+  expect(lab.read('hero.safetensors') === whole).toBe(true);
+  expect(readdirSync(lab.folder).filter((name) => name.includes('hero'))).toEqual(['hero.safetensors']);
+});
+
+test('a stored result with other bytes than it had is not placed, and made again by the next build', async () => {
+  using lab = await builtLab();
+  const whole = lab.read('hero.safetensors');
+  const store = lab.store();
+  const blob = store.blobPath(digestOf(whole));
+  writeFileSync(blob, 'x'.repeat(whole.length));
+  lab.remove('hero.safetensors');
+  const run = await lab.run();
+  expect(run.failures['hero.safetensors']).toMatchObject({ kind: 'store-damaged' });
+  expect(kept(lab)).toEqual([]);
+  expect((await lab.run()).finished).toMatchObject({ ok: true, computed: ['hero.safetensors'] });
+  expect(lab.read('hero.safetensors')).toBe(whole);
 });

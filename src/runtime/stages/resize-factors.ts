@@ -16,8 +16,8 @@ export interface FactorModule extends Spectrum {
   readonly out: number;
   /** Of one row of vt: in · k². */
   readonly width: number;
-  /** α/rank of the original, without its sign, which is in `u`. */
-  readonly scale: number;
+  /** Of the original, without its sign, which is in `u`. */
+  readonly alpha: number;
   readonly upShape: readonly number[];
   readonly downShape: readonly number[];
 }
@@ -42,7 +42,9 @@ async function readModule(file: SafetensorsFile, name: string, facts: unknown): 
     throw broken(file, `describes "${name}" wrongly`);
   }
   if (!sigma.every(Number.isFinite)) throw notFinite(`${name}.s`);
-  return { name, sigma, parameters: out + width, out, width, scale, upShape, downShape };
+  // Rounded as files hold it, since a division and a multiplication may not give back what was.
+  const alpha = Math.fround(scale * (downShape[0] ?? 0));
+  return { name, sigma, parameters: out + width, out, width, alpha, upShape, downShape };
 }
 
 function isShape(value: unknown): value is readonly number[] {
@@ -74,9 +76,8 @@ export function keptTensors(options: {
 }): readonly TensorToWrite[] {
   const { file, module, kept, rescale, precision } = options;
   const shapes = shapesWith(module, kept.length, precision);
-  const strengths = Float64Array.from(kept, (index) =>
-    Math.sqrt(((module.sigma[index] ?? 0) * rescale) / module.scale),
-  );
+  const scale = module.alpha / kept.length;
+  const strengths = Float64Array.from(kept, (index) => Math.sqrt(((module.sigma[index] ?? 0) * rescale) / scale));
   if (precision === 'fp16') for (const strength of strengths) if (strength > 65504) throw tooLarge(module.name);
   const make = async (factor: 'u' | 'vt'): Promise<Uint8Array> => {
     const name = `${module.name}.${factor}`;
@@ -91,7 +92,7 @@ export function keptTensors(options: {
   return [
     {
       ...shapes.alpha,
-      source: { kind: 'bytes', bytes: fromNumbers(Float64Array.of(module.scale * kept.length), 'F32') },
+      source: { kind: 'bytes', bytes: fromNumbers(Float64Array.of(module.alpha), 'F32') },
     },
     { ...shapes.down, source: { kind: 'made', make: () => make('vt') } },
     { ...shapes.up, source: { kind: 'made', make: () => make('u') } },

@@ -31,7 +31,7 @@ export function resizedMetadata(metadata: Metadata | undefined, recipe: Recipe, 
     if (result.has(key)) result.set(key, value);
   };
   set('ss_network_dim', common(narrow.map(({ rank }) => rank)));
-  set('ss_network_alpha', common(narrow.map(({ module, rank }) => module.scale * rank)));
+  set('ss_network_alpha', common(narrow.map(({ module }) => module.alpha)));
   const args = result.get('ss_network_args');
   if (args !== undefined) result.set('ss_network_args', withConvolutions(args, wide));
   return result;
@@ -49,7 +49,7 @@ function withConvolutions(args: string, wide: readonly Ranked[]): string {
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return args;
   const entries = new Map(Object.entries(parsed));
   if (entries.has('conv_dim')) entries.set('conv_dim', common(wide.map(({ rank }) => rank)));
-  if (entries.has('conv_alpha')) entries.set('conv_alpha', common(wide.map(({ module, rank }) => module.scale * rank)));
+  if (entries.has('conv_alpha')) entries.set('conv_alpha', common(wide.map(({ module }) => module.alpha)));
   return JSON.stringify(Object.fromEntries(entries));
 }
 

@@ -33,7 +33,7 @@ const NOTHING = 1e-6;
 
 export const resize: Stage = {
   name: 'resize',
-  revision: 2,
+  revision: 3,
   pool: 'cpu',
   runsIn: 'native',
   canonical: recipeAttributes,

@@ -77,7 +77,7 @@ def _out_of_space(error: OSError, work: Mapping[str, Any]) -> WorkerError:
 
 
 def output_folder(work: Mapping[str, Any]) -> str:
-    """The folder that a request writes to."""
+    """The folder that a request writes to, or nothing where none is named."""
     if isinstance(work.get("work"), str):
         return work["work"]
     items = work.get("items")

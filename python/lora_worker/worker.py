@@ -26,7 +26,7 @@ from os import PathLike, fspath
 from typing import Any, Literal
 
 from lora_worker.devices import choose_device, prepare_environment
-from lora_worker.failures import failure_of
+from lora_worker.failures import failure_of, output_folder
 from lora_worker.folder_lock import locked_folder
 from lora_worker.job import Job
 from lora_worker.protocol import PROTOCOL, Cancel, ProtocolError, Request, parse_message, to_line
@@ -83,6 +83,8 @@ class Inbox:
         except ProtocolError as error:
             print(f"The worker and lorac do not understand each other: {error}.", file=sys.stderr, flush=True)
             os._exit(EXIT_PROTOCOL)
+        except OSError as error:
+            print(f"The pipe from lorac broke: {error}.", file=sys.stderr, flush=True)
         os._exit(0)
 
 
@@ -150,8 +152,8 @@ def _do(request: Request, job: Job) -> Mapping[str, str]:
         raise ProtocolError(f'there is no operation "{request.op}"')
     stage = importlib.import_module(f"lora_worker.stages.{module}")
     work = stage.parse(request.work)
-    folder = request.work.get("work")
-    with locked_folder(folder, job) if isinstance(folder, str) else contextlib.nullcontext():
+    folder = output_folder(request.work)
+    with locked_folder(folder, job) if folder else contextlib.nullcontext():
         return stage.run(work, job)
 
 
@@ -188,7 +190,7 @@ def _sender(descriptor: int) -> Callable[[Mapping[str, Any]], None]:
             try:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
-            except BrokenPipeError:
+            except ConnectionError:
                 # Nobody listens any more.
                 os._exit(0)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lora_worker.failures import output_folder
 from lora_worker.safetensors_file import write_safetensors
 
 ROOT = Path(__file__).parents[1]
@@ -242,6 +243,33 @@ def test_two_workers_never_write_to_one_folder_at_once(worker: Worker, fresh: Wo
     worker.say({"type": "cancel", "id": 21})
     assert worker.hear()["failure"]["kind"] == "cancelled"
     assert fresh.hear()["message"] == "begun"
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        {"op": "encode_latents", "checkpoint": "c", "vae_precision": "fp32", "items": [{"output": "{}/a.safetensors"}]},
+        {"op": "decompose", "lora": "l", "factors": "{}/f.safetensors", "modules": "{}/m.json"},
+        {"op": "frobenius", "checkpoint": "c", "modules": "m", "factors": None, "output": "{}/n.json"},
+    ],
+)
+def test_every_operation_locks_the_folder_that_it_writes_to(paths: dict, tmp_path: Path):
+    work = json.loads(json.dumps(paths).replace("{}", str(tmp_path)))
+    assert output_folder(work) == str(tmp_path)
+
+
+def test_a_worker_that_writes_single_files_waits_for_the_folder_too(worker: Worker, fresh: Worker, tmp_path: Path):
+    worker.ask("sleep", 31, work=str(tmp_path))
+    assert worker.hear()["message"] == "begun"
+    lora, factors, modules = (str(GOLDEN / "lora.safetensors"), str(tmp_path / "f"), str(tmp_path / "m"))
+    work = {"op": "decompose", "lora": lora, "factors": factors, "modules": modules}
+    fresh.say({"type": "request", "id": 1, "work": work})
+    assert fresh.hear()["message"].startswith("Waiting for another worker")
+    worker.say({"type": "cancel", "id": 31})
+    assert worker.hear()["failure"]["kind"] == "cancelled"
+    while (answer := fresh.hear())["type"] == "progress":
+        pass
+    assert answer["type"] == "result"
 
 
 def test_the_surroundings_keep_libraries_offline_and_waiting_threads_quiet(tmp_path: Path):

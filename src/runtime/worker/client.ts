@@ -29,6 +29,8 @@ export interface WorkerOptions {
   readonly startTimeoutMs?: number;
   /** How long a cancelled request may take to save its state. */
   readonly graceMs?: number;
+  /** Gives the start up, as long as there was no hello. */
+  readonly signal?: AbortSignal;
   /** Between SIGTERM and SIGKILL, and between the end of stdin and SIGKILL. */
   readonly killAfterMs?: number;
 }
@@ -108,14 +110,18 @@ class WorkerProcess {
   }
 
   async hello(): Promise<Hello> {
-    const limitMs = this.#options.startTimeoutMs ?? 180_000;
+    const { startTimeoutMs: limitMs = 180_000, signal } = this.#options;
+    const stop = () => this.#giveUp(cancelled().failure);
+    signal?.addEventListener('abort', stop, { once: true });
+    if (signal?.aborted) stop();
     const timer = setTimeout(() => {
-      this.#giveUp('worker-died', `The worker did not say hello within ${Math.round(limitMs / 1000)} seconds.`);
+      this.#break('worker-died', `The worker did not say hello within ${Math.round(limitMs / 1000)} seconds.`);
     }, limitMs);
     try {
       return await this.#hello.promise;
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener('abort', stop);
     }
   }
 
@@ -158,7 +164,7 @@ class WorkerProcess {
       limitBytes: LINE_LIMIT_BYTES,
       onLine: (line) => this.#receive(line),
       onTooLong: () =>
-        this.#giveUp('worker-garbled', `The worker sent a line of more than ${LINE_LIMIT_BYTES >> 20} MiB.`),
+        this.#break('worker-garbled', `The worker sent a line of more than ${LINE_LIMIT_BYTES >> 20} MiB.`),
     });
     this.#child.stdout.on('data', (chunk: Buffer) => lines.push(chunk));
     this.#child.stderr.on('data', (chunk: Buffer) => this.#log.push(chunk));
@@ -172,7 +178,7 @@ class WorkerProcess {
       this.#handle(parseFromWorker(line));
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.#giveUp('worker-garbled', error.message);
+      this.#break('worker-garbled', error.message);
     }
   }
 
@@ -206,7 +212,7 @@ class WorkerProcess {
       this.#hello.resolve(hello);
       return;
     }
-    this.#giveUp(
+    this.#break(
       'worker-garbled',
       `The worker speaks protocol ${hello.protocol}, and this lorac speaks ${PROTOCOL}.`,
       'Parts of two versions are mixed: install lorac again.',
@@ -239,13 +245,16 @@ class WorkerProcess {
       result.signal === 'SIGKILL'
         ? 'The system may have run out of memory. What was finished is kept; building again goes on from there.'
         : 'The last lines of its log may say why. What was finished is kept; building again goes on from there.';
-    this.#giveUp('worker-died', `The worker process ${how}.`, hint);
+    this.#break('worker-died', `The worker process ${how}.`, hint);
+  }
+
+  #break(kind: string, message: string, hint?: string): void {
+    this.#giveUp({ kind, message, hint, problems: [], logTail: this.#log.lines });
   }
 
   /** Fails what is pending and what may still come, for one reason, and makes sure that the process goes away. */
-  #giveUp(kind: string, message: string, hint?: string): void {
+  #giveUp(failure: Failure): void {
     if (this.#failure !== undefined) return;
-    const failure: Failure = { kind, message, hint, problems: [], logTail: this.#log.lines };
     this.#failure = failure;
     this.#child.kill('SIGKILL');
     this.#hello.reject(new StageFailure(failure));

@@ -34,5 +34,6 @@ export async function startTorchWorker({
     command: python,
     args: ['-m', 'lora_worker'],
     env: { ...cleanPythonEnv(env), PYTHONPATH: folder, PYTHONUNBUFFERED: '1' },
+    ...(signal ? { signal } : {}),
   });
 }

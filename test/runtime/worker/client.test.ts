@@ -125,6 +125,19 @@ test('a worker that does not hear a cancel is ended, and the request counts as c
   expect(client.isAlive).toBe(false);
 });
 
+test('a start is given up at once when the run is stopped', async () => {
+  const stop = new AbortController();
+  const starting = start({ MUTE: '1' }, { signal: stop.signal });
+  setTimeout(() => stop.abort(), 50);
+  expect(await failureOf(starting)).toMatchObject({ kind: 'cancelled' });
+  expect(await failureOf(start({ MUTE: '1' }, { signal: AbortSignal.abort() }))).toMatchObject({ kind: 'cancelled' });
+  // Once it has begun, it is asked to stop instead.
+  const late = new AbortController();
+  const client = await start({}, { signal: late.signal });
+  late.abort();
+  expect(client.isAlive).toBe(true);
+});
+
 test('when the worker dies, every pending request fails with the same reason and the end of the log', async () => {
   const client = await start({ STDERR: 'about to \u001b[31mfall over', DIE_AT_STEP: '2' });
   const path = await folder();

@@ -44,6 +44,10 @@ Saveable = str | float | dict[str, Any] | None
 # What the published code adds to a standard deviation before dividing by it. Not the `eps` argument.
 _NORMALIZATION_EPSILON = 1e-8
 
+# Numbers in a batch of parameters. A batch needs three times its size in memory while it is updated; beyond this size
+# kernels gain nothing from more, and SDXL's largest shape would make a batch of 135 MiB.
+_LARGEST_BATCH = 8 * 2**20
+
 
 class SAVEUS(torch.optim.Optimizer):
     """The optimizer described at the top of this file.
@@ -145,7 +149,13 @@ class SAVEUS(torch.optim.Optimizer):
                 state["ema_squared"] = torch.zeros_like(p)
             state["step"] += 1
             batches.setdefault((state["step"], p.shape, p.dtype, p.device), []).append(p)
-        return [(key[0], parameters) for key, parameters in batches.items()]
+        return [(key[0], batch) for key, parameters in batches.items() for batch in _cut(parameters)]
+
+
+def _cut(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Parameters of one shape in batches of at most `_LARGEST_BATCH` numbers, or of one parameter."""
+    count = max(1, _LARGEST_BATCH // parameters[0].numel())
+    return [parameters[first : first + count] for first in range(0, len(parameters), count)]
 
 
 def _update(

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_worker import expressions
+from lora_worker import expressions, saveus
 from lora_worker.safetensors_file import read_safetensors
 from lora_worker.saveus import SAVEUS
 
@@ -177,6 +177,23 @@ def test_parameters_without_gradient_wait_and_keep_their_own_step_number():
     optimizer.step()
     assert torch.equal(rarely, first)
     assert [optimizer.state[parameter]["step"] for parameter in (often, rarely)] == [2, 1]
+
+
+def test_how_parameters_are_batched_changes_no_bit(monkeypatch):
+    def trained():
+        generator = torch.Generator().manual_seed(4)
+        parameters = [torch.randn(4, 3, generator=generator).requires_grad_() for _ in range(7)]
+        optimizer = SAVEUS(parameters, lr=0.1)
+        for _ in range(3):
+            for parameter in parameters:
+                parameter.grad = torch.randn(4, 3, generator=generator)
+            optimizer.step()
+        return parameters
+
+    together = trained()
+    for largest in (1, 12, 30):
+        monkeypatch.setattr(saveus, "_LARGEST_BATCH", largest)
+        assert all(torch.equal(one, other) for one, other in zip(trained(), together, strict=True))
 
 
 def test_groups_keep_their_own_rates():

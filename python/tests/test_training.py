@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
+from torch.func import functional_call
 from training_lab import TrainingLab, share_models
 
 from lora_worker import locon, training
-from lora_worker.train_request import parse_train
+from lora_worker.models import load_models
+from lora_worker.train_request import Train, parse_train
 from lora_worker.training import Trainer, image_losses
 from lora_worker.visits import Visits
 
@@ -24,24 +26,27 @@ def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
 class Bench:
     """A trainer outside of the stage."""
 
+    work: Train
     trainer: Trainer
     visits: Visits
     network: locon.LoCon
+    before: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @pytest.fixture
 def bench(lab, toy_models):
     made = []
 
-    def make(**changes):
+    def make(models=toy_models, **changes):
         work = parse_train(lab.request(**changes))
         for one in made:
             one.network.remove()
-        network = locon.create(toy_models, locon.trainable(toy_models.targets()), work.settings.network, seed=0)
+        network = locon.create(models, locon.trainable(models.targets()), work.settings.network, seed=0)
         network.attach()
         made.append(
             Bench(
-                Trainer(toy_models, network, work.settings, lambda message: None),
+                work,
+                Trainer(models, network, work.settings, lambda message: None),
                 Visits(work, prediction="epsilon", zero_terminal_snr=False),
                 network,
             )
@@ -59,6 +64,7 @@ def gradients(bench, step=0):
     generator = torch.Generator().manual_seed(1)
     for branch in bench.network.branches.values():
         branch.up.data.normal_(std=0.02, generator=generator)
+    bench.before = {name: parameter.detach().clone() for name, parameter in bench.network.named_parameters()}
     kept = {}
     bench.trainer.optimizer.register_step_pre_hook(
         lambda *_: kept.update({name: parameter.grad.clone() for name, parameter in bench.network.named_parameters()})
@@ -79,6 +85,66 @@ def test_the_gradient_is_the_mean_over_all_images_however_they_are_cut(bench):
         assert other_norm == pytest.approx(norm, rel=1e-5)
         for name, gradient in whole.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(("prediction", "zero_terminal_snr"), [("epsilon", False), ("v", True)])
+def test_the_gradient_is_that_of_merged_weights(bench, toy_models, prediction, zero_terminal_snr):
+    """Computed outright: every weight replaced by W + (α/r) up·down, no branches, no hooks, one backward pass."""
+    made = bench(batch_size=2, gradient_accumulation_steps=3, max_grad_norm=0.005)
+    made.visits = Visits(made.work, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
+    found, (loss, norm, _) = gradients(made)
+
+    made.network.remove()
+    merged = {"unet": {}, "te1": {}, "te2": {}}
+    factors = {}
+    for name, branch in made.network.branches.items():
+        weight = toy_models.module_of(branch.target).weight
+        up, down = (made.before[f"{name}.{part}.weight"].requires_grad_() for part in ("lora_up", "lora_down"))
+        factors |= {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}
+        change = branch.alpha / down.shape[0] * (up.flatten(1) @ down.flatten(1))
+        merged[branch.target.component][f"{branch.target.module_path}.weight"] = weight + change.reshape(weight.shape)
+    losses = []
+    for batch in made.visits.micro_batches(0):
+        one, two = (
+            functional_call(model, merged[name], kwargs={"input_ids": ids, "output_hidden_states": True})
+            for name, model, ids in (
+                ("te1", toy_models.text.one, batch.ids_one_BT),
+                ("te2", toy_models.text.two, batch.ids_two_BT),
+            )
+        )
+        conditions = {"text_embeds": two.text_embeds, "time_ids": batch.sizes_B6}
+        context = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], -1)
+        output = functional_call(
+            toy_models.unet,
+            merged["unet"],
+            (batch.noisy_B4HW, batch.timesteps_B, context),
+            {"added_cond_kwargs": conditions},
+        ).sample
+        losses += [(row - target).square().mean() for row, target in zip(output, batch.target_B4HW, strict=True)]
+    wanted_loss = torch.stack(losses).mean()
+    wanted = dict(zip(factors, torch.autograd.grad(wanted_loss, list(factors.values())), strict=True))
+
+    length = sum(gradient.square().sum().item() for gradient in wanted.values()) ** 0.5
+    assert loss == pytest.approx(wanted_loss.item(), rel=1e-6)
+    assert norm == pytest.approx(length, rel=1e-5)
+    assert length > 0.005
+    factor = 0.005 / (length + 1e-6)  # as torch clips
+    difference = sum((found[name] - factor * wanted[name]).square().sum().item() for name in wanted) ** 0.5
+    assert difference < 1e-5 * 0.005
+
+
+@pytest.mark.parametrize("checkpointing", ["off", "on"])
+def test_bf16_gives_nearly_the_same_gradient(bench, lab, checkpointing):
+    exact, (loss, _, _) = gradients(bench(max_grad_norm=0))
+    rough = load_models(lab.checkpoint, device="cpu", dtype=torch.bfloat16)
+    found, (rough_loss, _, _) = gradients(bench(rough, max_grad_norm=0, gradient_checkpointing=checkpointing))
+    assert rough_loss == pytest.approx(loss, rel=0.01)
+    for component in ("te1", "te2", "unet"):
+        names = [name for name in exact if name.startswith(f"lora_{component}")]
+        ours, theirs = (torch.cat([each[name].flatten() for name in names]) for each in (found, exact))
+        assert ours.dtype == torch.float32
+        assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99
+        assert ours.norm().item() == pytest.approx(theirs.norm().item(), rel=0.05)
 
 
 def test_checkpointing_changes_no_gradient(bench):
@@ -142,9 +208,11 @@ def test_rates_follow_the_schedule_for_both_groups(bench):
     assert constant.rates() == {"text_encoder": 1e-4, "unet": 3e-4}
 
 
-def test_the_loss_falls(lab, toy_models):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_loss_falls(lab, toy_models, precision):
     """On visits that it was not trained on, always the same ones."""
     request = lab.request(batch_size=3, steps=12, unet_lr=1e-2, text_encoder_lr=5e-3, lr_scheduler={"kind": "constant"})
+    request["settings"]["mixed_precision"] = precision
     outputs = lab.life(request)
     held_out = Visits(parse_train(lab.request(batch_size=3, seed=99)), prediction="epsilon", zero_terminal_snr=False)
     batches = [batch for step in range(3) for batch in held_out.micro_batches(step)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 from pathlib import Path
@@ -84,6 +85,32 @@ def test_interrupted_twice_equals_uninterrupted(lab, kill_points, case, ends_by)
         name: digest(path) for name, path in whole.items() if name != "metrics"
     }
     assert metrics(broken["metrics"]) == metrics(whole["metrics"])
+
+
+def test_other_saves_and_pictures_from_life_to_life_do_not_change_the_training(lab):
+    """They are no part of a training's identity. Lives end at random steps, by a kill or by a request."""
+    chance = random.Random(7)
+    steps = 6
+    whole = lab.life(lab.request("whole", steps=steps, save_steps=[*range(1, steps + 1)]))
+    for project in range(2):
+        for _ in range(3):
+            plan = lab.request(
+                f"changing-{project}",
+                steps=steps,
+                save_steps=chance.sample(range(1, steps + 1), chance.randint(0, 3)),
+                samples={"steps": chance.sample(range(1, steps), 1), "prompts": [PROMPT]},
+                state_every={"steps": chance.randint(1, 3)},
+            )
+            ends_by = chance.choice([Killed, Cancelled])
+            job = DoomedJob(dies_at=chance.randint(1, steps - 1), ends_by=ends_by)
+            with contextlib.suppress(ends_by):
+                lab.life(plan, job)
+        wanted = sorted(chance.sample(range(1, steps + 1), 3))
+        outputs = lab.life(lab.request(f"changing-{project}", steps=steps, save_steps=wanted))
+        assert digest(outputs["lora"]) == digest(whole["lora"])
+        assert metrics(outputs["metrics"]) == metrics(whole["metrics"])
+        for step in wanted:
+            assert digest(outputs[f"step.{step}"]) == digest(whole[f"step.{step}"])
 
 
 def test_a_cancelled_training_goes_on_after_its_last_step(lab):

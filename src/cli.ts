@@ -62,6 +62,23 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('chop')
+    .description('list the blocks of a LoRA file, or write another file with only some of them')
+    .argument('<FILE>', 'a LoRA in a .safetensors file')
+    .argument('[VECTOR]', '12, 20 or 21 weights, a preset or a % vector, as ComfyUI and chop_blocks take them')
+    .option('--keep <BLOCKS>', 'blocks that stay, with commas between them; all others go')
+    .option('--drop <BLOCKS>', 'blocks that go; all others stay')
+    .option('--weights <BLOCK=WEIGHT,...>', 'a weight for each named block; all others go')
+    .option('--text-encoders <WHAT>', 'keep, drop, or a weight, where nothing else names TE1 and TE2')
+    .option('-o, --output <FILE>', 'where to put it (default: beside FILE, as NAME-chop.safetensors)')
+    .option('--overwrite', 'replace a file that is there')
+    .addHelpText('after', chopExamples)
+    .action(async (file: string, vector: string | undefined, options) => {
+      const { chop } = await import('./cli/chop.ts');
+      process.exitCode = await chop({ file, vector, ...options });
+    });
+
+  lorac
     .command('env')
     .description("say where the worker's Python environment is, what is in it and how to remake it")
     .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
@@ -118,6 +135,22 @@ Examples:
 
 Results are kept in .lorac beside the program (LORAC_STORE names another folder).
 Ctrl-C stops after saving state, and the next build goes on from there; a second Ctrl-C stops at once.`;
+
+const chopExamples = `
+Blocks are IN00 to IN08, MID00 to MID02, OUT00 to OUT08, TE1, TE2, and REST for what is left. IN, MID, OUT and TE stand
+for all of theirs, and patterns such as "OUT0*" for all that fit. Text encoders stay unless something says otherwise.
+
+Examples:
+  lorac chop hero.safetensors                                   list its blocks
+  lorac chop hero.safetensors --keep OUT01                      hero-chop.safetensors, with one block
+  lorac chop hero.safetensors --keep OUT01 --text-encoders drop
+  lorac chop hero.safetensors --drop "IN*" -o small.safetensors
+  lorac chop hero.safetensors --weights OUT01=1,MID00=0.5       a weight of 0.5 halves what a block does, exactly
+  lorac chop hero.safetensors 1,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0
+  lorac chop hero.safetensors SDXL-LyC-OUTALL                   presets of ComfyUI's Inspire pack
+  lorac chop hero.safetensors "%default=0,base=1,out2=1"        its % vectors; places count the blocks of the file
+
+The first number of a vector weighs all that lies outside the blocks, text encoders among it, as in ComfyUI.`;
 
 function exitCodeOf(error: unknown): number {
   // Commander has printed its message by now; --help and --version arrive here as well.

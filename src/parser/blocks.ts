@@ -1,6 +1,8 @@
 // The blocks of an SDXL network by name. A block has the same name whatever a file holds,
 // and every way that people write it (OUT01, OUT1, output_blocks.1, up_blocks.0 …) leads to that name.
 
+import { maskPreset } from './mask-presets.ts';
+
 const numbered = (prefix: string, count: number): string[] =>
   Array.from({ length: count }, (_, index) => `${prefix}${String(index).padStart(2, '0')}`);
 
@@ -94,11 +96,16 @@ export interface MaskEntry {
   readonly weight: number | undefined;
 }
 
-/** The entries of `1,0,0.5,…`. Lengths and gaps are judged by the caller. */
+/**
+ * The entries of `1,0,0.5,…`, of `LABEL:1,0,0.5,…`, or of a preset by its name. Lengths and gaps are judged by the
+ * caller. All entries of a preset stand where its name does.
+ */
 export function parseMask(mask: string): readonly MaskEntry[] {
+  const preset = maskPreset(mask);
+  if (preset !== undefined) return parseMask(preset).map((entry) => ({ ...entry, offset: 0 }));
   const entries: MaskEntry[] = [];
-  let offset = 0;
-  for (const part of mask.split(',')) {
+  let offset = /^[^,:]*:/.exec(mask)?.[0].length ?? 0;
+  for (const part of mask.slice(offset).split(',')) {
     const text = part.trim();
     const isNumber = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text);
     const lead = part.length - part.trimStart().length;

@@ -318,7 +318,7 @@ const chop = {
   }),
   mask: optional(
     text('mask'),
-    'A vector of 12, 20 or 21 weights, as ComfyUI and chop_blocks write it: first all that lies outside the blocks.',
+    'A vector of 12, 20 or 21 weights, as ComfyUI and chop_blocks write it (first all that lies outside the blocks), or the name of a preset of the Inspire pack, such as SDXL-LyC-OUTALL.',
     { synonyms: ['vector', 'block_vector', 'lbw', 'block_vector_string'] },
   ),
   weights: optional(blockWeights(), 'A weight for each named block; all others go. 0.5 halves what a block does.', {

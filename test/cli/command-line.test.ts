@@ -33,14 +33,18 @@ async function run(...args: string[]) {
   return { exitCode, stdout, stderr };
 }
 
-test.each([['--help'], ['build', '--help'], ['plan', '--help'], ['check', '--help'], ['env', '--help']])(
-  'help: %s %s',
-  async (...args) => {
-    const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));
-    expect(exitCode).toBe(0);
-    expect(stdout).toMatchSnapshot();
-  },
-);
+test.each([
+  ['--help'],
+  ['build', '--help'],
+  ['plan', '--help'],
+  ['check', '--help'],
+  ['chop', '--help'],
+  ['env', '--help'],
+])('help: %s %s', async (...args) => {
+  const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatchSnapshot();
+});
 
 test('a command line that means nothing exits with 2 and says what was meant', async () => {
   expect(await run('buidl')).toMatchObject({ exitCode: 2, stdout: '' });

@@ -2,6 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { BLOCKS, blocksNamed, MASKS, parseMask } from '../../src/parser/blocks.ts';
+import { MASK_PRESETS } from '../../src/parser/mask-presets.ts';
 
 test('every block is known by its own name', () => {
   expect(BLOCKS).toHaveLength(24);
@@ -62,6 +63,27 @@ test("the guide's vector keeps OUT01", () => {
   const weights = parseMask('1,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0').map(({ weight }) => weight);
   const kept = MASKS.get(21)?.filter((_, index) => weights[index] === 1);
   expect(kept?.flat()).toEqual(['TE1', 'TE2', 'REST', 'OUT01']);
+});
+
+test('presets of the block-weight loader are masks by name', () => {
+  const numbers = (mask: string) => parseMask(mask).map(({ weight }) => weight);
+  expect([...MASK_PRESETS].map(([name, mask]) => `${name}:${mask}`)).toEqual([
+    'SDXL-NONE:0,0,0,0,0,0,0,0,0,0,0,0',
+    'SDXL-ALL:1,1,1,1,1,1,1,1,1,1,1,1',
+    'SDXL-INALL:1,1,1,1,1,0,0,0,0,0,0,0',
+    'SDXL-MIDALL:1,0,0,0,0,1,0,0,0,0,0,0',
+    'SDXL-OUTALL:1,0,0,0,0,0,1,1,1,1,1,1',
+    'SDXL-LyC-NONE:0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0',
+    'SDXL-LyC-ALL:1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1',
+    'SDXL-LyC-INALL:1,1,1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0',
+    'SDXL-LyC-MIDALL:1,0,0,0,0,0,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0',
+    'SDXL-LyC-OUTALL:1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1',
+  ]);
+  for (const [name, mask] of MASK_PRESETS) {
+    expect(numbers(name.toLowerCase())).toEqual(numbers(mask));
+    expect(numbers(`mine:${mask}`)).toEqual(numbers(mask));
+  }
+  expect(parseMask('a:1,x')).toMatchObject([{ offset: 2 }, { text: 'x', offset: 4 }]);
 });
 
 test('entries of a mask know where they stand, and whether they are numbers', () => {

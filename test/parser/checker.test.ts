@@ -242,6 +242,7 @@ describe('chop', () => {
       const mask = Array.from({ length }, () => '1').join(', ');
       expect(compileText(chop(`mask = "${mask}"`)).diagnostics).toEqual([]);
     }
+    expect(compileText(chop('mask = "SDXL-LyC-OUTALL"')).diagnostics).toEqual([]);
     expectProblems(['mask-length'], chop('mask = «"1,0,1"»'));
     expectProblems(['mask-entry', 'mask-entry'], chop('mask = "1,0,«x»,0,0,0,0,«1e»,0,0,0,0"'));
   });

@@ -2,6 +2,7 @@
 
 import { pathIn } from '../graph/paths.ts';
 import { type BlockChoice, blockWeights } from '../sdxl/block-weights.ts';
+import { groupModules } from '../sdxl/lora.ts';
 import type { Stage } from '../stage.ts';
 import { chopFile } from './chop-file.ts';
 import { inputOf } from './input-of.ts';
@@ -16,7 +17,7 @@ export const chop: Stage = {
   async run(context) {
     await using file = await openLora(inputOf(context, 'lora').path);
     const output = pathIn(context.work, 'lora.safetensors');
-    await chopFile(file, {
+    await chopFile(file, groupModules(file.header.tensors.keys()), {
       output,
       choice: context.node.settings as BlockChoice,
       signal: context.signal,

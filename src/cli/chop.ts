@@ -1,0 +1,81 @@
+// lorac chop FILE: which blocks a LoRA file has, or another file with only some of them.
+
+import { lstatSync, statSync } from 'node:fs';
+import { dirname, format, join, parse } from 'node:path';
+import { cleanLine } from '../parser/clean-text.ts';
+import { StageFailure } from '../runtime/events.ts';
+import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
+import { blockLayout, layoutLines } from '../runtime/sdxl/block-layout.ts';
+import { groupModules } from '../runtime/sdxl/lora.ts';
+import { type Chopped, chopFile, presentBlocks } from '../runtime/stages/chop-file.ts';
+import { openLora } from '../runtime/stages/weights-file.ts';
+import { count, size } from '../tui/units.ts';
+import { readChoice, type WrittenChoice } from './block-choice.ts';
+import { INTERRUPTED, listenForStop } from './stop.ts';
+import { tellFailure, tellWarning } from './tell-failure.ts';
+import { UsageError } from './usage-error.ts';
+
+export interface ChopOptions extends WrittenChoice {
+  readonly file: string;
+  readonly output?: string;
+  readonly overwrite?: boolean;
+}
+
+export async function chop(options: ChopOptions): Promise<number> {
+  using stop = listenForStop();
+  try {
+    await using file = await openLora(options.file);
+    const content = groupModules(file.header.tensors.keys());
+    const chosen = readChoice(options, presentBlocks(content));
+    if (chosen === undefined) {
+      process.stdout.write(`${layoutLines(blockLayout(content)).join('\n')}\n`);
+      return 0;
+    }
+    const output = outputOf(options);
+    for (const message of chosen.warnings) tellWarning(message);
+    const chopped = await chopFile(file, content, {
+      output,
+      choice: chosen.choice,
+      signal: stop.signal,
+      warn: tellWarning,
+    });
+    process.stdout.write(`${told(file, chopped, output).map(cleanLine).join('\n')}\n`);
+    return 0;
+  } catch (error) {
+    if (stop.signal.aborted) return INTERRUPTED;
+    if (!(error instanceof StageFailure)) throw error;
+    tellFailure(error.failure);
+    return 1;
+  }
+}
+
+/** Beside the input, called as chop_blocks calls it, unless something else is asked for. */
+function outputOf({ file, output, overwrite = false }: ChopOptions): string {
+  const { dir, name } = parse(file);
+  const named = output ?? format({ dir, name: `${name}-chop`, ext: '.safetensors' });
+  const isFolder = statSync(named, { throwIfNoEntry: false })?.isDirectory() === true;
+  const path = isFolder ? join(named, `${name}-chop.safetensors`) : named;
+  if (isSame(path, file)) throw new UsageError(`"${path}" is the file that is read.`, 'name another with -o');
+  if (!overwrite && lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+    throw new UsageError(`"${path}" exists already.`, 'name another with -o, or replace it with --overwrite');
+  }
+  if (statSync(dirname(path), { throwIfNoEntry: false }) === undefined) {
+    throw new UsageError(`There is no folder "${dirname(path)}".`);
+  }
+  return path;
+}
+
+function isSame(path: string, other: string): boolean {
+  const [one, two] = [path, other].map((each) => statSync(each, { throwIfNoEntry: false, bigint: true }));
+  return one !== undefined && two !== undefined && one.ino === two.ino && one.dev === two.dev;
+}
+
+function told(file: SafetensorsFile, { kept, dropped, tensors, sizeBytes }: Chopped, output: string): string[] {
+  const blocks = kept.map(({ block, weight }) => (weight === 1 ? block : `${block} × ${weight}`));
+  return [
+    `kept     ${blocks.join(', ')}`,
+    ...(dropped.length === 0 ? [] : [`dropped  ${dropped.join(', ')}`]),
+    `tensors  ${tensors} of ${count(file.header.tensors.size, 'tensor')}, ${size(sizeBytes)} of ${size(file.sizeBytes)}`,
+    `saved    ${output}`,
+  ];
+}

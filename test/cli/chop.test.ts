@@ -1,0 +1,106 @@
+// lorac chop as users run it: a process, what it prints, and the file that it leaves.
+
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { execa } from 'execa';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { SafetensorsFile } from '../../src/runtime/safetensors/file.ts';
+import { writeLora } from '../runtime/stages/lora-files.ts';
+
+const lorac = resolve(import.meta.dirname, '../../bin/lorac.mjs');
+
+let folder: string;
+const at = (name: string) => join(folder, name);
+
+// The first call bundles what has changed.
+beforeAll(async () => void (await run('--version')), 120_000);
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lorac-chop-'));
+  await writeLora(at('hero.safetensors'));
+});
+afterEach(async () => await rm(folder, { recursive: true }));
+
+async function run(...args: string[]) {
+  const { exitCode, stdout, stderr } = await execa(process.execPath, [lorac, ...args], {
+    cwd: folder ?? '.',
+    env: { NO_COLOR: '1', FORCE_COLOR: undefined, LORAC_PYTHON: '/nonexistent/python' },
+    reject: false,
+    stdin: 'ignore',
+  });
+  return { exitCode, stdout, stderr };
+}
+
+test('without a vector the blocks are listed, and nothing is written', async () => {
+  const { exitCode, stdout } = await run('chop', 'hero.safetensors');
+  expect(exitCode).toBe(0);
+  expect(stdout.split('\n')).toEqual([
+    'INFO: Blocks layout:',
+    'INFO:   [ 3]  input_blocks.4 layers=3',
+    'INFO:   [ 8]  middle_block.0 layers=3',
+    'INFO:   [12] output_blocks.1 layers=3',
+    expect.stringMatching(/^INFO: Vector string : "1,INP01,.*,OUT08"$/),
+    'INFO: Pass through layers: 6',
+  ]);
+  expect(await readdir(folder)).toEqual(['hero.safetensors']);
+});
+
+test("the guide's vector writes NAME-chop.safetensors beside the file, and says what it did", async () => {
+  const vector = '1,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0';
+  const { exitCode, stdout, stderr } = await run('chop', 'hero.safetensors', vector);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout.replace(/[\d.]+ k?B/g, '# B')).toBe(`kept     OUT01, TE1, TE2
+dropped  IN04, MID00
+tensors  9 of 15 tensors, # B of # B
+saved    hero-chop.safetensors`);
+  await using chopped = await SafetensorsFile.open(at('hero-chop.safetensors'));
+  await using before = await SafetensorsFile.open(at('hero.safetensors'));
+  expect(chopped.header.tensors.size).toBe(9);
+  for (const name of chopped.header.tensors.keys())
+    expect(await chopped.bytesOf(name)).toEqual(await before.bytesOf(name));
+});
+
+test('a file that is there stays, unless it may be replaced', async () => {
+  await run('chop', 'hero.safetensors', '--keep', 'OUT01');
+  const before = await readFile(at('hero-chop.safetensors'));
+  expect(await run('chop', 'hero.safetensors', '--keep', 'IN04')).toEqual({
+    exitCode: 2,
+    stdout: '',
+    stderr:
+      'error: "hero-chop.safetensors" exists already.\nhint: name another with -o, or replace it with --overwrite',
+  });
+  expect(await readFile(at('hero-chop.safetensors'))).toEqual(before);
+  expect(await run('chop', 'hero.safetensors', '--keep', 'IN04', '--overwrite')).toMatchObject({ exitCode: 0 });
+  expect(await readFile(at('hero-chop.safetensors'))).not.toEqual(before);
+});
+
+test('the file itself is never written over, by whatever name', async () => {
+  await symlink('hero.safetensors', at('link.safetensors'));
+  for (const name of ['hero.safetensors', 'link.safetensors']) {
+    const { exitCode, stderr } = await run('chop', 'hero.safetensors', '--keep', 'OUT01', '-o', name, '--overwrite');
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('is the file that is read');
+  }
+});
+
+test('what goes wrong is told, and leaves nothing behind', async () => {
+  const absent = await run('chop', 'nothing.safetensors');
+  expect(absent).toMatchObject({ exitCode: 1, stderr: 'error: "nothing.safetensors" does not exist.' });
+  const empty = await run('chop', 'hero.safetensors', '--keep', 'OUT08', '--text-encoders', 'drop');
+  expect(empty).toMatchObject({ exitCode: 1, stdout: '' });
+  expect(empty.stderr).toContain('error: Nothing would be left');
+  expect(empty.stderr).toContain('hint: Keep at least one of them.');
+  const vain = await run('chop', 'hero.safetensors', '--keep', 'OUT01,OUT02', '-o', 'new.safetensors');
+  expect(vain).toMatchObject({
+    exitCode: 0,
+    stderr: 'warning: The LoRA has no OUT02; it has IN04, MID00, OUT01, TE1, TE2.',
+  });
+  expect(await run('chop', 'hero.safetensors', '--keep', 'OUT01', '-o', 'no/such/folder.safetensors')).toMatchObject({
+    exitCode: 2,
+    stderr: 'error: There is no folder "no/such".',
+  });
+  expect((await readdir(folder)).sort()).toEqual(['hero.safetensors', 'new.safetensors']);
+  expect(existsSync(at('hero-chop.safetensors'))).toBe(false);
+});

@@ -40,6 +40,7 @@ export async function build(options: BuildOptions): Promise<number> {
   const reporter = await openReporter(kind, {
     stdout: process.stdout,
     color: wantsColor(process.stdout),
+    folder: process.cwd(),
     now: () => performance.now(),
   });
   try {

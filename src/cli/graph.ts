@@ -1,7 +1,9 @@
 // From a checked program to its graph and the store of its results.
 
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { CheckedProgram } from '../parser/model.ts';
+import { nearest } from '../parser/suggest.ts';
 import { Store } from '../runtime/cache/store.ts';
 import { unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
@@ -29,9 +31,17 @@ export function storeOf(program: CheckedProgram, warn: (message: string) => void
 export function requireNames(graph: Graph, targets: readonly string[], rerun: readonly string[]): void {
   const names = graph.nodes.map(({ id }) => id);
   const [target] = unknownTargets(graph, targets);
-  if (target !== undefined)
-    throw new UsageError(`There is no block or node "${target}".`, `there is ${names.join(', ')}`);
+  if (target !== undefined) throw new UsageError(`There is no block or node "${target}".`, hintOn(target, names));
   const unknown = rerun.find((name) => !names.some((id) => id === name));
-  if (unknown !== undefined)
-    throw new UsageError(`--rerun names "${unknown}", and there is no such node.`, `there is ${names.join(', ')}`);
+  if (unknown !== undefined) {
+    throw new UsageError(`--rerun names "${unknown}", and there is no such node.`, hintOn(unknown, names));
+  }
+}
+
+function hintOn(name: string, names: readonly string[]): string {
+  const found = statSync(name, { throwIfNoEntry: false });
+  if (found?.isFile()) return 'there is a file of that name, and programs end in .lora';
+  if (found?.isDirectory()) return `there is a folder of that name; as a program it is written ./${name}`;
+  const meant = nearest(name, names);
+  return `${meant === undefined ? '' : `perhaps ${meant}; `}there is ${names.join(', ')}`;
 }

@@ -16,7 +16,7 @@ export function splitArguments(
 
 /** A bare word is a target even where a folder bears the same name: datasets and blocks often do. */
 function isProgram(argument: string): boolean {
-  return argument.endsWith('.lora') || (/[/\\]|^\.\.?$/.test(argument) && isFolder(argument));
+  return /\.lora$/i.test(argument) || (/[/\\]|^\.\.?$/.test(argument) && isFolder(argument));
 }
 
 export function readProgram(file: string | undefined): SourceFile {

@@ -23,9 +23,10 @@ const NAME_WIDTH = 32;
 
 export function plainReporter({
   stdout,
+  folder,
   now,
-}: Pick<ReporterOptions, 'now'> & { readonly stdout: Pick<NodeJS.WriteStream, 'write'> }): Reporter {
-  let view = emptyView(now());
+}: Pick<ReporterOptions, 'folder' | 'now'> & { readonly stdout: Pick<NodeJS.WriteStream, 'write'> }): Reporter {
+  let view = emptyView(now(), folder);
   /** When each node last said how far it is. */
   const toldAtMs = new Map<string, number>();
   const print = (line: string) => stdout.write(`${line}\n`);

@@ -24,7 +24,7 @@ function words(reason: StaleReason): string {
     case 'result-lost':
       return `its stored result "${reason.output}" is gone`;
     case 'not-placed':
-      return `${reason.path} is not in place`;
+      return 'its file is not in place';
     case 'asked-for':
       return 'asked for';
     default:

@@ -14,6 +14,8 @@ export type ReporterKind = (typeof reporterKinds)[number];
 export interface ReporterOptions {
   readonly stdout: NodeJS.WriteStream;
   readonly color: boolean;
+  /** The working folder: paths in it are told from there. */
+  readonly folder: string;
   /** Milliseconds, never going back. */
   readonly now: () => number;
 }

@@ -10,7 +10,7 @@ import { ViewStore } from './view-store.ts';
 const WATCHED_AFTER_MS = 300;
 
 export function terminalReporter(options: ReporterOptions): Reporter {
-  const store = new ViewStore(options.now);
+  const store = new ViewStore(options.now, options.folder);
   let timer: NodeJS.Timeout | undefined;
   let screen: Promise<{ close(): Promise<void> }> | undefined;
 

@@ -20,9 +20,9 @@ export class ViewStore {
   #tick: NodeJS.Timeout | undefined;
   readonly #now: () => number;
 
-  constructor(now: () => number) {
+  constructor(now: () => number, folder = '') {
     this.#now = now;
-    this.#view = emptyView(now());
+    this.#view = emptyView(now(), folder);
     this.#published = { view: this.#view, nowMs: now() };
   }
 

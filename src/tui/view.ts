@@ -7,6 +7,8 @@ import type { Failure, NodeSummary, RunEvent, StageProgress, StaleReason } from 
 import { addTo, emptySeries, type Series } from './series.ts';
 
 export interface View {
+  /** Where the user is: what lies in it is told from there. Empty: nothing does. */
+  readonly folder: string;
   readonly program: string;
   readonly startedMs: number;
   /** Every node of the run, in the graph's order. */
@@ -95,8 +97,9 @@ export interface WorkerLine {
 
 export type Outcome = Omit<Extract<RunEvent, { type: 'finished' }>, 'type'>;
 
-export function emptyView(nowMs: number): View {
+export function emptyView(nowMs: number, folder = ''): View {
   return {
+    folder,
     program: '',
     startedMs: nowMs,
     rows: [],
@@ -155,7 +158,8 @@ export function reduce(view: View, event: RunEvent, nowMs: number): View {
         message: cleanLine(event.message),
       });
     case 'placed': {
-      const placed = { node: cleanLine(event.node), path: cleanLine(event.path), sizeBytes: event.sizeBytes };
+      const path = fromFolder(view.folder, event.path);
+      const placed = { node: cleanLine(event.node), path, sizeBytes: event.sizeBytes };
       return { ...view, placed: [...view.placed, placed] };
     }
     case 'stopping':
@@ -203,7 +207,7 @@ function withProgress(view: View, node: string, progress: StageProgress, nowMs: 
     });
   }
   const after = withState(view, node, (state) => (state.status === 'running' ? runOn(state, progress, nowMs) : state));
-  return progress.type === 'artifact' ? withPictures(after, cleanLine(progress.path)) : after;
+  return progress.type === 'artifact' ? withPictures(after, fromFolder(view.folder, progress.path)) : after;
 }
 
 function runOn(state: Running, progress: StageProgress, nowMs: number): Running {
@@ -243,6 +247,12 @@ function withPictures(view: View, path: string): View {
   const folder = /^(.*)[/\\][^/\\]+\.png$/i.exec(path)?.[1];
   if (folder === undefined || view.pictureFolders.includes(folder)) return view;
   return { ...view, pictureFolders: [...view.pictureFolders, folder] };
+}
+
+/** As one would type it there. */
+function fromFolder(folder: string, path: string): string {
+  const isInside = folder !== '' && path.startsWith(folder) && /^[\\/]./.test(path.slice(folder.length));
+  return cleanLine(isInside ? path.slice(folder.length + 1) : path);
 }
 
 function cleanFailure(failure: Failure): Failure {

@@ -93,10 +93,21 @@ test('check looks for the files that a program names, unless told not to', async
 });
 
 test('targets that are not in the program are named, with those that are', async () => {
-  expect(await run('build', 'good.lora', 'tiny')).toMatchObject({
+  expect(await run('build', 'good.lora', 'pny')).toMatchObject({
     exitCode: 2,
     stderr:
-      'error: There is no block or node "tiny".\nhint: there is pony, hero:manifest, raw:latents, raw, hero.safetensors',
+      'error: There is no block or node "pny".\nhint: perhaps pony; there is pony, hero:manifest, raw:latents, raw, hero.safetensors',
+  });
+});
+
+test('a word that is no target is answered by what it looks like', async () => {
+  const hintOn = async (word: string) => (await run('plan', 'good.lora', word)).stderr.split('\nhint: ')[1];
+  expect(await hintOn('rwa:latents')).toMatch(/^perhaps raw:latents; there is pony, /);
+  expect(await hintOn('empty.safetensors')).toBe('there is a file of that name, and programs end in .lora');
+  expect(await hintOn('nothing')).toBe('there is a folder of that name; as a program it is written ./nothing');
+  expect(await run('plan', 'GOOD.LORA')).toMatchObject({
+    exitCode: 2,
+    stderr: expect.stringContaining('There is no file GOOD.LORA.\nhint: in that folder there is '),
   });
 });
 

@@ -2,21 +2,18 @@ import { afterEach, expect, test, vi } from 'vitest';
 import type { RunEvent } from '../../src/runtime/events.ts';
 import { jsonReporter } from '../../src/tui/json-reporter.ts';
 import { plainReporter } from '../../src/tui/plain-reporter.ts';
-import { chooseReporter, type Reporter } from '../../src/tui/reporter.ts';
+import { chooseReporter, type Reporter, type ReporterOptions } from '../../src/tui/reporter.ts';
 import { terminalReporter } from '../../src/tui/terminal-reporter.ts';
 import { done, failed, nothing, type Timed } from './streams.ts';
 
 afterEach(() => vi.useRealTimers());
 
 /** Plays events at their times, and returns what was written. */
-async function play(
-  events: readonly Timed[],
-  open: (options: { stdout: NodeJS.WriteStream; now: () => number; color: boolean }) => Reporter,
-): Promise<string> {
+async function play(events: readonly Timed[], open: (options: ReporterOptions) => Reporter): Promise<string> {
   const written: string[] = [];
   let nowMs = 0;
   const stdout = { write: (text: string) => written.push(text) > 0 } as unknown as NodeJS.WriteStream;
-  const reporter = open({ stdout, now: () => nowMs, color: false });
+  const reporter = open({ stdout, folder: '/home/me/hero', now: () => nowMs, color: false });
   for (const [atMs, event] of events) {
     nowMs = atMs;
     reporter.listen(event);

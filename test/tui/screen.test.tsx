@@ -39,6 +39,19 @@ test('the live block stays lower than the terminal, and counts the rows it leave
   expect(draw(training, 80, 10)).toContain('more waiting');
 });
 
+test('a narrow and low terminal is not outgrown by its footer', () => {
+  const stopping: Timed = [30_000, { type: 'stopping', message: 'Stopping. What is done so far is being saved.' }];
+  const ready: Timed = [9, { type: 'worker', status: 'ready', message: 'CPU, 2 threads, PyTorch 2.13.0+cpu' }];
+  for (const lines of [12, 8, 6]) {
+    const live = [...training.filter(([, event]) => event.type !== 'node-computed'), ready];
+    const fresh = live.filter(([, event]) => event.type !== 'node-fresh');
+    expect(draw(fresh, 40, lines).split('\n').length, `of ${lines} lines`).toBeLessThan(lines);
+    const drawn = draw([...fresh, stopping], 40, lines);
+    expect(drawn.split('\n').length, `of ${lines} lines, stopping`).toBeLessThan(lines);
+    expect(drawn.replaceAll(/\s+/g, ' ')).toContain('Ctrl-C again ends it now.');
+  }
+});
+
 test('without colour there is no escape sequence', () => {
   const view = viewOf(failed);
   const plain = renderToString(<Screen view={view} nowMs={500} color={false} columns={80} lines={24} />);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { remainingMs } from '../../src/tui/view.ts';
+import { emptyView, reduce, remainingMs } from '../../src/tui/view.ts';
 import { begun, done, failed, training, viewOf } from './streams.ts';
 
 test('rows are in the order of the graph, and the history in the order of the endings', () => {
@@ -47,4 +47,15 @@ test('text of others arrives clean', () => {
 
 test('the folder with the samples is remembered once', () => {
   expect(viewOf(done).pictureFolders).toEqual(['/home/me/hero/.lorac/runs/raw/samples']);
+});
+
+test('files are told from the folder that the user is in, and others in full', () => {
+  const placedFrom = (folder: string) =>
+    done
+      .reduce((view, [atMs, event]) => reduce(view, event, atMs), emptyView(0, folder))
+      .placed.map(({ path }) => path);
+  expect(placedFrom('/home/me/hero')).toEqual(['hero.safetensors']);
+  expect(placedFrom('/home/me')).toEqual(['hero/hero.safetensors']);
+  expect(placedFrom('/home/me/he')).toEqual(['/home/me/hero/hero.safetensors']);
+  expect(placedFrom('/tmp')).toEqual(['/home/me/hero/hero.safetensors']);
 });

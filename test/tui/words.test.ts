@@ -24,7 +24,7 @@ test('every reason has words', () => {
       "thr was -3.55, now -3",
       "this version of lorac computes resize differently",
       "its stored result "lora" is gone",
-      "hero.safetensors is not in place",
+      "its file is not in place",
       "asked for",
     ]
   `);

@@ -88,7 +88,7 @@ function Live({ view, nowMs, lines, ...rest }: Omit<ScreenProps, 'color'> & { re
   const waiting = view.rows.filter((row) => row.state.status === 'waiting');
   const footer = footerLines(view, nowMs);
   // One line stays free: a frame as tall as the screen would scroll it.
-  const room = lines - 1 - footer.length;
+  const room = lines - 1 - footer.reduce((sum, line) => sum + heightOfLine(line, columns), 0);
   const details = running.reduce((sum, { state }) => sum + heightOf(state), 0) <= room;
   const taken = details ? running.reduce((sum, { state }) => sum + heightOf(state), 0) : running.length;
   const shown = fitting(waiting, room - taken);
@@ -103,9 +103,25 @@ function Live({ view, nowMs, lines, ...rest }: Omit<ScreenProps, 'color'> & { re
       {shown.length < waiting.length && room > taken ? (
         <Toned tone="quiet">{`· … ${waiting.length - shown.length} more waiting`}</Toned>
       ) : null}
-      <Lines lines={footer.slice(0, Math.max(1, lines - 1))} columns={columns} />
+      {footer.slice(0, Math.max(1, lines - 1)).map(({ text, tone }) => (
+        <Box key={text} width={columns}>
+          <Toned tone={tone} wrap={wraps(tone) ? 'wrap' : 'truncate-end'}>
+            {text}
+          </Toned>
+        </Box>
+      ))}
     </Box>
   );
+}
+
+/** In the footer only what answers a key press is worth a second line. */
+function wraps(tone: Line['tone']): boolean {
+  return tone === 'warning';
+}
+
+/** Words rarely fill a line, so it counts as a little shorter than it is. */
+function heightOfLine({ text, tone }: Line, columns: number): number {
+  return wraps(tone) && text.length > columns ? Math.ceil(text.length / (columns * 0.8)) : 1;
 }
 
 /** All of them, or one fewer than there is room for: the last line then counts the rest. */

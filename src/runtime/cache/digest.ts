@@ -23,10 +23,14 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
  * The digest of a file of any size. The next piece is read while one is hashed, and pieces are short enough
  * (about 3 ms each) for timers and the screen to go on meanwhile.
  */
-export async function digestFile(path: AbsolutePath, options: { readonly signal?: AbortSignal } = {}): Promise<Digest> {
+export async function digestFile(
+  path: AbsolutePath,
+  options: { readonly signal?: AbortSignal; readonly onProgress?: (doneBytes: number) => void } = {},
+): Promise<Digest> {
   const file = await open(path, 'r');
   try {
     const sha = createHash('sha256');
+    let doneBytes = 0;
     let [filling, full] = [Buffer.allocUnsafe(CHUNK_BYTES), Buffer.allocUnsafe(CHUNK_BYTES)];
     let reading = file.read(filling, 0, CHUNK_BYTES, null);
     for (;;) {
@@ -38,6 +42,8 @@ export async function digestFile(path: AbsolutePath, options: { readonly signal?
       // Awaited in the next turn; this only keeps a failure from counting as unhandled until then.
       reading.catch(() => {});
       sha.update(full.subarray(0, bytesRead));
+      doneBytes += bytesRead;
+      options.onProgress?.(doneBytes);
     }
   } finally {
     await file.close();

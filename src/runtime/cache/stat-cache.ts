@@ -34,13 +34,22 @@ export interface Seen {
   readonly facts: FileFacts;
 }
 
+interface ReadOptions {
+  readonly signal?: AbortSignal;
+  /** Called when the file has to be read, first with nothing done. */
+  readonly onRead?: (doneBytes: number, sizeBytes: number) => void;
+}
+
 /** Coarser than the tick of any clock that files get their times from, but for FAT and old network folders. */
 const TICK_MS = 25;
+/** More than the clocks of a computer and of a file server differ. */
+const SET_BACK_MS = 60_000;
 const ATTEMPTS = 3;
 
 export class StatCache {
   readonly #entries: MutableMap<StatEntry>;
   readonly #nameOf: (path: AbsolutePath) => string;
+  readonly #readings = new Map<AbsolutePath, Promise<Digest>>();
   /** Read in this run but too fresh to be trusted in the next. */
   readonly #thisRun = new Map<string, StatEntry>();
 
@@ -73,21 +82,28 @@ export class StatCache {
     if (stat === undefined || signatureOf(stat) !== seen.signature) return false;
     const name = this.#nameOf(seen.path);
     const entry: StatEntry = { ...seen.facts, ...facts, signature: seen.signature };
-    if (seen.changedMs < seen.seenMs - TICK_MS) this.#entries.set(name, entry);
+    if (hasSettled(seen)) this.#entries.set(name, entry);
     else this.#thisRun.set(name, entry);
     return true;
   }
 
   /** The digest of a file, read only when it is new or changed. Rejects with ENOENT when there is no such file. */
-  async digestOf(
-    path: AbsolutePath,
-    options: { readonly signal?: AbortSignal; readonly onRead?: (sizeBytes: number) => void } = {},
-  ): Promise<Digest> {
+  digestOf(path: AbsolutePath, options: ReadOptions = {}): Promise<Digest> {
+    // Whoever asks while the file is being read for another waits for the same reading.
+    const reading = this.#readings.get(path) ?? this.#readDigest(path, options);
+    this.#readings.set(path, reading);
+    const forget = () => this.#readings.delete(path);
+    reading.then(forget, forget);
+    return reading;
+  }
+
+  async #readDigest(path: AbsolutePath, options: ReadOptions): Promise<Digest> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const seen = this.look(path);
       if (seen?.facts.digest) return seen.facts.digest;
-      options.onRead?.(seen?.sizeBytes ?? 0);
-      const digest = await digestFile(path, options);
+      const onProgress = (doneBytes: number) => options.onRead?.(doneBytes, seen?.sizeBytes ?? 0);
+      onProgress(0);
+      const digest = await digestFile(path, { ...options, onProgress });
       if (seen !== undefined && this.remember(seen, { digest })) return digest;
     }
     throw new StageFailure({
@@ -117,6 +133,12 @@ export function parseStatEntry(value: unknown): StatEntry | undefined {
 
 function isSide(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) > 0;
+}
+
+/** Whether any later change of the file would show in its times. */
+function hasSettled({ changedMs, seenMs }: Seen): boolean {
+  // So far ahead, the clock has been set back since: a change would now give it an earlier time.
+  return changedMs < seenMs - TICK_MS || changedMs > seenMs + SET_BACK_MS;
 }
 
 function signatureOf(stat: BigIntStats): string {

@@ -52,6 +52,8 @@ export class Store {
   readonly #stats: MutableMap<ReturnType<typeof parseStatEntry> & {}>;
   readonly #parent: string;
   #isMade = false;
+  /** That notes cannot be saved is worth saying once. */
+  #hasWarned = false;
 
   /** Touches nothing: the folder is made when something is first written. */
   constructor(folder: AbsolutePath, options: { readonly warn?: (message: string) => void } = {}) {
@@ -195,7 +197,8 @@ export class Store {
       }
     } catch (error) {
       if (!(error instanceof StageFailure)) throw error;
-      this.#warn(`${error.message} The next build has to find out again what this one knows.`);
+      if (!this.#hasWarned) this.#warn(`${error.message} The next build has to find out again what this one knows.`);
+      this.#hasWarned = true;
     }
   }
 

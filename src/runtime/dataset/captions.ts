@@ -5,6 +5,8 @@ import type { AbsolutePath } from '../graph/graph.ts';
 
 export type Caption = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly problem: string };
 
+const NOT_TEXT = 'The caption is not UTF-8 text. Save it as UTF-8.';
+
 /** Where the caption of an image lies. The dot of the extension may be left out. */
 export function captionPath(image: AbsolutePath, extension: string): AbsolutePath {
   const suffix = extension.startsWith('.') ? extension : `.${extension}`;
@@ -19,8 +21,10 @@ export function readCaption(bytes: Uint8Array): Caption {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    return { ok: false, problem: 'The caption is not UTF-8 text.' };
+    return { ok: false, problem: NOT_TEXT };
   }
+  // UTF-16 of plain letters is valid UTF-8 as well, with a zero behind each.
+  if (text.includes('\0')) return { ok: false, problem: NOT_TEXT };
   const first = (text.split(/\r\n|\n|\r/, 1)[0] as string).trim();
   if (first !== '') return { ok: true, text: first };
   return {

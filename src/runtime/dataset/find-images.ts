@@ -4,7 +4,7 @@
 // - Suffixes count in upper and lower case. What matches a pattern without being an image is passed over.
 // - Git has no say in what an input is.
 
-import { type Dirent, readdirSync, realpathSync, statSync } from 'node:fs';
+import { type Dirent, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { resolve, sep } from 'node:path';
 import type { FileProblem } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
@@ -110,7 +110,17 @@ function walk(folder: AbsolutePath, { deep }: { readonly deep: boolean }): reado
 }
 
 function kindOf(entry: Dirent, path: AbsolutePath): 'file' | 'folder' | 'other' {
-  const stat = entry.isSymbolicLink() ? statSync(path, { throwIfNoEntry: false }) : entry;
-  if (stat?.isFile()) return 'file';
-  return stat?.isDirectory() ? 'folder' : 'other';
+  const stat = entry.isSymbolicLink() ? followed(path) : entry;
+  // A link that leads nowhere is kept: a dataset that is silently smaller than its folder would be worse.
+  if (stat === undefined || stat.isFile()) return 'file';
+  return stat.isDirectory() ? 'folder' : 'other';
+}
+
+function followed(link: AbsolutePath): Stats | undefined {
+  try {
+    return statSync(link);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    return undefined;
+  }
 }

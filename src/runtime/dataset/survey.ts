@@ -43,12 +43,13 @@ export async function surveyImages(options: {
   const problems: FileProblem[] = [...found.problems];
   const surveyed: SurveyedImage[] = [];
 
-  const pairs = found.images.map((path): Pair => {
-    const caption = captionPath(path, options.captionExtension);
-    return { path, captionPath: caption, image: files.look(path), caption: files.look(caption) };
-  });
   const unread: Pair[] = [];
-  for (const pair of pairs) {
+  for (const path of found.images) {
+    const pair = lookAt(path, files, options.captionExtension);
+    if ('message' in pair) {
+      problems.push(pair);
+      continue;
+    }
     const image = known(pair);
     if (image) surveyed.push(image);
     else unread.push(pair);
@@ -103,6 +104,15 @@ interface Pair {
   readonly caption: Seen | undefined;
 }
 
+function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string): Pair | FileProblem {
+  const caption = captionPath(path, captionExtension);
+  try {
+    return { path, captionPath: caption, image: files.look(path), caption: files.look(caption) };
+  } catch (error) {
+    return unreadable(path, error);
+  }
+}
+
 /** A pair of which nothing has to be read. */
 function known({ path, captionPath, image, caption }: Pair): SurveyedImage | undefined {
   const { digest, image: size } = image?.facts ?? {};
@@ -116,7 +126,7 @@ async function readImage(
   files: StatCache,
   { path, image: seen }: Pair,
 ): Promise<Pick<SurveyedImage, 'digest' | 'size'> | FileProblem> {
-  if (seen === undefined) return { path, message: 'The file is gone.' };
+  if (seen === undefined) return { path, message: 'The file is gone, or is a link that leads nowhere.' };
   if (seen.facts.digest && seen.facts.image) return { digest: seen.facts.digest, size: seen.facts.image };
   const bytes = await readBytes(path);
   if (!Buffer.isBuffer(bytes)) return bytes;
@@ -146,10 +156,14 @@ async function readBytes(path: AbsolutePath): Promise<Buffer | FileProblem> {
   try {
     return await readFile(path);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === undefined || !['EACCES', 'EPERM', 'EIO', 'EISDIR', 'ENOENT'].includes(code)) throw error;
-    return { path, message: `The file cannot be read (${code}).` };
+    return unreadable(path, error);
   }
+}
+
+function unreadable(path: AbsolutePath, error: unknown): FileProblem {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === undefined || !['EACCES', 'EPERM', 'EIO', 'EISDIR', 'ENOENT', 'ELOOP'].includes(code)) throw error;
+  return { path, message: `The file cannot be read (${code}).` };
 }
 
 /** Runs `work` on every item, a few at a time. */

@@ -44,6 +44,8 @@ export interface ExaminerOptions {
 }
 
 const BIG_FILE_BYTES = 512 * 1024 * 1024;
+/** So often one hears how far the reading of a big file is. */
+const SAY_EVERY_MS = 10_000;
 
 export class Examiner {
   /** Where the images of all surveys lie. Fills as nodes are examined. */
@@ -143,8 +145,12 @@ export class Examiner {
 
   async #fileDigest(node: GraphNode, path: AbsolutePath): Promise<Digest> {
     const { store, signal, say } = this.#options;
-    const onRead = (sizeBytes: number) => {
-      if (sizeBytes >= BIG_FILE_BYTES) say(`Reading "${path}" (${(sizeBytes / 1e9).toFixed(1)} GB) once.`);
+    let saidMs = performance.now();
+    const onRead = (doneBytes: number, sizeBytes: number) => {
+      if (sizeBytes < BIG_FILE_BYTES || (doneBytes > 0 && performance.now() - saidMs < SAY_EVERY_MS)) return;
+      saidMs = performance.now();
+      const [done, size] = [doneBytes, sizeBytes].map((bytes) => (bytes / 1e9).toFixed(1));
+      say(doneBytes === 0 ? `Reading "${path}" (${size} GB) once.` : `Reading "${path}": ${done} of ${size} GB.`);
     };
     try {
       const digest = await store.files.digestOf(path, { signal, onRead });

@@ -32,6 +32,7 @@ const sentences: { readonly [code: string]: string | undefined } = {
   EISDIR: 'This is a folder, and a file is needed.',
   EACCES: 'You are not allowed to read it.',
   EPERM: 'You are not allowed to read it.',
+  EROFS: 'It lies on a disk that cannot be written.',
   EIO: 'The disk could not read it.',
   ELOOP: 'It is a link that leads in circles.',
   ENAMETOOLONG: 'Its name is too long.',

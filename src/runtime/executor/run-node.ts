@@ -1,6 +1,6 @@
 // Does the work of one stale node: alone at its fingerprint, in its own work folder, published at the end.
 
-import { realpathSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { place } from '../cache/place.ts';
 import type { Entry, Store } from '../cache/store.ts';
@@ -107,6 +107,7 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
     worker,
   };
   const result = await node.stage.run(context).catch(async (error: unknown) => {
+    requireStore(store, work, node);
     if (mayBeDamage(error)) await requireWhole(store, node, entries);
     throw error;
   });
@@ -122,6 +123,16 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
 function mayBeDamage(error: unknown): boolean {
   if (!(error instanceof StageFailure)) return !(error instanceof Error && error.name === 'AbortError');
   return ['bad-input', 'non-finite', 'internal', 'worker-died'].includes(error.failure.kind);
+}
+
+/** Without its work folder a stage fails in one of many ways, none of which says what happened. */
+function requireStore({ folder }: Store, work: AbsolutePath, { id }: GraphNode): void {
+  if (statSync(work, { throwIfNoEntry: false }) !== undefined) return;
+  throw new StageFailure({
+    kind: 'store-gone',
+    message: `The store "${folder}" was deleted while "${id}" was working in it.`,
+    hint: 'Build again. Delete a store only when nothing runs.',
+  });
 }
 
 /** Reads all that a failed node was given from the store. Throws when some of it is damaged. */

@@ -10,9 +10,8 @@
 
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import envPaths from 'env-paths';
+import { access, constants, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { atomicWrite } from '../cache/atomic-write.ts';
 import { acquireLock } from '../cache/locks.ts';
 import { StageFailure } from '../events.ts';
@@ -94,7 +93,7 @@ async function make(env: NodeJS.ProcessEnv, { signal, onProgress }: EnvironmentO
   const interpreter = await findInterpreter(env);
   const source = torchSource(env);
   const name = `${shortDigest(lock)}-py${interpreter.version.slice(0, 2).join('.')}-${source.variant}`;
-  await mkdir(environmentsFolder(env), { recursive: true });
+  await makeEnvironmentsFolder(env);
   const held = await acquireLock(absolutePath(join(environmentsFolder(env), `${name}.lock`)), {
     ...(signal ? { signal } : {}),
     onWait: () => onProgress?.({ message: 'Waiting for another lorac that is making the environment' }),
@@ -103,6 +102,7 @@ async function make(env: NodeJS.ProcessEnv, { signal, onProgress }: EnvironmentO
     const madeMeanwhile = findEnvironment(env);
     if (madeMeanwhile) return madeMeanwhile;
     for (const { folder } of attempts(env, name.replaceAll('.', '\\.')))
+    // What a killed attempt's pip may still be writing to is left for the attempt after this one.
       await rm(folder, { recursive: true, force: true });
     const folder = join(environmentsFolder(env), `${name}-${randomBytes(3).toString('hex')}`);
     const { python } = at(folder);
@@ -114,6 +114,22 @@ async function make(env: NodeJS.ProcessEnv, { signal, onProgress }: EnvironmentO
   } finally {
     held.release();
   }
+  }
+}
+
+async function makeEnvironmentsFolder(env: NodeJS.ProcessEnv): Promise<void> {
+  const folder = environmentsFolder(env);
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    throw new StageFailure({
+      kind: 'environment',
+      message: `The worker's Python environment cannot be made in "${folder}" (${code}).`,
+      hint: 'Set LORAC_CACHE to a folder of yours that can be written.',
+    });
 }
 
 /** The folders of environments whose name, without the part that tells attempts apart, matches a pattern. */

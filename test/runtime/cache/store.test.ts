@@ -232,6 +232,14 @@ test('a file in pieces has the digest of the whole', async () => {
   }
 });
 
+test('how much of a file has been read is told up to its end', async () => {
+  using folder = temporaryFolder();
+  folder.write({ big: Buffer.alloc(9_000_000, 1) });
+  const heard: number[] = [];
+  await digestFile(folder.at('big'), { onProgress: (doneBytes) => heard.push(doneBytes) });
+  expect(heard).toEqual([4_194_304, 8_388_608, 9_000_000]);
+});
+
 test('a fingerprint is the same however its key is written, and differs when anything in it does', () => {
   const value = fc.jsonValue() as fc.Arbitrary<Json>;
   fc.assert(

@@ -1,7 +1,7 @@
 // A dataset as it lies on the disk: what is read, what is known already, and what is wrong with it.
 
-import { renameSync, utimesSync } from 'node:fs';
-import { expect, test } from 'vitest';
+import { renameSync, symlinkSync, utimesSync } from 'node:fs';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { Store } from '../../../src/runtime/cache/store.ts';
 import { surveyImages } from '../../../src/runtime/dataset/survey.ts';
 import { StageFailure } from '../../../src/runtime/events.ts';
@@ -74,14 +74,23 @@ test('everything that is wrong is told at once, by file', async () => {
     'cats/late.txt': '\na caption on the second line',
     'cats/latin.png': whole,
     'cats/latin.txt': Buffer.from([0xe9, 0x74, 0xe9]),
+    'cats/wide.png': whole,
+    'cats/wide.txt': Buffer.from('a cat', 'utf16le'),
+    'cats/broken.txt': 'a caption',
+    'cats/circle.txt': 'a caption',
   });
+  symlinkSync('nowhere.png', folder.at('cats/broken.png'));
+  symlinkSync('circle.png', folder.at('cats/circle.png'));
   expect(await problemsOf(folder)).toEqual([
     ['cats/blank.txt', 'The caption is empty.'],
+    ['cats/broken.png', 'The file is gone, or is a link that leads nowhere.'],
+    ['cats/circle.png', 'The file cannot be read (ELOOP).'],
     ['cats/cut.png', 'The image is cut off: the file ends before the picture does.'],
     ['cats/empty.png', 'The file is empty (0 bytes).'],
     ['cats/late.txt', 'The first line of the caption is empty.'],
-    ['cats/latin.txt', 'The caption is not UTF-8 text.'],
+    ['cats/latin.txt', 'The caption is not UTF-8 text. Save it as UTF-8.'],
     ['cats/silent.png', 'The image has no caption: there is no "cats/silent.txt".'],
+    ['cats/wide.txt', 'The caption is not UTF-8 text. Save it as UTF-8.'],
   ]);
 });
 
@@ -111,4 +120,15 @@ test('a file that has only just changed is not trusted to be known', async () =>
   await survey(folder);
   const store = new Store(folder.at('.lorac'));
   expect(store.files.look(folder.at('cats/a.png'))?.facts).toEqual({});
+});
+
+test('files from before the clock was set back are known all the same', async () => {
+  using folder = folderWith(two);
+  await settle();
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 86_400_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  const [image] = await survey(folder);
+  if (image === undefined) throw new Error('There is no image.');
+  const store = new Store(folder.at('.lorac'));
+  expect(store.files.look(image.path)?.facts).toMatchObject({ digest: image.digest });
 });

@@ -206,6 +206,19 @@ test('a stored result that a failed node read is read again, and when it is dama
   expect(again.reasons.raw).toEqual({ kind: 'result-lost', output: 'lora' });
 });
 
+test('a store that is deleted under a stage is what the failure is about', async () => {
+  const decompose = textStage('decompose', (_, { store }) => {
+    rmSync(store.folder, { recursive: true });
+    return { factors: 'factors', modules: 'all' };
+  });
+  using lab = await openLab(project, { stages: { ...labStages, decompose } });
+  const run = await lab.run();
+  expect(run.failures['raw:decompose']).toMatchObject({
+    kind: 'store-gone',
+    message: `The store "${lab.at('.lorac')}" was deleted while "raw:decompose" was working in it.`,
+  });
+});
+
 test('latents that are lost are encoded again when a training needs them, and not before', async () => {
   const encoded: string[] = [];
   using lab = await openLab(project, { stages: { latents: latentsStage((path) => encoded.push(path)) } });

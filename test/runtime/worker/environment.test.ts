@@ -189,6 +189,17 @@ describe.skipIf(process.platform === 'win32')('the environment', () => {
     expect(existsSync(env.LORAC_CACHE as string)).toBe(false);
   });
 
+  test('says where it cannot be made, and how to have it elsewhere', async () => {
+    const { env, folder } = await machine({ python3: { version: '3,11,2' } });
+    await writeFile(join(folder, 'file'), '');
+    const failure = await failureOf(ensureEnvironment({ env: { ...env, LORAC_CACHE: join(folder, 'file') } }));
+    expect(failure).toMatchObject({
+      kind: 'environment',
+      message: `The worker's Python environment cannot be made in "${join(folder, 'file', 'envs')}" (ENOTDIR).`,
+      hint: expect.stringContaining('LORAC_CACHE'),
+    });
+  });
+
   test('refuses a LORAC_PYTHON that is no Python', async () => {
     const failure = await failureOf(ensureEnvironment({ env: { LORAC_PYTHON: '/nowhere/python' } }));
     expect(failure).toMatchObject({ kind: 'no-python', message: expect.stringContaining('"/nowhere/python"') });

@@ -11,7 +11,8 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { access, constants, mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import envPaths from 'env-paths';
 import { atomicWrite } from '../cache/atomic-write.ts';
 import { acquireLock } from '../cache/locks.ts';
 import { StageFailure } from '../events.ts';
@@ -101,9 +102,9 @@ async function make(env: NodeJS.ProcessEnv, { signal, onProgress }: EnvironmentO
   try {
     const madeMeanwhile = findEnvironment(env);
     if (madeMeanwhile) return madeMeanwhile;
-    for (const { folder } of attempts(env, name.replaceAll('.', '\\.')))
     // What a killed attempt's pip may still be writing to is left for the attempt after this one.
-      await rm(folder, { recursive: true, force: true });
+    for (const { folder } of attempts(env, name.replaceAll('.', '\\.')))
+      await rm(folder, { recursive: true, force: true }).catch(() => {});
     const folder = join(environmentsFolder(env), `${name}-${randomBytes(3).toString('hex')}`);
     const { python } = at(folder);
     const packages = await install({ interpreter, folder, python, lock, source, env, signal, onProgress });
@@ -113,7 +114,6 @@ async function make(env: NodeJS.ProcessEnv, { signal, onProgress }: EnvironmentO
     return at(folder);
   } finally {
     held.release();
-  }
   }
 }
 
@@ -130,6 +130,7 @@ async function makeEnvironmentsFolder(env: NodeJS.ProcessEnv): Promise<void> {
       message: `The worker's Python environment cannot be made in "${folder}" (${code}).`,
       hint: 'Set LORAC_CACHE to a folder of yours that can be written.',
     });
+  }
 }
 
 /** The folders of environments whose name, without the part that tells attempts apart, matches a pattern. */

@@ -48,7 +48,8 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """On the device, without waiting for it where the tensors are pinned."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+        # Elsewhere a copy in flight could outlive the tensor that it reads from.
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=device.type == "cuda"))
 
     def pinned(self) -> MicroBatch:
         """In memory that a GPU can copy from by itself."""

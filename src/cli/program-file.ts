@@ -19,9 +19,18 @@ function isProgram(argument: string): boolean {
   return /\.lora$/i.test(argument) || (/[/\\]|^\.\.?$/.test(argument) && isFolder(argument));
 }
 
+/** More than anyone writes. A checkpoint that is named by mistake is not even read. */
+const LARGEST_BYTES = 4 * 1024 * 1024;
+
 export function readProgram(file: string | undefined): SourceFile {
   const path = file === undefined ? onlyProgramIn('.') : isFolder(file) ? onlyProgramIn(file) : file;
   try {
+    if (statSync(path).size > LARGEST_BYTES) {
+      throw new UsageError(
+        `${path} is too large for a program.`,
+        'programs are texts of a few lines that end in .lora',
+      );
+    }
     return { path, text: new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path)) };
   } catch (error) {
     if (error instanceof TypeError) {

@@ -49,7 +49,7 @@ export const OpenText = token('OpenText', 'text without its closing quote', /["'
 export const OddQuotedText = token(
   'OddQuotedText',
   'text in other quotes',
-  /[`\u00ab\u2018-\u201f\uff02][^\r\n"`\u00bb\u2018-\u201f\uff02]*["`\u00bb\u2018-\u201f\uff02]/,
+  /[`\u00ab\u2018-\u201f\uff02][^\r\n"`\u00ab\u00bb\u2018-\u201f\uff02]*["`\u00bb\u2018-\u201f\uff02]/,
   { categories: Text },
 );
 /** A path that someone forgot to quote: after `=` it can be nothing else. */
@@ -150,12 +150,13 @@ export const allTokens: TokenType[] = [
 
 /** A bare path begins right behind `=` or `:` and a blank. */
 function matchBareText(text: string, offset: number): [string] | null {
-  bareText.lastIndex = offset;
-  const found = bareText.exec(text);
-  if (found === null) return null;
   let before = offset - 1;
   while (before >= 0 && (text[before] === ' ' || text[before] === '\t')) before -= 1;
-  return text[before] === '=' || text[before] === ':' ? [found[0]] : null;
+  // First, since it is rarely so, and the rest looks far ahead.
+  if (text[before] !== '=' && text[before] !== ':') return null;
+  bareText.lastIndex = offset;
+  const found = bareText.exec(text);
+  return found === null ? null : [found[0]];
 }
 
 /** As far as a bare path goes: a blank belongs to it where more of the path follows. */

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -44,6 +44,12 @@ test('a name that is no file, and bytes that are no text, are said', () => {
   expect(() => readProgram('hero.lora')).toThrow('There is no file hero.lora.');
   writeFileSync('image.lora', Buffer.from([0x89, 0x50, 0xff, 0xd8]));
   expect(() => readProgram('image.lora')).toThrow(/not UTF-8/);
+});
+
+test('a checkpoint in place of a program is not read', () => {
+  writeFileSync('pony.safetensors', '');
+  truncateSync('pony.safetensors', 6_900_000_000);
+  expect(() => readProgram('pony.safetensors')).toThrow('pony.safetensors is too large for a program.');
 });
 
 test('the mark that some editors put in front of a text is no part of it', () => {

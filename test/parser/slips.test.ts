@@ -92,3 +92,9 @@ test('a program without blocks is said to be empty only where nothing else is wr
   expect(compileText('let x = 1').diagnostics.map(({ code }) => code)).toEqual(['nothing-asked']);
   expect(compileText('steps = 1').diagnostics.map(({ code }) => code)).toEqual(['outside-block']);
 });
+
+test('what could begin a path, or quotes, a thousand times over is looked at once', () => {
+  const started = performance.now();
+  for (const piece of ['a/', '« ', 'a-a/', '/*']) compileText(`let x = ${piece.repeat(20_000)}`);
+  expect(performance.now() - started).toBeLessThan(5_000);
+});

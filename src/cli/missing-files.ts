@@ -1,10 +1,11 @@
 // Whether the files that a program names are there. Looks at names alone; what is in them is for the build.
 
-import { existsSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import type { Diagnostic } from '../parser/diagnostics.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import type { Span } from '../parser/source.ts';
+import { nearest } from '../parser/suggest.ts';
 import { type Places, resolvePath, startOf } from '../runtime/graph/paths.ts';
 
 export function missingFiles(program: CheckedProgram, places: Places): Diagnostic[] {
@@ -55,10 +56,15 @@ function missing(what: string, written: string, span: Span, places: Places): Dia
     related: [],
     hint:
       found === dirname(path)
-        ? undefined
+        ? similarIn(found, basename(path))
         : `Of that path, "${found}" exists. Relative paths start at the folder of the .lora file.`,
     fix: undefined,
   };
+}
+
+function similarIn(folder: string, name: string): string | undefined {
+  const similar = nearest(name, readdirSync(folder));
+  return similar === undefined ? undefined : `That folder has one with a similar name: "${similar}"`;
 }
 
 function existing(folder: string): string {

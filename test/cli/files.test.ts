@@ -85,3 +85,12 @@ train two { base = pony  data = gone }
     ],
   );
 });
+
+test('a file whose name is nearly that of another is answered with the other', () => {
+  writeFileSync('Pony-v6.safetensors', '');
+  const source = { path: 'hero.lora', text: 'checkpoint pony { path = "pony-v6.safetensor" }' };
+  const { program } = compile(source, { params: new Map() });
+  expect(program && missingFiles(program, placesOf(source)).map(({ hint }) => hint)).toEqual([
+    'That folder has one with a similar name: "Pony-v6.safetensors"',
+  ]);
+});

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lora_worker.errors import FileProblem, WorkerError
+from lora_worker.errors import WorkerError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 
@@ -43,7 +43,7 @@ def _recognized(error: BaseException, work: Mapping[str, Any]) -> WorkerError | 
     if isinstance(error, OSError) and error.filename is not None:
         path = os.fsdecode(error.filename) if not isinstance(error.filename, int) else str(error.filename)
         reason = error.strerror or type(error).__name__
-        return WorkerError("bad-input", f'"{path}": {reason}.', problems=[FileProblem(path, reason)])
+        return WorkerError("bad-input", f'"{path}": {reason}.')
     return None
 
 

@@ -177,6 +177,7 @@ def test_what_a_stage_raises_becomes_a_kind(worker: Worker, how: str, kind: str,
     failure = worker.hear()["failure"]
     assert failure["kind"] == kind
     assert text in failure["message"]
+    assert failure["problems"] == []  # said once, in the message
 
 
 def test_a_full_disk_names_the_folder_and_what_is_free(worker: Worker, tmp_path: Path):

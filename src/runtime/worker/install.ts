@@ -100,7 +100,7 @@ async function runStep(
   throw new StageFailure({
     kind: 'environment',
     message: `Setting up the worker's Python environment failed while ${doing}.`,
-    hint: 'The last lines above say why. Building again tries again; LORAC_PYTHON names an interpreter of your own instead.',
+    hint: 'The last lines of the log say why. Building again tries again; LORAC_PYTHON names an interpreter of your own instead.',
     logTail: tail.lines.slice(-12),
   });
 }

@@ -63,8 +63,18 @@ function missing(what: string, written: string, span: Span, places: Places): Dia
 }
 
 function similarIn(folder: string, name: string): string | undefined {
-  const similar = nearest(name, readdirSync(folder));
+  const similar = nearest(name, namesIn(folder));
   return similar === undefined ? undefined : `That folder has one with a similar name: "${similar}"`;
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    // A folder that may be entered and not listed.
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') return [];
+    throw error;
+  }
 }
 
 function existing(folder: string): string {

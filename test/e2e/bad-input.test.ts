@@ -105,8 +105,8 @@ const troubles: readonly Trouble[] = [
       await writeFile(project.path('base.ckpt'), Buffer.from('80047d942e', 'hex'));
       await edit('base.safetensors', 'base.ckpt')(project);
     },
-    exitCode: 1,
-    says: ['/base.ckpt" is a pickled checkpoint', '.safetensors version'],
+    exitCode: 2,
+    says: [/hero\.lora:2:\d+/, '"base.ckpt" is a pickled checkpoint', '.safetensors'],
   },
   {
     name: 'a truncated checkpoint',

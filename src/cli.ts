@@ -79,6 +79,26 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('resize')
+    .description('write smaller LoRAs: only those directions of each module whose score is high enough')
+    .argument('<BASE>', 'the checkpoint that the LoRAs were trained on')
+    .argument('<LORA...>', 'LoRAs in .safetensors files')
+    .option('-r, --recipes <RECIPE>', 'what stays, as resize_lora takes it', 'fro_ckpt=1,thr=-3.55')
+    .option('-o, --output <DIR>', 'where to put the results (default: beside each LoRA)')
+    .addOption(
+      new Option('-t, --output-dtype <TYPE>', 'numbers that results are stored in')
+        .choices(['16', '32', 'bf16', 'fp16', 'fp32'])
+        .default('16'),
+    )
+    .option('--overwrite', 'replace files that lorac did not make')
+    .addOption(new Option('--reporter <KIND>', 'how to tell what happens').choices(reporterKinds).env('LORAC_REPORTER'))
+    .addHelpText('after', resizeExamples)
+    .action(async (base: string, loras: string[], options) => {
+      const { resize } = await import('./cli/resize.ts');
+      process.exitCode = await resize({ base, loras, ...options });
+    });
+
+  lorac
     .command('env')
     .description("say where the worker's Python environment is, what is in it and how to remake it")
     .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
@@ -151,6 +171,22 @@ Examples:
   lorac chop hero.safetensors "%default=0,base=1,out2=1"        its % vectors; places count the blocks of the file
 
 The first number of a vector weighs all that lies outside the blocks, text encoders among it, as in ComfyUI.`;
+
+const resizeExamples = `
+A recipe is key=number with commas between, several recipes have colons between them.
+  fro_ckpt, spn_ckpt, fro_lora, spn_lora, subspace, params   weights of what singular values are measured against
+  thr=-3.55          keep directions whose score, a base-10 logarithm, is not below this
+  size=20            keep as many as fit 20 MiB, header and all; goes before thr
+  max_rank, min_rank, sv_ratio, sv_fro, sv_cumulative   cut each module by itself; without thr or size, by these alone
+  rescale=1.5        multiply the whole LoRA
+
+Examples:
+  lorac resize pony.safetensors hero.safetensors                         hero_frockpt1_th-3.55.safetensors
+  lorac resize pony.safetensors hero.safetensors -r fro_ckpt=1,thr=-3.4:fro_ckpt=1,thr=-3 -o small
+  lorac resize pony.safetensors *.safetensors -r spn_lora=1,size=20 -o small -t bf16
+  lorac resize pony.safetensors hero.safetensors -r sv_fro=0.9,max_rank=16
+
+Decompositions are kept in the user's cache folder (LORAC_STORE names another), so another threshold takes a moment.`;
 
 function exitCodeOf(error: unknown): number {
   // Commander has printed its message by now; --help and --version arrive here as well.

@@ -39,6 +39,7 @@ test.each([
   ['plan', '--help'],
   ['check', '--help'],
   ['chop', '--help'],
+  ['resize', '--help'],
   ['env', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));

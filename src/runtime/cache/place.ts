@@ -79,7 +79,7 @@ export function refusal(target: AbsolutePath): StageFailure {
   return new StageFailure({
     kind: 'target-exists',
     message: `"${target}" exists already, and lorac did not make it.`,
-    hint: 'Save under another name, or write `overwrite = true` in the save block to replace it.',
+    hint: 'Save under another name, or replace it: `overwrite = true` in the save block, `--overwrite` on the command line.',
   });
 }
 

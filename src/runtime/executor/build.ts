@@ -91,6 +91,7 @@ export async function runBuild(options: BuildOptions): Promise<Finished> {
       for (const message of await targetsInTheWay(nodes, scanned, store))
         emit({ type: 'message', level: 'warning', message });
     }
+    examiner.readAhead(nodes.filter(({ id }) => ['runs', 'waits'].includes(scanned.get(id)?.status ?? '')));
     const outcomes = await settleAll({ run, nodes: options.order?.(nodes) ?? nodes, scanned, bug });
     if ([...outcomes.values()].some(({ status }) => status === 'computed')) await store.tidy();
     await store.save();

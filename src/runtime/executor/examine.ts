@@ -6,7 +6,7 @@ import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/f
 import { type TargetState, targetState } from '../cache/place.ts';
 import type { Entry, Store } from '../cache/store.ts';
 import { StageFailure, type StaleReason } from '../events.ts';
-import type { AbsolutePath, GraphNode, NodeId } from '../graph/graph.ts';
+import { type AbsolutePath, type GraphNode, type NodeId, targetOf } from '../graph/graph.ts';
 import type { Survey } from '../stage.ts';
 import { reasonFor } from './reasons.ts';
 
@@ -83,6 +83,15 @@ export class Examiner {
       const output = lost ?? (found.status === 'lost' ? found.output : undefined);
       return { ...identity, status: 'stale', because: await this.#because(node, identity, output) };
     }
+  }
+
+  /**
+   * Begins to read the files of nodes whose turn has not come, while others work: a checkpoint takes seconds.
+   * What goes wrong is told when it is their turn.
+   */
+  readAhead(nodes: readonly GraphNode[]): void {
+    for (const node of nodes)
+      for (const path of Object.values(node.files)) this.#fileDigest(node, path).catch(() => {});
   }
 
   /** What the node found around it, looked up once in a run. */
@@ -170,7 +179,8 @@ export class Examiner {
 
   async #whetherPlaced(node: GraphNode, identity: Identity, entry: Entry): Promise<Examined> {
     if (node.placement === undefined) return { ...identity, status: 'fresh', entry };
-    const { target, output } = node.placement;
+    const { output } = node.placement;
+    const target = targetOf(node.placement, entry.record);
     const state = await targetState(this.#options.store, target, entry.outputs[output]);
     if (state === 'same') return { ...identity, status: 'fresh', entry };
     return { ...identity, status: 'unplaced', entry, because: { kind: 'not-placed', path: target }, target: state };

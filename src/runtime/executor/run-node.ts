@@ -6,7 +6,7 @@ import { place } from '../cache/place.ts';
 import type { Entry, Store } from '../cache/store.ts';
 import { damagedStore } from '../cache/store-failures.ts';
 import { type Listener, StageFailure } from '../events.ts';
-import type { AbsolutePath, GraphNode } from '../graph/graph.ts';
+import { type AbsolutePath, type GraphNode, targetOf } from '../graph/graph.ts';
 import type { Artifact, StageContext } from '../stage.ts';
 import { type Entries, type Examined, type Examiner, lostOutput } from './examine.ts';
 import type { Pools } from './pools.ts';
@@ -166,7 +166,8 @@ async function artifacts(
 
 async function putInPlace(run: Run, node: GraphNode, entry: Entry): Promise<void> {
   if (node.placement === undefined) return;
-  const { target, output } = node.placement;
+  const { output } = node.placement;
+  const target = targetOf(node.placement, entry.record);
   const artifact = entry.outputs[output];
   if (artifact === undefined) throw new Error(`Internal error: "${node.id}" gives no "${output}".`);
   if (run.sources.has(realPlace(target))) {
@@ -176,7 +177,7 @@ async function putInPlace(run: Run, node: GraphNode, entry: Entry): Promise<void
       hint: 'Save under another name.',
     });
   }
-  const { kept } = await place(run.store, artifact, node.placement, { signal: run.signal });
+  const { kept } = await place(run.store, artifact, { ...node.placement, target }, { signal: run.signal });
   if (kept !== undefined) {
     const message = `"${target}" had been changed by somebody. Their file is now "${kept}".`;
     run.emit({ type: 'message', level: 'warning', message });

@@ -3,7 +3,7 @@
 import { refusal, targetState } from '../cache/place.ts';
 import type { Entry, Store } from '../cache/store.ts';
 import { type Failure, StageFailure, type StaleReason } from '../events.ts';
-import type { GraphNode, NodeId } from '../graph/graph.ts';
+import { type GraphNode, type NodeId, targetOf } from '../graph/graph.ts';
 import { type Examined, type Examiner, ownPart } from './examine.ts';
 import { failureOf } from './failures.ts';
 import { inputName, ownChange } from './reasons.ts';
@@ -61,7 +61,7 @@ async function scanNode(
     entries.set(node.id, examined.entry);
     if (examined.status === 'fresh') return { status: 'fresh', examined };
     const isRefused = examined.target === 'foreign' && !node.placement?.overwrite;
-    if (isRefused && node.placement) throw refusal(node.placement.target);
+    if (isRefused && node.placement) throw refusal(targetOf(node.placement, examined.entry.record));
     return { status: 'runs', because: examined.because, entry: examined.entry };
   } catch (error) {
     const failure = failureOf(error, store.folder);
@@ -89,6 +89,7 @@ export async function targetsInTheWay(
   for (const { id, placement } of nodes) {
     const status = scanned.get(id)?.status;
     if (placement === undefined || placement.overwrite || (status !== 'runs' && status !== 'waits')) continue;
+    if (placement.nameFrom !== undefined) continue;
     try {
       if ((await targetState(store, placement.target, undefined)) !== 'foreign') continue;
     } catch (error) {

@@ -1,6 +1,7 @@
 // What a program asks for, before anything runs. A graph never changes once built;
 // what happens to its nodes during a run is told by events.
 
+import { dirname, join } from 'node:path';
 import type { Span } from '../../parser/source.ts';
 import type { Stage } from '../stage.ts';
 import type { Json } from './json.ts';
@@ -25,6 +26,13 @@ export interface Placement {
   readonly target: AbsolutePath;
   /** Whether a file that lorac did not make may be replaced. */
   readonly overwrite: boolean;
+  /** The file's name in the folder of `target`, where it depends on what the stage recorded about its work. */
+  nameFrom?(record: { readonly [fact: string]: string | number }): string;
+}
+
+/** Where a result belongs, once it is there to be asked. */
+export function targetOf({ target, nameFrom }: Placement, record: { readonly [fact: string]: string | number }) {
+  return nameFrom === undefined ? target : (join(dirname(target), nameFrom(record)) as AbsolutePath);
 }
 
 /** One use of a stage. `origin` is the block that asked for it, so that a failure can point at it. */

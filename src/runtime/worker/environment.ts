@@ -11,12 +11,12 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { access, constants, mkdir, rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import envPaths from 'env-paths';
+import { join } from 'node:path';
 import { atomicWrite } from '../cache/atomic-write.ts';
 import { acquireLock } from '../cache/locks.ts';
 import { StageFailure } from '../events.ts';
 import { absolutePath } from '../graph/paths.ts';
+import { cacheFolder } from './cache-folder.ts';
 import { type InstallProgress, install } from './install.ts';
 import { askInterpreter, findInterpreter, isSupported } from './interpreter.ts';
 import { type LockFile, readLockFile } from './lock-file.ts';
@@ -60,7 +60,7 @@ export function findEnvironment(env: NodeJS.ProcessEnv = process.env): Environme
 
 /** Where environments are kept. */
 export function environmentsFolder(env: NodeJS.ProcessEnv = process.env): string {
-  return join(resolve(env.LORAC_CACHE || envPaths('lorac', { suffix: '' }).cache), 'envs');
+  return join(cacheFolder(env), 'envs');
 }
 
 /** The versions of the packages that were installed, as the environment's own note says. */

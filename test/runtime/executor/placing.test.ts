@@ -81,7 +81,7 @@ test('a file that lorac did not make is left alone, unless the program says to r
   expect(run.finished).toMatchObject({ ok: false, failed: ['hero.safetensors'], computed: allNodes.slice(0, -1) });
   expect(run.failures['hero.safetensors']).toMatchObject({
     kind: 'target-exists',
-    hint: 'Save under another name, or write `overwrite = true` in the save block to replace it.',
+    hint: 'Save under another name, or replace it: `overwrite = true` in the save block, `--overwrite` on the command line.',
   });
   expect(lab.read('hero.safetensors')).toBe('mine');
   expect((await lab.plan()).nodes.at(-1)).toMatchObject({ status: 'fails', failure: { kind: 'target-exists' } });

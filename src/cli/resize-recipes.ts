@@ -1,0 +1,78 @@
+// Recipes as resize_lora takes them: fro_ckpt=1,thr=-3.55:spn_lora,size=20. A key without a number weighs 1.
+
+import { nearest } from '../parser/suggest.ts';
+import { StageFailure } from '../runtime/events.ts';
+import { MODULE_KEYS, readRecipe, SCORE_KEYS, type WrittenRecipe } from '../runtime/stages/resize-recipe.ts';
+import { UsageError } from './usage-error.ts';
+
+const limits = ['thr', 'size', 'rescale', ...MODULE_KEYS] as const;
+const keys: readonly string[] = [...SCORE_KEYS, ...limits];
+
+/** What a number has to be, where not every number will do. */
+const rules: { readonly [key: string]: { readonly words: string; readonly holds: (value: number) => boolean } } = {
+  size: { words: 'above 0', holds: (value) => value > 0 },
+  rescale: { words: 'above 0', holds: (value) => value > 0 },
+  min_rank: { words: 'a whole number of at least 1', holds: isRank },
+  max_rank: { words: 'a whole number of at least 1', holds: isRank },
+  sv_ratio: { words: 'at least 1', holds: (value) => value >= 1 },
+  sv_fro: { words: 'above 0 and at most 1', holds: isShare },
+  sv_cumulative: { words: 'above 0 and at most 1', holds: isShare },
+};
+
+function isRank(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 1;
+}
+
+function isShare(value: number): boolean {
+  return value > 0 && value <= 1;
+}
+
+/** Several have colons between them. Throws `UsageError` that quotes what is wrong. */
+export function readRecipes(text: string): readonly WrittenRecipe[] {
+  return text.split(':').map(readOne);
+}
+
+function readOne(text: string): WrittenRecipe {
+  const entries: (readonly [string, number])[] = [];
+  for (const item of text.split(',').map((part) => part.trim())) {
+    const [, key = '', value] = /^([^=]*?)\s*(?:=\s*(.*))?$/.exec(item) ?? [];
+    if (!keys.includes(key)) throw unknownKey(text, key);
+    if (entries.some(([known]) => known === key)) throw new UsageError(`The recipe "${text}" has ${key} twice.`);
+    entries.push([key, readNumber(text, key, value)]);
+  }
+  const recipe = Object.fromEntries(entries) as WrittenRecipe;
+  const { min_rank = 1, max_rank = Infinity } = recipe;
+  if (min_rank > max_rank) {
+    throw new UsageError(`In the recipe "${text}" min_rank is ${min_rank}, and max_rank is ${max_rank}.`);
+  }
+  try {
+    readRecipe(recipe);
+  } catch (error) {
+    if (error instanceof StageFailure) throw new UsageError(`In the recipe "${text}": ${error.message}`);
+    throw error;
+  }
+  return recipe;
+}
+
+function readNumber(recipe: string, key: string, text: string | undefined): number {
+  if (text === undefined) {
+    if ((SCORE_KEYS as readonly string[]).includes(key)) return 1;
+    throw new UsageError(`In the recipe "${recipe}" ${key} has no number.`, `write ${key}=…`);
+  }
+  const value = text === '' ? Number.NaN : Number(text);
+  if (!Number.isFinite(value))
+    throw new UsageError(`In the recipe "${recipe}" ${key} is "${text}", and that is no number.`);
+  const rule = rules[key];
+  if (rule && !rule.holds(value))
+    throw new UsageError(`In the recipe "${recipe}" ${key} is ${value}, and it has to be ${rule.words}.`);
+  return value;
+}
+
+function unknownKey(recipe: string, key: string): UsageError {
+  const meant = nearest(key, keys);
+  const what = key === '' ? 'an empty part' : `the unknown key "${key}"`;
+  return new UsageError(
+    `The recipe "${recipe}" has ${what}.`,
+    meant === undefined ? `keys are ${keys.join(', ')}` : `there is ${meant}`,
+  );
+}

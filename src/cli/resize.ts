@@ -1,0 +1,94 @@
+// lorac resize BASE LORA…: the recipes of resize_lora on files, without a program.
+// Decompositions and numbers of base weights stay in a store, so another threshold is choosing and writing alone.
+
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { Store } from '../runtime/cache/store.ts';
+import { runBuild } from '../runtime/executor/build.ts';
+import { absolutePath, pathIn } from '../runtime/graph/paths.ts';
+import type { Precision } from '../runtime/stages/resize-recipe.ts';
+import { cacheFolder } from '../runtime/worker/cache-folder.ts';
+import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
+import { wantsColor } from './color.ts';
+import { resizeGraph } from './resize-graph.ts';
+import { readRecipes } from './resize-recipes.ts';
+import { workerStarter } from './start-worker.ts';
+import { INTERRUPTED, listenForStop } from './stop.ts';
+import { UsageError } from './usage-error.ts';
+
+export interface ResizeOptions {
+  readonly base: string;
+  readonly loras: readonly string[];
+  readonly recipes: string;
+  readonly output?: string;
+  readonly outputDtype: OutputDtype;
+  readonly overwrite?: boolean;
+  readonly reporter?: ReporterKind;
+}
+
+/** As resize_lora names them, and what programs call them. */
+const precisions = { 16: 'fp16', 32: 'fp32', bf16: 'bf16', fp16: 'fp16', fp32: 'fp32' } as const satisfies {
+  readonly [word: string]: Precision;
+};
+export type OutputDtype = keyof typeof precisions;
+
+export async function resize(options: ResizeOptions): Promise<number> {
+  const { base, loras, output, overwrite = false, outputDtype } = options;
+  const precision = precisions[outputDtype];
+  const recipes = readRecipes(options.recipes).map((recipe) => ({ ...recipe, precision }));
+  const graph = resizeGraph({
+    base: fileAt(base),
+    loras: loras.map(fileAt),
+    recipes,
+    folder: output === undefined ? undefined : folderAt(output),
+    overwrite,
+  });
+
+  using stop = listenForStop();
+  // Nobody reads on, as after `| head`: the same as a Ctrl-C.
+  process.stdout.once('error', stop.request);
+  const reporter = await openReporter(options.reporter ?? chooseReporter(process.stdout, process.env), {
+    stdout: process.stdout,
+    color: wantsColor(process.stdout),
+    folder: process.cwd(),
+    now: () => performance.now(),
+  });
+  try {
+    const warn = (message: string) => reporter.listen({ type: 'message', level: 'warning', message });
+    const { ok, interrupted } = await runBuild({
+      graph,
+      store: new Store(storeFolder(), { warn }),
+      signal: stop.signal,
+      listener: reporter.listen,
+      startWorker: workerStarter(reporter.listen, stop.signal),
+    });
+    if (interrupted) return INTERRUPTED;
+    return ok ? 0 : 1;
+  } finally {
+    await reporter.close();
+  }
+}
+
+/** Of the user's and not of a folder: the same LoRA is resized from wherever one happens to be. */
+function storeFolder() {
+  const named = process.env.LORAC_STORE;
+  return named === undefined || named === '' ? pathIn(cacheFolder(), 'store') : absolutePath(resolve(named));
+}
+
+function fileAt(path: string) {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isFile()) return absolutePath(resolve(path));
+  if (found !== undefined) throw new UsageError(`"${path}" is not a file.`);
+  const isMerge = /:[\d.]+(?:,|$)/.test(path);
+  throw new UsageError(
+    `There is no file "${path}".`,
+    isMerge ? 'LoRAs are resized one by one, and not merged' : undefined,
+  );
+}
+
+function folderAt(path: string) {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === false) {
+    throw new UsageError(`"${path}" is not a folder.`, '-o names the folder; files in it are called by their recipe');
+  }
+  return absolutePath(resolve(path));
+}

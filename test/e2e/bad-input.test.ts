@@ -106,7 +106,7 @@ const troubles: readonly Trouble[] = [
       await edit('base.safetensors', 'base.ckpt')(project);
     },
     exitCode: 2,
-    says: [/hero\.lora:2:\d+/, '"base.ckpt" is a pickled checkpoint', '.safetensors'],
+    says: [/hero\.lora:2:\d+/, '"base.ckpt" is a pickled file', '.safetensors'],
   },
   {
     name: 'a truncated checkpoint',

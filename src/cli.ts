@@ -99,6 +99,21 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('inspect')
+    .description('say what is in a LoRA file or a checkpoint, and what differs between two LoRAs')
+    .argument('<FILE>', 'a .safetensors file')
+    .argument('[OTHER]', 'another LoRA to compare with, or the checkpoint to measure strengths against')
+    .option('--norms', 'measure how strong each block is (some seconds for a large file)')
+    .option('--hashes', 'compute hashes (default: of LoRAs, not of checkpoints)')
+    .option('--no-hashes', 'compute none')
+    .option('--json', 'one JSON object on stdout, with everything in full')
+    .addHelpText('after', inspectExamples)
+    .action(async (file: string, other: string | undefined, options) => {
+      const { inspect } = await import('./cli/inspect.ts');
+      process.exitCode = await inspect({ file, other, ...options });
+    });
+
+  lorac
     .command('env')
     .description("say where the worker's Python environment is, what is in it and how to remake it")
     .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
@@ -187,6 +202,13 @@ Examples:
   lorac resize pony.safetensors hero.safetensors -r sv_fro=0.9,max_rank=16
 
 Decompositions are kept in the user's cache folder (LORAC_STORE names another), so another threshold takes a moment.`;
+
+const inspectExamples = `
+Examples:
+  lorac inspect hero.safetensors                        what it is made of
+  lorac inspect hero.safetensors --norms                and how strong each block is
+  lorac inspect hero.safetensors pony.safetensors       … relative to the weights of its base
+  lorac inspect before.safetensors after.safetensors    what differs`;
 
 function exitCodeOf(error: unknown): number {
   // Commander has printed its message by now; --help and --version arrive here as well.

@@ -40,6 +40,7 @@ test.each([
   ['check', '--help'],
   ['chop', '--help'],
   ['resize', '--help'],
+  ['inspect', '--help'],
   ['env', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));

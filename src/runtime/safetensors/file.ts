@@ -1,6 +1,7 @@
 // A weights file open for reading: the header is judged at once, tensors are read when asked for.
 // Reading is by position, never mapped, so that memory does not grow with the file.
 
+import { readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { SafetensorsError } from './error.ts';
 import {
@@ -62,6 +63,15 @@ export class SafetensorsFile {
     const info = this.tensor(name);
     const bytes = new Uint8Array(info.end - info.begin);
     await this.readInto(bytes, this.positionOf(info));
+    return bytes;
+  }
+
+  /** A tensor's bytes at once: for scalars, of which there are thousands and where waiting costs more than reading. */
+  bytesNow(info: TensorInfo): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(info.end - info.begin);
+    const count = readSync(this.handle.fd, bytes, 0, bytes.byteLength, this.positionOf(info));
+    if (count < bytes.byteLength)
+      throw new SafetensorsError(this.path, 'it became shorter while it was read.', 'cut-off');
     return bytes;
   }
 

@@ -49,20 +49,45 @@ export class LegacyHash {
   }
 }
 
-/** The true values of both metadata hashes, and AutoV3, of a file as it lies there. */
-export async function hashesOf(
-  path: string,
-): Promise<{ readonly model: string; readonly legacy: string; readonly autoV3: string }> {
+const CHUNK_BYTES = 4 * 2 ** 20;
+
+export interface FileHashes {
+  /** SHA-256 of the whole file; its first ten digits are AutoV2. */
+  readonly file: string;
+  /** What `sshs_model_hash` should be. */
+  readonly model: string;
+  readonly legacy: string;
+  readonly autoV3: string;
+}
+
+/** All hashes of a file as it lies there, in one pass. The next piece is read while one is hashed. */
+export async function hashesOf(path: string, options: { readonly signal?: AbortSignal } = {}): Promise<FileHashes> {
   await using file = await SafetensorsFile.open(path);
+  const { dataStart, tensors, metadata } = file.header;
+  const whole = createHash('sha256');
   const model = new ModelHash();
-  const legacy = new LegacyHash([...file.header.tensors.values()], file.header.metadata);
-  const chunk = new Uint8Array(4 * 2 ** 20);
-  for (let position = file.header.dataStart; position < file.sizeBytes; position += chunk.byteLength) {
-    const part = chunk.subarray(0, Math.min(chunk.byteLength, file.sizeBytes - position));
+  const legacy = new LegacyHash([...tensors.values()], metadata);
+  let [filling, full] = [new Uint8Array(CHUNK_BYTES), new Uint8Array(CHUNK_BYTES)];
+  const read = async (position: number): Promise<Uint8Array> => {
+    const part = filling.subarray(0, Math.min(CHUNK_BYTES, file.sizeBytes - position));
     await file.readInto(part, position);
-    model.update(part);
-    legacy.update(part);
+    return part;
+  };
+  let reading = read(0);
+  for (let position = 0; position < file.sizeBytes; position += CHUNK_BYTES) {
+    options.signal?.throwIfAborted();
+    const part = await reading;
+    [filling, full] = [full, filling];
+    if (position + CHUNK_BYTES < file.sizeBytes) {
+      reading = read(position + CHUNK_BYTES);
+      // Awaited in the next turn; this only keeps a failure from counting as unhandled until then.
+      reading.catch(() => {});
+    }
+    whole.update(part);
+    const data = part.subarray(Math.max(0, dataStart - position));
+    model.update(data);
+    legacy.update(data);
   }
   const hex = model.hex();
-  return { model: hex, legacy: legacy.hex(), autoV3: hex.slice(0, 12) };
+  return { file: whole.digest('hex'), model: hex, legacy: legacy.hex(), autoV3: hex.slice(0, 12) };
 }

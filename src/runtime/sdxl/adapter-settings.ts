@@ -1,0 +1,66 @@
+// What PEFT says about scales outside of the tensors: diffusers keeps it as JSON in the header, `unet.lora_alpha`,
+// `unet.alpha_pattern` and so on. Without it such a LoRA has the scale 1.
+
+import { readModuleName } from './names.ts';
+
+export interface AdapterSettings {
+  /** The scale of the module of that name and rank. */
+  scaleOf(module: string, rank: number): number;
+}
+
+interface Settings {
+  readonly alpha: number | undefined;
+  readonly alphas: ReadonlyMap<string, number>;
+  readonly isRankStabilized: boolean;
+}
+
+/** `undefined` when the metadata has none, or none that can be read. */
+export function readAdapterSettings(metadata: ReadonlyMap<string, string> | undefined): AdapterSettings | undefined {
+  const root = parseObject(metadata?.get('lora_adapter_metadata'));
+  if (root === undefined) return undefined;
+  const byComponent = new Map(
+    ['unet', 'text_encoder', 'text_encoder_2'].map((component) => [component, settingsOf(root, component)]),
+  );
+  return {
+    scaleOf(module, rank) {
+      const component = readModuleName(module)?.component;
+      const settings = byComponent.get(
+        { te: 'text_encoder', te1: 'text_encoder', te2: 'text_encoder_2' }[component as string] ?? 'unet',
+      );
+      const alpha = settings && (patternAlpha(module, settings.alphas) ?? settings.alpha);
+      if (alpha === undefined || rank === 0) return 1;
+      return alpha / (settings?.isRankStabilized ? Math.sqrt(rank) : rank);
+    },
+  };
+}
+
+function settingsOf(root: { readonly [key: string]: unknown }, component: string): Settings {
+  const read = (key: string): unknown => root[`${component}.${key}`] ?? root[key];
+  const [alpha, patterns] = [read('lora_alpha'), read('alpha_pattern')];
+  const pairs = typeof patterns === 'object' && patterns !== null ? Object.entries(patterns) : [];
+  return {
+    alpha: typeof alpha === 'number' ? alpha : undefined,
+    alphas: new Map(pairs.filter((pair): pair is [string, number] => typeof pair[1] === 'number')),
+    isRankStabilized: read('use_rslora') === true,
+  };
+}
+
+/** PEFT looks for the end of a module's path. Patterns are taken by the letter: they come from a file. */
+function patternAlpha(module: string, alphas: ReadonlyMap<string, number>): number | undefined {
+  for (const [pattern, alpha] of alphas) {
+    const end = pattern.replace(/^\^/, '').replace(/\$$/, '');
+    if (module === end || module.endsWith(`.${end}`)) return alpha;
+  }
+  return undefined;
+}
+
+function parseObject(text: string | undefined): { readonly [key: string]: unknown } | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as { readonly [key: string]: unknown }) : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}

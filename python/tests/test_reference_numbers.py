@@ -69,6 +69,18 @@ def test_the_numbers_of_the_golden_base_equal_those_computed_outright(tmp_path: 
         assert projections[name] == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-6)
 
 
+def test_a_norm_keeps_its_digits_over_many_numbers(tmp_path: Path):
+    weight = torch.randn(1300, 1280, generator=torch.Generator().manual_seed(1)).half()
+    key, module = "model.diffusion_model.input_blocks.4.1.proj_in.weight", "lora_unet_input_blocks_4_1_proj_in"
+    large = {key: weight.float() * 1e30}
+    write_safetensors(tmp_path / "base.safetensors", {key: weight}, {})
+    write_safetensors(tmp_path / "large.safetensors", large, {})
+    numbers, _ = numbers_of("frobenius", tmp_path, tmp_path / "base.safetensors", [module])
+    assert numbers[module] == pytest.approx(float(weight.double().norm()), rel=1e-5)
+    numbers, _ = numbers_of("frobenius", tmp_path, tmp_path / "large.safetensors", [module])
+    assert numbers[module] == pytest.approx(float(large[key].double().norm()), rel=1e-5)
+
+
 RECIPES = json.loads((GOLDEN / "expected.json").read_text())
 
 

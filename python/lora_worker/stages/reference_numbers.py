@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lora_worker.base_weights import find_base_weights, read_base_weight
+from lora_worker.base_weights import BaseWeight, find_base_weights, frobenius_norm, read_base_weight
 from lora_worker.checkpoint import Checkpoint
 from lora_worker.devices import torch_device
 from lora_worker.errors import bad_input
@@ -48,22 +48,27 @@ def parse(work: Mapping[str, Any]) -> ReferenceNumbers:
 
 
 def run(work: ReferenceNumbers, job: Job) -> dict[str, str]:
-    if work.factors is None:
-        number = {"frobenius": frobenius_norm, "spectral": spectral_norm}[work.op]
-        numbers = _for_each_weight(work, job, lambda _, w_OI: number(w_OI))
+    device = torch_device()
+
+    def matrix(checkpoint: Checkpoint, weight: BaseWeight) -> Tensor:
+        return read_base_weight(checkpoint, weight).to(device)
+
+    if work.op == "frobenius":
+        numbers = _for_each_weight(work, job, lambda _, *weight: frobenius_norm(*weight))
+    elif work.factors is None:
+        numbers = _for_each_weight(work, job, lambda _, *weight: spectral_norm(matrix(*weight)))
     else:
         with SafetensorsReader(work.factors) as factors:
-            numbers = _for_each_weight(work, job, lambda module, w_OI: _project(factors, module, w_OI))
+            numbers = _for_each_weight(work, job, lambda module, *weight: _project(factors, module, matrix(*weight)))
     write_json(work.output, numbers)
     return {"numbers": work.output}
 
 
 def _for_each_weight(
-    work: ReferenceNumbers, job: Job, number: Callable[[str, Tensor], float | list[float]]
+    work: ReferenceNumbers, job: Job, number: Callable[[str, Checkpoint, BaseWeight], float | list[float]]
 ) -> dict[str, float | list[float]]:
     """Modules whose base weight is not in the checkpoint have no number."""
     modules = _read_names(work.modules)
-    device = torch_device()
     numbers: dict[str, float | list[float]] = {}
     with Checkpoint(work.checkpoint) as checkpoint:
         weights = find_base_weights(checkpoint)
@@ -71,14 +76,10 @@ def _for_each_weight(
         _report_missing([module for module in modules if module not in weights], work.checkpoint, job)
         for done, module in enumerate(known, start=1):
             job.check_cancelled()
-            numbers[module] = number(module, read_base_weight(checkpoint, weights[module]).to(device))
+            numbers[module] = number(module, checkpoint, weights[module])
             if done % _PROGRESS_EVERY == 0 or done == len(known):
                 job.progress(done, len(known), "modules")
     return numbers
-
-
-def frobenius_norm(w_OI: Tensor) -> float:
-    return float(torch.linalg.matrix_norm(w_OI))
 
 
 def spectral_norm(w_OI: Tensor) -> float:

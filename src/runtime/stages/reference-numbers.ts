@@ -19,7 +19,7 @@ export const projections = referenceNumbers('projections');
 function referenceNumbers(op: ReferenceNumbers['op']): Stage {
   return {
     name: op,
-    revision: 1,
+    revision: 2,
     pool: 'gpu',
     runsIn: 'worker',
     tools: () => lockedTools(['torch']),

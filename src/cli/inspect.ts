@@ -4,12 +4,13 @@ import { jsonLine } from '../parser/clean-text.ts';
 import { StageFailure } from '../runtime/events.ts';
 import { measureBase } from '../runtime/inspect/base-norms.ts';
 import { compareLoras } from '../runtime/inspect/compare.ts';
-import { measureDifference, measureNorms, type NormOptions } from '../runtime/inspect/norms.ts';
-import { reportLora } from '../runtime/inspect/report.ts';
+import { measureDifference, measureNorms, type NormOptions, type Norms, type Side } from '../runtime/inspect/norms.ts';
+import { type LoraReport, reportLora } from '../runtime/inspect/report.ts';
 import { warningsOf } from '../runtime/inspect/warnings.ts';
 import { whatFile } from '../runtime/inspect/what-file.ts';
+import { SafetensorsError } from '../runtime/safetensors/error.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
-import { hashesOf } from '../runtime/safetensors/hashes.ts';
+import { type FileHashes, hashesOf } from '../runtime/safetensors/hashes.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import { openWeights } from '../runtime/stages/weights-file.ts';
 import { wantsColor } from './color.ts';
@@ -42,8 +43,11 @@ export async function inspect(options: InspectOptions): Promise<number> {
     return 0;
   } catch (error) {
     if (stop.signal.aborted) return INTERRUPTED;
-    if (!(error instanceof StageFailure)) throw error;
-    tellFailure(error.failure);
+    // A file may become shorter while it is read.
+    const told =
+      error instanceof SafetensorsError ? new StageFailure({ kind: 'bad-input', message: error.message }) : error;
+    if (!(told instanceof StageFailure)) throw error;
+    tellFailure(told.failure);
     return 1;
   }
 }
@@ -62,38 +66,42 @@ async function tellLora(
     );
   }
   const base = whatOther?.kind === 'checkpoint' ? other : undefined;
-  const first = await inspectLora(file, base, options, signal);
+  const color = wantsColor(process.stdout);
+  const seen = await look(file, options, signal);
   if (other === undefined || base !== undefined) {
-    return options.json
-      ? print([jsonLine(loraJson(first, undefined))])
-      : print(loraLines(first, wantsColor(process.stdout)));
+    const { modules } = seen.report;
+    const wantsNorms = options.norms === true || base !== undefined;
+    const norms = wantsNorms ? await measureNorms(file, modules, withProgress('measuring', signal)) : undefined;
+    const baseNorms = base && (await measureBase(base, modules, withProgress('measuring the base', signal)));
+    const first = inspected(seen, norms, baseNorms);
+    return print(options.json ? [jsonLine(loraJson(first, undefined))] : loraLines(first, color));
   }
-  const second = await inspectLora(other, undefined, options, signal);
-  const comparison = compareLoras(first.report, second.report);
-  const difference = options.norms
-    ? await measureDifference(
-        { file, modules: first.report.modules },
-        { file: other, modules: second.report.modules },
-        withProgress('comparing', signal),
-      )
-    : undefined;
-  const compared: Compared = { second, comparison, difference };
-  print(
-    options.json ? [jsonLine(loraJson(first, compared))] : comparisonLines(first, compared, wantsColor(process.stdout)),
-  );
+  const seenOther = await look(other, options, signal);
+  const comparison = compareLoras(seen.report, seenOther.report);
+  const sides = [seen, seenOther].map(({ file: from, report }) => ({ file: from, modules: report.modules }));
+  const [one, two] = sides as [Side, Side];
+  const difference = options.norms ? await measureDifference(one, two, withProgress('comparing', signal)) : undefined;
+  const first = inspected(seen, difference?.first, undefined);
+  const compared: Compared = { second: inspected(seenOther, difference?.second, undefined), comparison, difference };
+  print(options.json ? [jsonLine(loraJson(first, compared))] : comparisonLines(first, compared, color));
 }
 
-async function inspectLora(
-  file: SafetensorsFile,
-  baseFile: SafetensorsFile | undefined,
-  options: InspectOptions,
-  signal: AbortSignal,
-): Promise<Inspected> {
+interface Seen {
+  readonly file: SafetensorsFile;
+  readonly report: LoraReport;
+  readonly hashes: FileHashes | undefined;
+}
+
+async function look(file: SafetensorsFile, { hashes }: InspectOptions, signal: AbortSignal): Promise<Seen> {
   const report = reportLora(file);
-  const hashes = options.hashes === false ? undefined : await hashesOf(file.path, { signal });
-  const wantsNorms = options.norms || baseFile !== undefined;
-  const norms = wantsNorms ? await measureNorms(file, report.modules, withProgress('measuring', signal)) : undefined;
-  const base = baseFile && (await measureBase(baseFile, report.modules, withProgress('measuring the base', signal)));
+  return { file, report, hashes: hashes === false ? undefined : await hashesOf(file.path, { signal }) };
+}
+
+function inspected(
+  { file, report, hashes }: Seen,
+  norms: Norms | undefined,
+  base: ReadonlyMap<string, number> | undefined,
+): Inspected {
   return { report, hashes, norms, base, warnings: [...file.header.warnings, ...warningsOf(report, { hashes, norms })] };
 }
 

@@ -65,6 +65,21 @@ export function sameShape(a: Delta, b: Delta): boolean {
   return `${shapeOf(a)}` === `${shapeOf(b)}`;
 }
 
+/** Whether two are the same numbers in the same form. */
+export function isEqual(a: Delta, b: Delta): boolean {
+  if (a.scale !== b.scale || !sameShape(a, b)) return false;
+  if (a.kind === 'factors' && b.kind === 'factors')
+    return sameNumbers(a.up.data, b.up.data) && sameNumbers(a.down.data, b.down.data);
+  if (a.kind === 'dense' && b.kind === 'dense') return sameNumbers(a.data, b.data);
+  return a.kind === 'kron' && b.kind === 'kron' && isEqual(a.first, b.first) && isEqual(a.second, b.second);
+}
+
+function sameNumbers(a: Float64Array, b: Float64Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i += 1) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 /** Rows of a matrix that lies row after row. */
 export function rowsOf(data: Float64Array, rows: number, width: number): Rows {
   if (rows % 4 === 0) return { rows, width, data };

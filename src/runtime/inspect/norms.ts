@@ -1,7 +1,7 @@
 // ‖ΔW‖ of every module and every block, and of the difference of two files; natively, one module at a time.
 
 import type { SafetensorsFile } from '../safetensors/file.ts';
-import { type Delta, inner, sameShape } from './delta.ts';
+import { type Delta, inner, isEqual, sameShape } from './delta.ts';
 import type { ModuleFacts } from './module-facts.ts';
 import { NoDelta, readDelta } from './read-delta.ts';
 import { orderOf } from './report.ts';
@@ -26,99 +26,122 @@ export async function measureNorms(
   modules: readonly ModuleFacts[],
   { signal, onProgress }: NormOptions,
 ): Promise<Norms> {
-  const norms = new Map<string, number>();
-  const blocks = new Map<string, number>();
-  const unmeasured = new Map<string, { count: number; example: string }>();
-  const broken: string[] = [];
+  const tally = new Tally();
   for (const [done, facts] of modules.entries()) {
     signal.throwIfAborted();
     onProgress?.(done, modules.length);
-    const delta = await deltaOrReason(file, facts);
-    const { name } = facts.module;
-    if (typeof delta === 'string') {
-      unmeasured.set(delta, {
-        count: (unmeasured.get(delta)?.count ?? 0) + 1,
-        example: unmeasured.get(delta)?.example ?? name,
-      });
-      continue;
-    }
-    const square = inner(delta, delta);
-    if (!Number.isFinite(square)) {
-      broken.push(name);
-      continue;
-    }
-    norms.set(name, Math.sqrt(Math.max(0, square)));
-    blocks.set(facts.place, (blocks.get(facts.place) ?? 0) + Math.max(0, square));
+    const delta = await tally.read(file, facts);
+    if (delta !== undefined) tally.add(facts, inner(delta, delta));
   }
-  return { modules: norms, blocks: rootsOf(blocks), unmeasured, broken };
+  return tally.norms();
+}
+
+export interface Side {
+  readonly file: SafetensorsFile;
+  readonly modules: readonly ModuleFacts[];
 }
 
 export interface Difference {
   /** ‖ΔW₁ − ΔW₂‖ relative to ‖ΔW₁‖, by block. */
   readonly blocks: ReadonlyMap<string, number>;
   readonly whole: number;
+  /** Of both files by themselves: they are needed on the way. */
+  readonly first: Norms;
+  readonly second: Norms;
 }
 
-/** Of the modules that both files have in the same shape; a module that only one has counts with all its norm. */
+/** A module that only one file has, or that has another shape in the other, counts with all its norm. */
 export async function measureDifference(
-  first: { readonly file: SafetensorsFile; readonly modules: readonly ModuleFacts[] },
-  second: { readonly file: SafetensorsFile; readonly modules: readonly ModuleFacts[] },
+  first: Side,
+  second: Side,
   { signal, onProgress }: NormOptions,
 ): Promise<Difference> {
-  const others = new Map(second.modules.map((facts) => [facts.key, facts]));
+  const [one, two] = [new Tally(), new Tally()];
+  const [ones, others] = [first, second].map(({ modules }) => new Map(modules.map((facts) => [facts.key, facts])));
   const all = [...first.modules, ...second.modules].sort((a, b) => orderOf(a.place) - orderOf(b.place));
-  const keys = new Map(all.map((facts) => [facts.key, facts.place]));
-  const ones = new Map(first.modules.map((facts) => [facts.key, facts]));
-  const sums = new Map<string, { first: number; apart: number }>();
+  const places = new Map(all.map((facts) => [facts.key, facts.place]));
+  const sums = new Map<string, Squares>();
   let done = 0;
-  for (const [key, place] of keys) {
+  for (const [key, place] of places) {
     signal.throwIfAborted();
-    onProgress?.(done, keys.size);
+    onProgress?.(done, places.size);
     done += 1;
-    const squares = await squaresOf(
-      await maybeDelta(first.file, ones.get(key)),
-      await maybeDelta(second.file, others.get(key)),
-    );
-    const before = sums.get(place) ?? { first: 0, apart: 0 };
-    sums.set(place, { first: before.first + squares.first, apart: before.apart + squares.apart });
+    const [a, b] = [ones?.get(key), others?.get(key)];
+    const x = a && (await one.read(first.file, a));
+    const y = b && (await two.read(second.file, b));
+    const squares = squaresOf(x, y);
+    if (a !== undefined && x !== undefined) one.add(a, squares.first);
+    if (b !== undefined && y !== undefined) two.add(b, squares.second);
+    if (Number.isFinite(squares.apart)) sums.set(place, sumOf(sums.get(place) ?? NOTHING, squares));
   }
-  const total = [...sums.values()].reduce((a, b) => ({ first: a.first + b.first, apart: a.apart + b.apart }), {
-    first: 0,
-    apart: 0,
-  });
+  const total = [...sums.values()].reduce(sumOf, NOTHING);
   return {
-    blocks: new Map([...sums].map(([place, { first: square, apart }]) => [place, relative(apart, square)])),
-    whole: relative(total.apart, total.first),
+    blocks: new Map([...sums].map(([place, squares]) => [place, relative(squares)])),
+    whole: relative(total),
+    first: one.norms(),
+    second: two.norms(),
   };
 }
 
-async function squaresOf(a: Delta | undefined, b: Delta | undefined): Promise<{ first: number; apart: number }> {
-  const [x, y] = [a === undefined ? 0 : inner(a, a), b === undefined ? 0 : inner(b, b)];
-  if (a === undefined || b === undefined || !sameShape(a, b)) return { first: x, apart: x + y };
-  // Where both are equal but for rounding, the three terms cancel; what is left of them means nothing below this.
-  const apart = x + y - 2 * inner(a, b);
-  return { first: x, apart: apart < 1e-14 * (x + y) ? 0 : apart };
+/** ‖ΔW₁‖², ‖ΔW₂‖², and the square of what is between them. */
+interface Squares {
+  readonly first: number;
+  readonly second: number;
+  readonly apart: number;
 }
 
-function relative(apart: number, first: number): number {
+const NOTHING: Squares = { first: 0, second: 0, apart: 0 };
+
+function squaresOf(a: Delta | undefined, b: Delta | undefined): Squares {
+  const first = a === undefined ? 0 : inner(a, a);
+  // Chopped and merged files share most modules to the bit, and an inner product of two takes twice as long as a norm.
+  if (a !== undefined && b !== undefined && isEqual(a, b)) return { first, second: first, apart: 0 };
+  const second = b === undefined ? 0 : inner(b, b);
+  if (a === undefined || b === undefined || !sameShape(a, b)) return { first, second, apart: first + second };
+  // Where both are equal but for rounding, the three terms cancel; what is left of them means nothing below this.
+  const apart = first + second - 2 * inner(a, b);
+  return { first, second, apart: apart < 1e-14 * (first + second) ? 0 : apart };
+}
+
+function sumOf(a: Squares, b: Squares): Squares {
+  return { first: a.first + b.first, second: a.second + b.second, apart: a.apart + b.apart };
+}
+
+function relative({ first, apart }: Squares): number {
   return apart === 0 ? 0 : Math.sqrt(apart / first);
 }
 
-async function maybeDelta(file: SafetensorsFile, facts: ModuleFacts | undefined): Promise<Delta | undefined> {
-  if (facts === undefined) return undefined;
-  const delta = await deltaOrReason(file, facts);
-  return typeof delta === 'string' ? undefined : delta;
-}
+/** What is known of one file so far. */
+class Tally {
+  private readonly modules = new Map<string, number>();
+  private readonly squares = new Map<string, number>();
+  private readonly unmeasured = new Map<string, { count: number; example: string }>();
+  private readonly broken: string[] = [];
 
-async function deltaOrReason(file: SafetensorsFile, facts: ModuleFacts): Promise<Delta | string> {
-  try {
-    return await readDelta(file, facts);
-  } catch (error) {
-    if (error instanceof NoDelta) return error.message;
-    throw error;
+  /** `undefined`, with the reason noted, for a module without a ΔW of its own. */
+  async read(file: SafetensorsFile, facts: ModuleFacts): Promise<Delta | undefined> {
+    try {
+      return await readDelta(file, facts);
+    } catch (error) {
+      if (!(error instanceof NoDelta)) throw error;
+      const { count, example } = this.unmeasured.get(error.message) ?? { count: 0, example: facts.module.name };
+      this.unmeasured.set(error.message, { count: count + 1, example });
+      return undefined;
+    }
   }
-}
 
-function rootsOf(squares: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
-  return new Map([...squares].map(([place, square]) => [place, Math.sqrt(square)]));
+  add({ module, place }: ModuleFacts, square: number): void {
+    if (!Number.isFinite(square)) {
+      this.broken.push(module.name);
+      return;
+    }
+    const positive = Math.max(0, square);
+    this.modules.set(module.name, Math.sqrt(positive));
+    this.squares.set(place, (this.squares.get(place) ?? 0) + positive);
+  }
+
+  norms(): Norms {
+    const blocks = new Map([...this.squares].map(([place, square]) => [place, Math.sqrt(square)]));
+    return { modules: this.modules, blocks, unmeasured: this.unmeasured, broken: this.broken };
+  }
 }

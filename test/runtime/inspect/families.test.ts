@@ -1,7 +1,7 @@
 // Each family of adapters is known by its tensors, and its ΔW measured as it is defined.
 
 import { expect, test } from 'vitest';
-import { measureDifference, measureNorms } from '../../../src/runtime/inspect/norms.ts';
+import { measureDifference, measureNorms, type Side } from '../../../src/runtime/inspect/norms.ts';
 import { reportLora } from '../../../src/runtime/inspect/report.ts';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { openFolder } from '../safetensors/files.ts';
@@ -61,5 +61,3 @@ test('two files of different families are as far apart as their ΔW are', async 
     expect(same.whole).toBe(0);
   }
 });
-
-type Side = Parameters<typeof measureDifference>[0];

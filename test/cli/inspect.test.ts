@@ -112,7 +112,7 @@ test('two LoRAs are compared, with --norms also by what they do', async () => {
 
 test('NaN is found when norms are measured', async () => {
   const { stdout } = await run('inspect', 'broken.safetensors', '--norms');
-  expect(stdout).toContain('1 module holds NaN or infinity');
+  expect(stdout).toContain('1 module with NaN or infinity');
 });
 
 test('other files are told for what they are', async () => {

@@ -27,7 +27,7 @@ function aboutModules({ modules, strangers, base }: LoraReport): readonly string
     warnings.push(`${some(problems, 'module')} cannot be read as meant: ${listed(problems, 3)}.`);
   if (base.misfits.length > 0) {
     warnings.push(
-      `${some(base.misfits, 'module')} of SDXL has another shape here, and loading fails: ${listed(base.misfits)}.`,
+      `${some(base.misfits, 'module')} of SDXL ${has(base.misfits)} another shape here, and loading fails: ${listed(base.misfits)}.`,
     );
   }
   const plain = modules.filter(
@@ -36,22 +36,22 @@ function aboutModules({ modules, strangers, base }: LoraReport): readonly string
   const mute = plain.filter(({ module }) => !module.tensors.has('alpha') && !module.tensors.has('scale'));
   if (mute.length > 0) {
     warnings.push(
-      `${mute.length} of ${plain.length} modules have no alpha and get the scale 1; resize_lora.py drops them.`,
+      `Without alpha, and so of the scale 1: ${mute.length} of ${plain.length} modules; resize_lora.py drops them.`,
     );
   }
   const negative = modules.filter(({ alpha = 1 }) => alpha <= 0).map(({ module }) => module.name);
   if (negative.length > 0) {
     warnings.push(
-      `${some(negative, 'module')} has an alpha that is not above zero, which some tools take the logarithm of: ${listed(negative)}.`,
+      `${some(negative, 'module')} ${has(negative)} an alpha that is not above zero, which some tools take the logarithm of: ${listed(negative)}.`,
     );
   }
   const bundled = strangers.filter((name) => name.startsWith('bundle_emb.'));
   if (bundled.length > 0)
-    warnings.push(`${some(bundled, 'tensor')} of textual inversions are bundled; only some loaders use them.`);
+    warnings.push(`${some(bundled, 'tensor')} of textual inversions bundled, which only some loaders use.`);
   const unknown = strangers.filter((name) => !bundled.includes(name));
   if (unknown.length > 0)
     warnings.push(
-      `${some(unknown, 'tensor')} belong to no adapter that is known; loaders skip them or refuse the file: ${listed(unknown)}.`,
+      `${some(unknown, 'tensor')} ${belongs(unknown)} to no adapter that is known; loaders skip them or refuse the file: ${listed(unknown)}.`,
     );
   return warnings;
 }
@@ -71,7 +71,7 @@ function aboutNames({ modules, schemes, base }: LoraReport): readonly string[] {
     .map(({ module }) => module.name);
   if (headless.length > 0) {
     warnings.push(
-      `${some(headless, 'text encoder name')} lack "text_model", and no loader finds them: ${listed(headless)}.`,
+      `${some(headless, 'text encoder name')} without "text_model", which no loader finds: ${listed(headless)}.`,
     );
   }
   if (base.base === 'SDXL' && (schemes.has('diffusers') || schemes.has('peft'))) {
@@ -81,18 +81,17 @@ function aboutNames({ modules, schemes, base }: LoraReport): readonly string[] {
   }
   const met = new Set<string>();
   const twice = modules.flatMap(({ key }) => (met.size === met.add(key).size ? key : []));
-  if (twice.length > 0)
-    warnings.push(`${some(twice, 'module')} is there twice under different names: ${listed(twice)}.`);
+  if (twice.length > 0) warnings.push(`${some(twice, 'module')} there twice under different names: ${listed(twice)}.`);
   const nowhere = modules.filter(({ place }) => place === '?').map(({ module }) => module.name);
   if (nowhere.length > 0 && base.base !== 'another family') {
-    warnings.push(`${some(nowhere, 'module')} belongs to no block that is known: ${listed(nowhere)}.`);
+    warnings.push(`${some(nowhere, 'module')} ${belongs(nowhere)} to no block that is known: ${listed(nowhere)}.`);
   }
   return warnings;
 }
 
 function aboutNumbers({ broken }: Norms): readonly string[] {
   if (broken.length === 0) return [];
-  return [`${some(broken, 'module')} holds NaN or infinity, which spoils every picture: ${listed(broken)}.`];
+  return [`${some(broken, 'module')} with NaN or infinity, which spoils every picture: ${listed(broken)}.`];
 }
 
 const MEBIBYTE = 2 ** 20;
@@ -134,6 +133,14 @@ function aboutHashes({ metadata }: LoraReport, { model }: FileHashes): readonly 
 
 function some(items: readonly unknown[], word: string): string {
   return `${items.length} ${word}${items.length === 1 ? '' : 's'}`;
+}
+
+function has(items: readonly unknown[]): string {
+  return items.length === 1 ? 'has' : 'have';
+}
+
+function belongs(items: readonly unknown[]): string {
+  return items.length === 1 ? 'belongs' : 'belong';
 }
 
 function listed(names: readonly string[], shown = 2): string {

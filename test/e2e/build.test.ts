@@ -43,10 +43,10 @@ describe('a project, built and changed', () => {
     );
     expect(outside).toEqual([]);
     expect(names.some((name) => name.startsWith('lora_unet_output_blocks_1_'))).toBe(true);
-    expect(metadata['ss_base_model_version']).toBe('sdxl_base_v1-0');
-    expect(metadata['ss_output_name']).toBe('hero');
+    expect(metadata.ss_base_model_version).toBe('sdxl_base_v1-0');
+    expect(metadata.ss_output_name).toBe('hero');
     expect(metadata['modelspec.title']).toBe('hero');
-    expect(metadata['sshs_model_hash']).toBe(createHash('sha256').update(data).digest('hex'));
+    expect(metadata.sshs_model_hash).toBe(createHash('sha256').update(data).digest('hex'));
   });
 
   test('building again runs nothing and starts no Python', async () => {

@@ -204,9 +204,7 @@ class Builder {
   #frobeniusId(base: BlockOf<'checkpoint'>, decompose: NodeId): string {
     const id = `${base.name}:frobenius`;
     const known = this.#known.get(id);
-    return known === undefined || known.inputs['modules']?.node === decompose
-      ? id
-      : `${id}[${decompose.split(':')[0]}]`;
+    return known === undefined || known.inputs.modules?.node === decompose ? id : `${id}[${decompose.split(':')[0]}]`;
   }
 
   #chop(block: BlockOf<'chop'>): NodeId {

@@ -22,7 +22,7 @@ export const checkpoint: Stage = {
   pool: 'io',
   runsIn: 'native',
   async run(context) {
-    const artifact = context.inputs['checkpoint'];
+    const artifact = context.inputs.checkpoint;
     if (artifact === undefined) throw new Error('Internal error: a checkpoint has no file.');
     await refuseByName(artifact.path);
     await using file = await openWeights(artifact.path, CHECKPOINT_LIMITS);

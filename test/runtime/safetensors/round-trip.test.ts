@@ -125,6 +125,9 @@ test.each([100, 600_000])(
     const hashes = await hashesOf(path);
     expect(written?.get('sshs_model_hash')).toBe(createHash('sha256').update(bytes).digest('hex'));
     expect(hashes).toEqual({
+      file: createHash('sha256')
+        .update(await readFile(path))
+        .digest('hex'),
       model: written?.get('sshs_model_hash'),
       legacy: written?.get('sshs_legacy_hash'),
       autoV3: written?.get('sshs_model_hash')?.slice(0, 12),

@@ -74,7 +74,7 @@ test('checkpoints that share a VAE say so, whatever else they hold and wherever 
     await writeCheckpoint(path, { filled: { [unet]: 99 }, shapes: { v_pred: [0] }, metadata: new Map([['a', 'b']]) }),
   );
   expect(other.vae).toBe(plain.vae);
-  expect(other.architecture['prediction']).toBe('v');
+  expect(other.architecture.prediction).toBe('v');
   const vae = 'first_stage_model.decoder.conv_out.bias';
   const changed = await read(folder, await writeCheckpoint(path, { filled: { [vae]: 99 } }));
   expect(changed.vae).not.toBe(plain.vae);

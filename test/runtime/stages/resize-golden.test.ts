@@ -46,7 +46,7 @@ async function resized(recipe: WrittenRecipe, name: string): Promise<string> {
   await mkdir(work, { recursive: true });
   const inputs = { lora, factors: folder.path('factors.safetensors'), ...references };
   const { outputs } = await runAlone({ stage: resize, attributes: recipeAttributes(recipe), inputs, work });
-  return outputs['lora'] ?? '';
+  return outputs.lora ?? '';
 }
 
 async function ranksOf(path: string): Promise<Record<string, number>> {

@@ -35,7 +35,7 @@ async function resized(folder: Folder, { recipe, modules, frobenius, options }: 
   await mkdir(work, { recursive: true });
   const inputs = { lora, factors, ...(frobenius && { frobenius: numbers }) };
   const { outputs, said } = await runAlone({ stage: resize, attributes: recipeAttributes(recipe), inputs, work });
-  return { before: lora, after: outputs['lora'] ?? '', said, decompositions };
+  return { before: lora, after: outputs.lora ?? '', said, decompositions };
 }
 
 async function ranksOf(path: string): Promise<ReadonlyMap<string, number>> {

@@ -17,7 +17,7 @@ test('the file is called by its name, and its hashes are true', async () => {
   const work = folder.path('work');
   await mkdir(work);
   const { outputs } = await runAlone({ stage: save, attributes: { title: 'my héro' }, inputs: { lora: before }, work });
-  const after = outputs['lora'] ?? '';
+  const after = outputs.lora ?? '';
   const hashes = await hashesOf(after);
   expect(Object.fromEntries(await metadataOf(after))).toEqual({
     ...Object.fromEntries(trainedMetadata),
@@ -52,9 +52,9 @@ test('a size that was asked for holds for the saved file too, however long its n
   const { outputs } = await runAlone({
     stage: save,
     attributes: { title },
-    inputs: { lora: shrunk.outputs['lora'] ?? '' },
+    inputs: { lora: shrunk.outputs.lora ?? '' },
     work,
   });
-  await using file = await SafetensorsFile.open(outputs['lora'] ?? '');
+  await using file = await SafetensorsFile.open(outputs.lora ?? '');
   expect(file.sizeBytes).toBeLessThanOrEqual(bytes);
 });

@@ -10,8 +10,8 @@ import { $ } from 'zx';
 export const root = resolve(import.meta.dirname, '..');
 export const lorac = join(root, 'bin', 'lorac.mjs');
 
-/** What every process of ours that may import torch gets: waiting threads that spin cost more than they save. */
-export const quietThreads = { OMP_WAIT_POLICY: 'passive', GOMP_SPINCOUNT: '0' };
+/** What every process of ours that may import torch gets: threads that wait sleep soon. See lora_worker/devices.py. */
+export const quietThreads = { OMP_WAIT_POLICY: 'passive', GOMP_SPINCOUNT: '1000' };
 
 /** The interpreter of the worker's environment, which is made now if it is missing. Progress goes to stderr. */
 export async function workerPython(): Promise<string> {

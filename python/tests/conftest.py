@@ -6,7 +6,7 @@ import os
 
 # Read when torch is imported: spinning threads slow small steps down many times beside other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from pathlib import Path
 from typing import TYPE_CHECKING

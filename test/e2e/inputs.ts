@@ -18,7 +18,7 @@ const root = resolve(import.meta.dirname, '../..');
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const folder = await mkdtemp(join(tmpdir(), 'lorac-inputs-'));
   const { stdout: python } = await execa(process.execPath, [join(root, 'dist', 'cli.js'), 'env', '--python']);
-  const env = { PYTHONPATH: join(root, 'python'), OMP_WAIT_POLICY: 'passive', GOMP_SPINCOUNT: '0' };
+  const env = { PYTHONPATH: join(root, 'python'), OMP_WAIT_POLICY: 'passive', GOMP_SPINCOUNT: '1000' };
   await execa(python, ['-m', 'lora_worker.toy', join(folder, 'base.safetensors'), '--size', 'test'], { env });
   await execa(python, ['-m', 'lora_worker.toy.pictures', join(folder, 'images')], { env });
   project.provide('inputs', folder);

@@ -41,7 +41,7 @@ def test_what_the_worker_says_is_what_the_shared_fixture_holds():
     one.progress(5, 5, "images", "käse 🧀")
     two.step(1, 80, 0.125, {"unet": 3e-4, "text_encoder": 1e-4}, 2.5, 1.5)
     two.step(2, 80, math.nan, {}, math.inf, 1.5)
-    two.artifact("step.10", Path("/work/step-10.safetensors"))
+    two.artifact("step.10", Path("/project/step-10.safetensors"))
     two.log("warning", "one line\nand another")
     assert [json.loads(to_line(message)) for message in said] == FIXTURE["fromWorker"][1:7]
 

@@ -34,7 +34,7 @@ const works: Work[] = [
         crop: [38, 0],
         bucket: [1024, 1024],
         flip: true,
-        output: '/work/one.safetensors',
+        output: '/project/one.safetensors',
       },
     ],
   },
@@ -96,14 +96,14 @@ const works: Work[] = [
     checkpoint: '/models/pony.safetensors',
     mixed_precision: 'bf16',
     items: [
-      { name: 'a', lora: '/store/lora.safetensors', prompt, output: '/work/a.png' },
-      { name: 'b', lora: null, prompt, output: '/work/b.png' },
+      { name: 'a', lora: '/store/lora.safetensors', prompt, output: '/project/a.png' },
+      { name: 'b', lora: null, prompt, output: '/project/b.png' },
     ],
   },
-  { op: 'decompose', lora: '/store/lora', factors: '/work/factors.safetensors', modules: '/work/modules.json' },
-  { op: 'frobenius', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/work/n.json' },
-  { op: 'spectral', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/work/n.json' },
-  { op: 'projections', checkpoint: '/models/pony.safetensors', modules: '/m', factors: '/f', output: '/work/n.json' },
+  { op: 'decompose', lora: '/store/lora', factors: '/project/factors.safetensors', modules: '/project/modules.json' },
+  { op: 'frobenius', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/project/n.json' },
+  { op: 'spectral', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/project/n.json' },
+  { op: 'projections', checkpoint: '/models/pony.safetensors', modules: '/m', factors: '/f', output: '/project/n.json' },
 ];
 
 const toWorker: ToWorker[] = [
@@ -134,9 +134,9 @@ const fromWorker: FromWorker[] = [
     seconds: 1.5,
   },
   { type: 'step', id: 2, step: 2, total: 80, loss: null, learning_rates: {}, grad_norm: null, seconds: 1.5 },
-  { type: 'artifact', id: 2, name: 'step.10', path: '/work/step-10.safetensors' },
+  { type: 'artifact', id: 2, name: 'step.10', path: '/project/step-10.safetensors' },
   { type: 'log', id: 2, level: 'warning', message: 'one line\nand another' },
-  { type: 'result', id: 2, outputs: { lora: '/work/lora.safetensors', metrics: '/work/metrics.jsonl' } },
+  { type: 'result', id: 2, outputs: { lora: '/project/lora.safetensors', metrics: '/project/metrics.jsonl' } },
   {
     type: 'failure',
     id: 1,

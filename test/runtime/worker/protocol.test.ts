@@ -103,7 +103,13 @@ const works: Work[] = [
   { op: 'decompose', lora: '/store/lora', factors: '/project/factors.safetensors', modules: '/project/modules.json' },
   { op: 'frobenius', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/project/n.json' },
   { op: 'spectral', checkpoint: '/models/pony.safetensors', modules: '/m', factors: null, output: '/project/n.json' },
-  { op: 'projections', checkpoint: '/models/pony.safetensors', modules: '/m', factors: '/f', output: '/project/n.json' },
+  {
+    op: 'projections',
+    checkpoint: '/models/pony.safetensors',
+    modules: '/m',
+    factors: '/f',
+    output: '/project/n.json',
+  },
 ];
 
 const toWorker: ToWorker[] = [

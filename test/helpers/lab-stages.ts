@@ -114,4 +114,12 @@ export const labStages: Stages = {
   resize,
   chop: textStage('chop', ({ lora }, { node }) => ({ lora: `chop ${JSON.stringify(node.attributes)} ${lora}` })),
   save: textStage('save', ({ lora }, { node }) => ({ lora: `${node.attributes.title}: ${lora}` })),
+  lora: textStage('lora', ({ lora }) => ({ lora: `adopted ${lora}` })),
+  merge: textStage('merge', (inputs, { node }) => ({
+    lora: line('merge', { ...inputs, attributes: JSON.stringify(node.attributes) }),
+  })),
+  preview: textStage('preview', (inputs) => ({ grid: line('preview', inputs) }), { pool: 'gpu' }),
+  sweep: textStage('sweep', (inputs) => ({ sweep: line('sweep', inputs), grid: 'a picture' }), { pool: 'gpu' }),
+  analyze: textStage('analyze', (inputs) => ({ report: line('analyze', inputs) })),
+  savePicture: textStage('savePicture', ({ picture }) => ({ picture: picture as string })),
 };

@@ -39,6 +39,12 @@ export interface Stages {
   readonly resize: Stage;
   readonly chop: Stage;
   readonly save: Stage;
+  readonly lora: Stage;
+  readonly merge: Stage;
+  readonly preview: Stage;
+  readonly sweep: Stage;
+  readonly analyze: Stage;
+  readonly savePicture: Stage;
 }
 
 export function buildGraph(program: CheckedProgram, options: Places & { readonly stages: Stages }): Graph {

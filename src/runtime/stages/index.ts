@@ -1,15 +1,21 @@
 // Every stage there is. The graph is built with this list, so adding a stage touches this folder alone.
 
 import type { Stages } from '../graph/build.ts';
+import { analyze } from './analyze.ts';
 import { checkpoint } from './checkpoint.ts';
 import { chop } from './chop.ts';
 import { decompose } from './decompose.ts';
 import { latents } from './latents.ts';
+import { lora } from './lora.ts';
 import { manifest } from './manifest.ts';
+import { merge } from './merge.ts';
+import { preview } from './preview.ts';
 import { frobenius, projections, spectral } from './reference-numbers.ts';
 import { resize } from './resize.ts';
 import { samples } from './samples.ts';
 import { save } from './save.ts';
+import { savePicture } from './save-picture.ts';
+import { sweep } from './sweep.ts';
 import { train } from './train.ts';
 
 export const stages: Stages = {
@@ -25,4 +31,10 @@ export const stages: Stages = {
   resize,
   chop,
   save,
+  lora,
+  merge,
+  preview,
+  sweep,
+  analyze,
+  savePicture,
 };

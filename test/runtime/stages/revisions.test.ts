@@ -27,6 +27,12 @@ const homes: { readonly [stage in keyof typeof stages]: readonly string[] } = {
   resize: ['src/runtime/stages/resize.ts'],
   chop: ['src/runtime/stages/chop.ts'],
   save: ['src/runtime/stages/save.ts'],
+  lora: ['src/runtime/stages/lora.ts'],
+  merge: ['src/runtime/stages/merge.ts'],
+  preview: ['src/runtime/stages/preview.ts', 'python/lora_worker/stages/sample.py'],
+  sweep: ['src/runtime/stages/sweep.ts', 'python/lora_worker/stages/sample.py'],
+  analyze: ['src/runtime/stages/analyze.ts'],
+  savePicture: ['src/runtime/stages/save-picture.ts'],
 };
 
 /** Rooms that move results about and have no part in what is in them. */

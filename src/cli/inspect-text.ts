@@ -1,12 +1,12 @@
 // What lorac inspect tells, for people. Every word that comes from a file is cleaned on its way.
 
 import { cleanLine } from '../parser/clean-text.ts';
+import { heatMark, heatStrip, table } from '../runtime/inspect/heat.ts';
 import type { LoraReport, RankFacts } from '../runtime/inspect/report.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import type { FileHashes } from '../runtime/safetensors/hashes.ts';
 import type { Architecture } from '../runtime/sdxl/architecture.ts';
 import { count, size } from '../tui/units.ts';
-import { heatMark, heatStrip, table } from './heat.ts';
 import type { Compared, Inspected, OtherFile } from './inspected.ts';
 
 export function loraLines(inspected: Inspected, color: boolean): string[] {

@@ -82,6 +82,9 @@ class Fields:
     def optional_text(self, name: str) -> str | None:
         return self._typed(name, "a string or null", lambda value: value is None or isinstance(value, str))
 
+    def optional_whole(self, name: str) -> int | None:
+        return self._typed(name, "a whole number or null", lambda value: value is None or _is_whole(value))
+
     def flag(self, name: str) -> bool:
         return self._typed(name, "true or false", lambda value: isinstance(value, bool))
 
@@ -118,6 +121,13 @@ class Fields:
             )
         )
 
+    def text_list(self, name: str) -> tuple[str, ...]:
+        return tuple(self._typed(name, "a list of strings", _is_text_list))
+
+    def optional_text_list(self, name: str) -> tuple[str, ...] | None:
+        texts = self._typed(name, "a list of strings or null", lambda value: value is None or _is_text_list(value))
+        return None if texts is None else tuple(texts)
+
     def record(self, name: str) -> Fields:
         return Fields(self._taken(name), f"{self.where}.{name}")
 
@@ -148,6 +158,10 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+
+
+def _is_text_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _shown(value: Any) -> str:

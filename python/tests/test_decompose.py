@@ -22,6 +22,8 @@ def decomposed(folder: Path, lora: Path | dict[str, torch.Tensor]):
         {
             "op": "decompose",
             "lora": str(lora),
+            "extract": None,
+            "checkpoints": None,
             "factors": str(folder / "factors.safetensors"),
             "modules": str(folder / "modules.json"),
         }
@@ -168,7 +170,7 @@ def test_a_file_without_lora_modules_is_refused(tmp_path: Path):
 def test_a_cancel_is_heard_and_leaves_no_output(tmp_path: Path):
     job = RecordingJob()
     job.cancel()
-    work = decompose.Decompose(str(GOLDEN / "lora.safetensors"), str(tmp_path / "f"), str(tmp_path / "m"))
+    work = decompose.Decompose(str(GOLDEN / "lora.safetensors"), None, None, str(tmp_path / "f"), str(tmp_path / "m"))
     with pytest.raises(Cancelled):
         decompose.run(work, job)
     assert list(tmp_path.iterdir()) == []

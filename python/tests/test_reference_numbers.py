@@ -19,7 +19,7 @@ def numbers_of(op: str, folder: Path, checkpoint: Path, modules: list[str], fact
     work = reference_numbers.parse(
         {
             "op": op,
-            "checkpoint": str(checkpoint),
+            "checkpoints": [str(checkpoint)],
             "modules": str(folder / "names.json"),
             "factors": None if factors is None else str(factors),
             "output": str(folder / f"{op}.json"),
@@ -34,7 +34,7 @@ def golden(tmp_path_factory):
     """The golden LoRA's factors and modules, and its base."""
     folder = tmp_path_factory.mktemp("golden")
     work = decompose.Decompose(
-        str(GOLDEN / "lora.safetensors"), str(folder / "factors.safetensors"), str(folder / "modules.json")
+        str(GOLDEN / "lora.safetensors"), None, None, str(folder / "factors.safetensors"), str(folder / "modules.json")
     )
     decompose.run(work, RecordingJob())
     return folder / "factors.safetensors", json.loads((folder / "modules.json").read_text())

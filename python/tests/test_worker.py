@@ -49,6 +49,17 @@ def run(work, job):
 """
 
 
+def decompose_request(lora: str, factors: str, modules: str) -> dict:
+    return {
+        "op": "decompose",
+        "lora": lora,
+        "extract": None,
+        "checkpoints": None,
+        "factors": factors,
+        "modules": modules,
+    }
+
+
 class Worker:
     def __init__(self, folder: Path, **env: str) -> None:
         stage = folder / "lora_worker_test_stage.py"
@@ -127,9 +138,7 @@ def test_the_first_line_is_a_hello(worker: Worker):
 def test_a_request_of_a_real_stage_ends_with_its_files(worker: Worker, tmp_path: Path):
     factors, modules = str(tmp_path / "factors.safetensors"), str(tmp_path / "modules.json")
     lora = str(GOLDEN / "lora.safetensors")
-    worker.say(
-        {"type": "request", "id": 3, "work": {"op": "decompose", "lora": lora, "factors": factors, "modules": modules}}
-    )
+    worker.say({"type": "request", "id": 3, "work": decompose_request(lora, factors, modules)})
     messages = []
     while not messages or messages[-1]["type"] == "progress":
         messages.append(worker.hear())
@@ -201,7 +210,7 @@ def test_an_unknown_operation_is_an_internal_failure(worker: Worker):
 def test_only_an_unexpected_error_puts_a_traceback_into_the_log(fresh: Worker, tmp_path: Path):
     write_safetensors(tmp_path / "no.safetensors", {"x": torch.zeros(1)})
     lora = str(tmp_path / "no.safetensors")
-    fresh.say({"type": "request", "id": 1, "work": {"op": "decompose", "lora": lora, "factors": "f", "modules": "m"}})
+    fresh.say({"type": "request", "id": 1, "work": decompose_request(lora, "f", "m")})
     assert fresh.hear()["failure"]["kind"] == "bad-input"
     fresh.ask("bug", 2)
     assert fresh.hear()["failure"]["kind"] == "internal"
@@ -250,8 +259,15 @@ def test_two_workers_never_write_to_one_folder_at_once(worker: Worker, fresh: Wo
     "paths",
     [
         {"op": "encode_latents", "checkpoint": "c", "vae_precision": "fp32", "items": [{"output": "{}/a.safetensors"}]},
-        {"op": "decompose", "lora": "l", "factors": "{}/f.safetensors", "modules": "{}/m.json"},
-        {"op": "frobenius", "checkpoint": "c", "modules": "m", "factors": None, "output": "{}/n.json"},
+        {
+            "op": "decompose",
+            "lora": "l",
+            "extract": None,
+            "checkpoints": None,
+            "factors": "{}/f.safetensors",
+            "modules": "{}/m.json",
+        },
+        {"op": "frobenius", "checkpoints": ["c"], "modules": "m", "factors": None, "output": "{}/n.json"},
     ],
 )
 def test_every_operation_locks_the_folder_that_it_writes_to(paths: dict, tmp_path: Path):
@@ -263,7 +279,7 @@ def test_a_worker_that_writes_single_files_waits_for_the_folder_too(worker: Work
     worker.ask("sleep", 31, work=str(tmp_path))
     assert worker.hear()["message"] == "begun"
     lora, factors, modules = (str(GOLDEN / "lora.safetensors"), str(tmp_path / "f"), str(tmp_path / "m"))
-    work = {"op": "decompose", "lora": lora, "factors": factors, "modules": modules}
+    work = decompose_request(lora, factors, modules)
     fresh.say({"type": "request", "id": 1, "work": work})
     assert fresh.hear()["message"].startswith("Waiting for another worker")
     worker.say({"type": "cancel", "id": 31})

@@ -78,7 +78,8 @@ export function decompose({ tensors }) {
     factors[`${name}.u`] = { shape: [u.length, u[0].length], values: u.flat() };
     factors[`${name}.s`] = { shape: [s.length], values: s };
     factors[`${name}.vt`] = { shape: [vt.length, vt[0].length], values: vt.flat() };
-    facts[name] = { alpha, down_shape: down.shape, rank, scale: Math.abs(alpha) / rank, up_shape: up.shape };
+    const shapes = { down_shape: down.shape, up_shape: up.shape };
+    facts[name] = { alpha, rank, scale: Math.abs(alpha) / rank, ...shapes, family: 'LoRA', residual: 0, discarded: 0 };
   }
   const metadata = { 'lorac.modules': JSON.stringify(facts), 'lorac.skipped': '{}' };
   return { names, bytes: writeTensors(factors, metadata) };

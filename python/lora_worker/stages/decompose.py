@@ -36,6 +36,8 @@ _CHANGES_MEANING = ("scalar", "scale")
 @dataclass(frozen=True)
 class Decompose:
     lora: str
+    extract: int | None
+    checkpoints: tuple[str, ...] | None
     factors: str
     modules: str
 
@@ -67,7 +69,13 @@ class Module:
 
 def parse(work: Mapping[str, Any]) -> Decompose:
     fields = Fields(dict(work), "work")
-    return Decompose(fields.text("lora"), fields.text("factors"), fields.text("modules"))
+    return Decompose(
+        fields.text("lora"),
+        fields.optional_whole("extract"),
+        fields.optional_text_list("checkpoints"),
+        fields.text("factors"),
+        fields.text("modules"),
+    )
 
 
 def run(work: Decompose, job: Job) -> dict[str, str]:

@@ -34,7 +34,7 @@ _PROGRESS_EVERY = 16
 @dataclass(frozen=True)
 class ReferenceNumbers:
     op: Literal["frobenius", "spectral", "projections"]
-    checkpoint: str
+    checkpoints: tuple[str, ...]
     modules: str
     factors: str | None
     output: str
@@ -44,7 +44,7 @@ def parse(work: Mapping[str, Any]) -> ReferenceNumbers:
     fields = Fields(dict(work), "work")
     op = fields.one_of("op", ("frobenius", "spectral", "projections"))
     factors = fields.text("factors") if op == "projections" else None
-    return ReferenceNumbers(op, fields.text("checkpoint"), fields.text("modules"), factors, fields.text("output"))
+    return ReferenceNumbers(op, fields.text_list("checkpoints"), fields.text("modules"), factors, fields.text("output"))
 
 
 def run(work: ReferenceNumbers, job: Job) -> dict[str, str]:
@@ -70,10 +70,10 @@ def _for_each_weight(
     """Modules whose base weight is not in the checkpoint have no number."""
     modules = _read_names(work.modules)
     numbers: dict[str, float | list[float]] = {}
-    with Checkpoint(work.checkpoint) as checkpoint:
+    with Checkpoint(work.checkpoints[0]) as checkpoint:
         weights = find_base_weights(checkpoint)
         known = [module for module in modules if module in weights]
-        _report_missing([module for module in modules if module not in weights], work.checkpoint, job)
+        _report_missing([module for module in modules if module not in weights], work.checkpoints[0], job)
         for done, module in enumerate(known, start=1):
             job.check_cancelled()
             numbers[module] = number(module, checkpoint, weights[module])

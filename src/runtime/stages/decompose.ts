@@ -8,7 +8,7 @@ import { inputOf } from './input-of.ts';
 
 export const decompose: Stage = {
   name: 'decompose',
-  revision: 1,
+  revision: 2,
   pool: 'gpu',
   runsIn: 'worker',
   tools: () => lockedTools(['torch']),
@@ -16,7 +16,14 @@ export const decompose: Stage = {
     const factors = pathIn(context.work, 'factors.safetensors');
     const modules = pathIn(context.work, 'modules.json');
     const lora = inputOf(context, 'lora').path;
-    const { record } = await askWorker(context, { op: 'decompose', lora, factors, modules });
+    const { record } = await askWorker(context, {
+      op: 'decompose',
+      lora,
+      extract: null,
+      checkpoints: null,
+      factors,
+      modules,
+    });
     return { outputs: { factors, modules }, record };
   },
 };

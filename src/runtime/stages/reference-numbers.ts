@@ -27,7 +27,7 @@ function referenceNumbers(op: ReferenceNumbers['op']): Stage {
       const numbers = pathIn(context.work, 'numbers.json');
       const { record } = await askWorker(context, {
         op,
-        checkpoint: inputOf(context, 'checkpoint').path,
+        checkpoints: [inputOf(context, 'checkpoint').path],
         modules: inputOf(context, 'modules').path,
         factors: op === 'projections' ? inputOf(context, 'factors').path : null,
         output: numbers,

@@ -173,10 +173,18 @@ export interface Sample {
   }[];
 }
 
-/** U, σ and V of every LoRA module of a file. Outputs `factors` (safetensors) and `modules` (JSON list of names, sorted). */
+/**
+ * U, σ and V of every module of a file that is a LoRA, or with `extract` can be turned into one. Outputs `factors`
+ * (safetensors) and `modules` (JSON list of names, sorted). The metadata of `factors` says of each module what family
+ * it was and how exact its directions are, and of every other why it was skipped.
+ */
 export interface Decompose {
   readonly op: 'decompose';
   readonly lora: string;
+  /** Modules of LoHa, LoKr, GLoRA and full become LoRA of at most this rank. Null: they are skipped. */
+  readonly extract: number | null;
+  /** The files of the base, which a GLoRA is extracted with: one, or those of a diffusers folder. */
+  readonly checkpoints: readonly string[] | null;
   readonly factors: string;
   readonly modules: string;
 }
@@ -184,7 +192,8 @@ export interface Decompose {
 /** Numbers of the base weights that resize recipes refer to. Output `numbers` is JSON: module name to number, or numbers per direction. */
 export interface ReferenceNumbers {
   readonly op: 'frobenius' | 'spectral' | 'projections';
-  readonly checkpoint: string;
+  /** The files of the base: one, or those of a diffusers folder. */
+  readonly checkpoints: readonly string[];
   readonly modules: string;
   /** Only `projections` reads it. */
   readonly factors: string | null;

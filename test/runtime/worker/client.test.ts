@@ -94,7 +94,9 @@ test('requests that are made at once are answered each with its own result', asy
 
 test('a failure keeps its kind, and the worker goes on', async () => {
   const client = await start({ FAIL: 'decompose:out-of-memory' });
-  const failure = await failureOf(ask(client, { op: 'decompose', lora: 'a', factors: 'b', modules: 'c' }));
+  const failure = await failureOf(
+    ask(client, { op: 'decompose', lora: 'a', extract: null, checkpoints: null, factors: 'b', modules: 'c' }),
+  );
   expect(failure).toMatchObject({ kind: 'out-of-memory', logTail: [] });
   await ask(client, await someWork());
 });

@@ -13,7 +13,7 @@ Shape letters: O output features, I input features, R rank, K kernel size.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from lora_worker.blocks import block_weight
 from lora_worker.errors import bad_input
 from lora_worker.models import Models
 from lora_worker.naming import LoraTarget
@@ -87,6 +88,11 @@ class LoCon:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def weigh(self, strength: float, blocks: Mapping[str, float] | None) -> None:
+        """From now on each branch adds its ΔW times `strength` times the weight of its block (None: all have 1)."""
+        for name, branch in self.branches.items():
+            branch.scale = branch.alpha / branch.down.shape[0] * strength * block_weight(name, blocks)
 
     def parameters(self, *components: str) -> list[nn.Parameter]:
         """Down and up of every branch of these components ("unet", "te1", "te2"), in the order of the branches."""

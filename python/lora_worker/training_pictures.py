@@ -14,8 +14,8 @@ from lora_worker.errors import WorkerError
 from lora_worker.job import Job
 from lora_worker.locon import LoCon
 from lora_worker.models import Models, load_vae
+from lora_worker.pictures import save_png
 from lora_worker.sampling import SamplePrompt, render
-from lora_worker.stages.sample import save_png
 from lora_worker.train_request import Train
 from lora_worker.whole_file import write_json
 

@@ -36,6 +36,8 @@ _STAGES = {
     "encode_latents": "encode_latents",
     "train": "train",
     "sample": "sample",
+    "measure": "measure",
+    "grid": "grid",
     "decompose": "decompose",
     "frobenius": "reference_numbers",
     "spectral": "reference_numbers",

@@ -1,7 +1,7 @@
 // The small files that the fake worker writes: LoRAs with real names, latents, pictures, decompositions.
 
 import { createHash } from 'node:crypto';
-import { crc32, deflateSync } from 'node:zlib';
+import { crc32, deflateSync, inflateSync } from 'node:zlib';
 
 /** SHA-256 of the parts one after another, in hexadecimal. */
 export function digestOf(...parts) {
@@ -59,6 +59,14 @@ export function fakePicture(lora, prompt) {
     chunk('IDAT', deflateSync(Buffer.concat([Buffer.from([0]), color]))),
     chunk('IEND', Buffer.alloc(0)),
   ]);
+}
+
+/** Root mean square of the differences of two pictures of one pixel, over 255. */
+export function distanceOf(first, second) {
+  // The pixel stands behind the signature (8 bytes), IHDR (25), IDAT's length and type (8) and the row's filter.
+  const [one, other] = [first, second].map((png) => inflateSync(png.subarray(41)).subarray(1));
+  const squares = [0, 1, 2].map((channel) => (one[channel] - other[channel]) ** 2);
+  return Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / 3) / 255;
 }
 
 /** The factors of every LoRA module, as the real worker lays them out, and the sorted names. */

@@ -17,7 +17,7 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeF
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { decompose, digestOf, fakeLatents, fakeLora, fakePicture, readTensors } from './fake-files.mjs';
+import { decompose, digestOf, distanceOf, fakeLatents, fakeLora, fakePicture, readTensors } from './fake-files.mjs';
 
 const knob = (name) => process.env[`FAKE_WORKER_${name}`];
 const delayMs = Number(knob('DELAY_MS') ?? 0);
@@ -153,11 +153,36 @@ const operations = {
   async sample({ items }, job) {
     for (const [index, item] of items.entries()) {
       await job.pause();
-      writeWhole(item.output, fakePicture(item.lora === null ? Buffer.alloc(0) : readFileSync(item.lora), item.prompt));
+      const { path, ...weights } = item.lora ?? {};
+      const isWhole = weights.strength === 1 && weights.blocks === null;
+      const lora = path === undefined ? Buffer.alloc(0) : readFileSync(path);
+      writeWhole(item.output, fakePicture(lora, path === undefined || isWhole ? item.prompt : [item.prompt, weights]));
       job.tell('artifact', { name: item.name, path: item.output });
       job.tell('progress', { done: index + 1, total: items.length, unit: 'pictures' });
     }
     return {};
+  },
+
+  async measure({ pairs, output }, job) {
+    const distances = {};
+    for (const { name, first, second } of pairs) {
+      await job.pause();
+      distances[name] = distanceOf(readFileSync(first), readFileSync(second));
+    }
+    job.tell('progress', { done: pairs.length, total: pairs.length, unit: 'pictures' });
+    writeWhole(output, JSON.stringify(distances));
+    return { distances: output };
+  },
+
+  /** A pixel whose color follows from everything that a grid would show. */
+  async grid({ output, cells, ...labels }, job) {
+    await job.pause();
+    const shown = cells.map(({ picture, compared, ...rest }) => {
+      return [rest, digestOf(readFileSync(picture)), compared && digestOf(readFileSync(compared))];
+    });
+    job.tell('progress', { done: cells.length, total: cells.length, unit: 'pictures' });
+    writeWhole(output, fakePicture(Buffer.alloc(0), [labels, shown]));
+    return { grid: output };
   },
 
   async decompose({ lora, factors, modules }, job) {

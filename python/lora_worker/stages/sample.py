@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import torch
-from PIL import Image
 
 from lora_worker.devices import torch_device
 from lora_worker.job import Job
 from lora_worker.locon import applied
-from lora_worker.models import Models, load_models, load_vae
+from lora_worker.models import load_models, load_vae
+from lora_worker.pictures import save_png
+from lora_worker.protocol import Fields
 from lora_worker.sampling import SamplePrompt, render
-from lora_worker.whole_file import whole_file
+
+
+@dataclass(frozen=True)
+class AppliedLora:
+    """`blocks` are weights by the names of blocks; None: all have 1."""
+
+    path: str
+    strength: float
+    blocks: Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
 class Item:
     name: str
-    lora: str | None
+    lora: AppliedLora | None
     prompt: SamplePrompt
     output: str
+
+    @property
+    def lora_path(self) -> str | None:
+        return self.lora.path if self.lora else None
 
 
 @dataclass(frozen=True)
@@ -33,19 +47,30 @@ class Sample:
     items: tuple[Item, ...]
 
 
-def parse(fields: dict[str, Any]) -> Sample:
+def parse(fields: Mapping[str, Any]) -> Sample:
+    work = Fields(dict(fields), "work")
     return Sample(
-        checkpoint=fields["checkpoint"],
-        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[fields["mixed_precision"]],
-        items=tuple(
-            Item(
-                name=item["name"],
-                lora=item["lora"],
-                prompt=SamplePrompt.parse(item["prompt"]),
-                output=item["output"],
-            )
-            for item in fields["items"]
-        ),
+        checkpoint=work.text("checkpoint"),
+        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[work.one_of("mixed_precision", ("fp32", "bf16"))],
+        items=work.records("items", _item),
+    )
+
+
+def _item(fields: Fields) -> Item:
+    return Item(
+        name=fields.text("name"),
+        lora=None if fields.any("lora") is None else _applied_lora(fields.record("lora")),
+        prompt=SamplePrompt.parse(fields.record("prompt").raw),
+        output=fields.text("output"),
+    )
+
+
+def _applied_lora(fields: Fields) -> AppliedLora:
+    blocks = None if fields.any("blocks") is None else fields.record("blocks")
+    return AppliedLora(
+        path=fields.text("path"),
+        strength=fields.number("strength"),
+        blocks=None if blocks is None else {name: blocks.number(name) for name in blocks.raw},
     )
 
 
@@ -55,23 +80,15 @@ def run(work: Sample, job: Job) -> dict[str, str]:
     models = load_models(work.checkpoint, device=device, dtype=work.dtype)
     vae = load_vae(work.checkpoint, device=device, dtype=torch.float32)
     done = 0
-    for lora, items in groupby(work.items, key=lambda item: item.lora):
-        with _lora(models, lora):
+    for path, items in groupby(work.items, key=lambda item: item.lora_path):
+        with nullcontext() if path is None else applied(models, path) as network:
             for item in items:
                 job.check_cancelled()
                 job.progress(done, len(work.items), "pictures", item.prompt.prompt)
+                if network is not None and item.lora is not None:
+                    network.weigh(item.lora.strength, item.lora.blocks)
                 save_png(render(models, vae, item.prompt, device=device), item.output)
                 job.artifact(item.name, item.output)
                 done += 1
     job.progress(done, len(work.items), "pictures")
     return {}
-
-
-def _lora(models: Models, path: str | None) -> AbstractContextManager[object]:
-    return nullcontext() if path is None else applied(models, path)
-
-
-def save_png(image: Image.Image, path: str) -> None:
-    """The bytes follow from the pixels alone."""
-    with whole_file(path) as file:
-        image.save(file, format="PNG", compress_level=6)

@@ -90,7 +90,8 @@ async function render(
   const byName = new Map(missing.map((wanted) => [wanted.name, wanted]));
   const { mixed_precision } = (missing[0] as Wanted).picture;
   const items = missing.map(({ name, lora, picture }) => {
-    return { name, lora, prompt: picture.prompt, output: pathIn(context.work, `${name}.png`) };
+    const whole = { path: lora, strength: 1, blocks: null };
+    return { name, lora: whole, prompt: picture.prompt, output: pathIn(context.work, `${name}.png`) };
   });
   const checkpoint = inputOf(context, 'checkpoint').path;
   const work = { op: 'sample', checkpoint, mixed_precision, items } as const;

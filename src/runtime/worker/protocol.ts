@@ -55,7 +55,7 @@ export interface WorkerFailure {
   readonly problems: readonly FileProblem[];
 }
 
-export type Work = EncodeLatents | Train | Sample | Decompose | ReferenceNumbers;
+export type Work = EncodeLatents | Train | Sample | Measure | Grid | Decompose | ReferenceNumbers;
 
 /** VAE moments of images. Each item is written whole under its own name and announced by an `artifact` of that name. */
 export interface EncodeLatents {
@@ -160,17 +160,59 @@ export interface SamplePrompt {
   readonly sampler: 'euler_a';
 }
 
-/** Pictures of prompts, each with one LoRA (null: the bare checkpoint). PNG; an `artifact` for each. */
+/**
+ * A LoRA in its canonical form, as it acts in one picture. ΔW is multiplied by `strength` and by its block's weight:
+ * blocks are named as in programs (IN04, OUT01, TE1, REST …), `TE1.3` before `TE1`, and one that is not named has 0.
+ */
+export interface AppliedLora {
+  readonly path: string;
+  readonly strength: number;
+  /** null: every block has 1. */
+  readonly blocks: { readonly [block: string]: number } | null;
+}
+
+/** Pictures of prompts, each with one LoRA (null: the bare checkpoint). PNG; an `artifact` for each. Neighbours with one path load it once. */
 export interface Sample {
   readonly op: 'sample';
   readonly checkpoint: string;
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly items: readonly {
     readonly name: string;
-    readonly lora: string | null;
+    readonly lora: AppliedLora | null;
     readonly prompt: SamplePrompt;
     readonly output: string;
   }[];
+}
+
+/**
+ * How far pictures are from each other: the root mean square of the differences of all sRGB values (0 to 255), over
+ * 255. So 0 is equal and 1 is black against white. Output `distances` is JSON: name of the pair to its distance.
+ */
+export interface Measure {
+  readonly op: 'measure';
+  /** Paths of PNGs. The two of a pair have one size. */
+  readonly pairs: readonly { readonly name: string; readonly first: string; readonly second: string }[];
+  readonly output: string;
+}
+
+/** One labelled PNG of many, in columns and rows. Output `grid`. */
+export interface Grid {
+  readonly op: 'grid';
+  readonly title: string;
+  /** What stands above each column. */
+  readonly columns: readonly string[];
+  /** What stands beside each row; long ones are wrapped and cut. */
+  readonly rows: readonly string[];
+  /** `row` and `column` count from 0. A place without a cell stays empty. */
+  readonly cells: readonly {
+    readonly row: number;
+    readonly column: number;
+    readonly picture: string;
+    /** A picture of the same size. Where there is one, a heat map of the difference stands below. */
+    readonly compared: string | null;
+    readonly caption: string;
+  }[];
+  readonly output: string;
 }
 
 /**

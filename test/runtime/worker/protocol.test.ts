@@ -96,8 +96,19 @@ const works: Work[] = [
     checkpoint: '/models/pony.safetensors',
     mixed_precision: 'bf16',
     items: [
-      { name: 'a', lora: '/store/lora.safetensors', prompt, output: '/project/a.png' },
-      { name: 'b', lora: null, prompt, output: '/project/b.png' },
+      {
+        name: 'a',
+        lora: { path: '/store/lora.safetensors', strength: 1, blocks: null },
+        prompt,
+        output: '/project/a.png',
+      },
+      {
+        name: 'b',
+        lora: { path: '/store/lora.safetensors', strength: 0.75, blocks: { OUT01: 1, 'TE1.3': 0.5 } },
+        prompt,
+        output: '/project/b.png',
+      },
+      { name: 'c', lora: null, prompt, output: '/project/c.png' },
     ],
   },
   {
@@ -128,6 +139,22 @@ const works: Work[] = [
     modules: '/m',
     factors: '/f',
     output: '/project/n.json',
+  },
+  {
+    op: 'measure',
+    pairs: [{ name: 'OUT01', first: '/store/a.png', second: '/store/b.png' }],
+    output: '/project/distances.json',
+  },
+  {
+    op: 'grid',
+    title: 'hero, block by block',
+    columns: ['none', 'OUT01'],
+    rows: ['a photo of a cat'],
+    cells: [
+      { row: 0, column: 0, picture: '/store/a.png', compared: null, caption: '' },
+      { row: 0, column: 1, picture: '/store/b.png', compared: '/store/a.png', caption: '0.12' },
+    ],
+    output: '/project/grid.png',
   },
 ];
 

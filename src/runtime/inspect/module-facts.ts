@@ -26,6 +26,8 @@ export interface ModuleFacts {
   /** Of the adapted weight, flattened: out × in·k². `undefined` where shapes do not say. */
   readonly out: number | undefined;
   readonly columns: number | undefined;
+  /** Sides of the kernel, none for a linear weight; `undefined` where a flattened factor hides them. */
+  readonly kernel: readonly number[] | undefined;
   readonly rank: number | undefined;
   /** As stored. */
   readonly alpha: number | undefined;
@@ -65,6 +67,7 @@ export function moduleFacts(module: LoraModule, { file, scalars, settings, targe
     kind: kindOf(module, extent, targets.get(key)),
     out: extent?.out,
     columns: extent?.columns,
+    kernel: extent?.kernel,
     rank,
     alpha,
     scale: scaleOf({ module, rank, alpha, scale: scalar('scale'), scalar: scalar('scalar'), settings }),

@@ -1,5 +1,5 @@
-// Pictures of prompts as stored entries: known by the LoRA, the checkpoint, the prompt and how it is computed.
-// Training makes the same pictures as it goes, and publishes them under the same fingerprints.
+// Pictures of prompts as stored entries: known by the LoRA and how it acts, the checkpoint, the prompt and how it is
+// computed. Training, previews and sweeps publish under the same fingerprints, so each finds what another has made.
 
 import type { Digest } from '../cache/digest.ts';
 import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/fingerprint.ts';
@@ -11,11 +11,26 @@ import type { SamplePrompt } from '../worker/protocol.ts';
 /** Raise it when the same LoRA and prompt should give another picture. */
 const ENTRY_REVISION = 1;
 
+/** A LoRA as it acts in a picture. */
+export interface ActingLora {
+  readonly digest: Digest;
+  /** ΔW is multiplied by it. */
+  readonly strength: number;
+  /** Weights by block, those that are not named being 0; `null`: every block acts in full. */
+  readonly blocks: { readonly [block: string]: number } | null;
+}
+
 export interface Picture {
-  readonly lora: Digest;
+  /** `null`: the bare checkpoint. */
+  readonly lora: ActingLora | null;
   readonly checkpoint: Digest;
   readonly prompt: SamplePrompt;
   readonly mixed_precision: 'bf16' | 'fp32';
+}
+
+/** The LoRA as it is, all of it. */
+export function wholeLora(digest: Digest): ActingLora {
+  return { digest, strength: 1, blocks: null };
 }
 
 /** The picture's digest, where it is stored. */
@@ -49,14 +64,29 @@ export function pictureName(step: number, index: number): string {
   return `${String(step).padStart(6, '0')}-${String(index).padStart(2, '0')}.png`;
 }
 
-function identify(picture: Picture): { readonly key: FingerprintKey; readonly fingerprint: Fingerprint } {
-  const { lora, checkpoint, prompt, mixed_precision } = picture;
+/** Equal for pictures that are equal: a LoRA that does nothing is none, and a block that does nothing is not named. */
+export function identify(picture: Picture): { readonly key: FingerprintKey; readonly fingerprint: Fingerprint } {
+  const { checkpoint, prompt, mixed_precision } = picture;
+  const lora = acting(picture.lora);
   const key: FingerprintKey = {
     stage: 'picture',
     revision: ENTRY_REVISION,
     tools: pictureTools(),
-    attributes: { prompt: { ...prompt }, mixed_precision },
-    inputs: { lora, checkpoint },
+    attributes: {
+      prompt: { ...prompt },
+      mixed_precision,
+      ...(lora !== null && lora.strength !== 1 && { strength: lora.strength }),
+      ...(lora !== null && lora.blocks !== null && { blocks: lora.blocks }),
+    },
+    inputs: lora === null ? { checkpoint } : { lora: lora.digest, checkpoint },
   };
   return { key, fingerprint: fingerprintOf(key) };
+}
+
+/** Without what does nothing; `null` when that is all of it. */
+export function acting(lora: ActingLora | null): ActingLora | null {
+  if (lora === null || lora.strength === 0) return null;
+  if (lora.blocks === null) return lora;
+  const named = Object.entries(lora.blocks).filter(([, weight]) => weight !== 0);
+  return named.length === 0 ? null : { ...lora, blocks: Object.fromEntries(named) };
 }

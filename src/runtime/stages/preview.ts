@@ -1,13 +1,98 @@
-// Pictures of prompts with several LoRAs or strengths, as one labelled grid.
+// Prompts × LoRAs and strengths as one labelled picture: a row for each prompt, a column for each LoRA and strength,
+// before them the bare checkpoint. Pictures that a training, another preview or a stopped one has made are taken from
+// the store.
 
-import type { Stage } from '../stage.ts';
+import { pathIn } from '../graph/paths.ts';
+import type { Stage, StageContext } from '../stage.ts';
+import type { SamplePrompt } from '../worker/protocol.ts';
+import { askWorker } from './ask-worker.ts';
+import { inputOf } from './input-of.ts';
+import { pictureTools } from './pictures.ts';
+import {
+  type ActingFile,
+  type PictureJob,
+  pictureNamed,
+  planPictures,
+  renderForUser,
+  type WantedPicture,
+} from './render-pictures.ts';
+import { RunFiles } from './run-files.ts';
+import { promptLabel, readPrompts } from './sample-prompts.ts';
+
+interface Attributes {
+  /** What each LoRA is called, in the order of the roles `lora.0`, `lora.1` … */
+  readonly labels: readonly string[];
+  readonly strengths: readonly number[];
+  /** Whether there is a column for the bare checkpoint. */
+  readonly without: boolean;
+  readonly sampler: SamplePrompt['sampler'];
+  readonly mixed_precision: PictureJob['mixed_precision'];
+}
+
+interface Column {
+  readonly label: string;
+  /** `null`: the bare checkpoint. */
+  readonly lora: ActingFile | null;
+}
+
+interface Cell extends WantedPicture {
+  readonly row: number;
+  readonly column: number;
+  /** What the copy for the user is called. */
+  readonly fileName: string;
+}
 
 export const preview: Stage = {
   name: 'preview',
   revision: 1,
   pool: 'gpu',
   runsIn: 'worker',
-  async run() {
-    throw new Error('Internal error: the stage "preview" is not written yet.');
+  tools: pictureTools,
+  async run(context) {
+    const { sampler, mixed_precision, labels } = context.node.attributes as unknown as Attributes;
+    const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
+    const columns = columnsOf(context);
+    const cells = columns.flatMap((column, index) => cellsOf(column, index, prompts));
+    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, wanted: cells };
+    const files = await RunFiles.open(context, context.node.id);
+    const fileNames = new Map(cells.map(({ name, fileName }) => [name, fileName]));
+    await files.keepOnlyPictures('pictures', new Set(fileNames.values()));
+    const fileNameOf = (name: string) => fileNames.get(name) ?? `${name}.png`;
+    const plan = await planPictures(context, job);
+    const { pictures } = await renderForUser(context, job, plan, { files, fileNameOf });
+    const grid = pathIn(context.work, 'grid.png');
+    const { record } = await askWorker(context, {
+      op: 'grid',
+      title: labels.join(', '),
+      columns: columns.map(({ label }) => label),
+      rows: prompts.map(promptLabel),
+      cells: cells.map(({ name, row, column }) => {
+        const picture = context.store.blobPath(pictureNamed(pictures, name));
+        return { row, column, picture, compared: null, caption: '' };
+      }),
+      output: grid,
+    });
+    context.report({ type: 'artifact', name: 'grid', path: await files.copy(grid, 'grid.png') });
+    return { outputs: { grid }, record };
   },
 };
+
+function columnsOf(context: StageContext): readonly Column[] {
+  const { labels, strengths, without } = context.node.attributes as unknown as Attributes;
+  const loras = labels.flatMap((name, index) => {
+    const file = inputOf(context, `lora.${index}`);
+    return strengths.map((strength): Column => {
+      return { label: strength === 1 ? name : `${name} × ${strength}`, lora: { file, strength, blocks: null } };
+    });
+  });
+  return without ? [{ label: 'without', lora: null }, ...loras] : loras;
+}
+
+function cellsOf({ label, lora }: Column, column: number, prompts: readonly SamplePrompt[]): readonly Cell[] {
+  return prompts.map((prompt, row) => {
+    const place = [row, column].map((number) => String(number).padStart(2, '0')).join('-');
+    // Labels are names of blocks, but nothing is lost by being careful with what becomes a path.
+    const fileName = `${place}-${label.replaceAll(/[^\p{L}\p{N}.-]+/gu, '_')}.png`;
+    return { name: `${row}.${column}`, row, column, lora, prompt, fileName };
+  });
+}

@@ -1,5 +1,5 @@
-// Copies for the user to look at while and after a training runs: `runs/<block>/metrics.jsonl` and `runs/<block>/samples/`.
-// Nothing reads them back, so a disk that is full here costs nothing but the copy.
+// Copies for the user to look at while and after a stage runs: `runs/<block>/metrics.jsonl`, `runs/<block>/samples/`,
+// `runs/<block>/grid.png` and so on. Nothing reads them back, so a disk that is full here costs nothing but the copy.
 
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
@@ -46,9 +46,16 @@ export class RunFiles {
     return target;
   }
 
-  /** Removes every picture but these. */
-  async keepOnlyPictures(names: ReadonlySet<string>): Promise<void> {
-    const folder = pathIn(this.folder, 'samples');
+  /** Writes a text under `name`, replacing what is there. */
+  async write(name: string, text: string): Promise<AbsolutePath> {
+    const target = pathIn(this.folder, name);
+    await this.#trying(() => writeFile(target, text));
+    return target;
+  }
+
+  /** Removes every picture of a folder but these. */
+  async keepOnlyPictures(inside: 'samples' | 'pictures', names: ReadonlySet<string>): Promise<void> {
+    const folder = pathIn(this.folder, inside);
     await this.#trying(async () => {
       for (const name of await readdir(folder)) {
         if (name.endsWith('.png') && !names.has(name)) await rm(pathIn(folder, name));

@@ -41,6 +41,11 @@ export async function readPrompts(path: AbsolutePath, sampler: Sampler): Promise
   return prompts;
 }
 
+/** What stands beside the pictures of a prompt: the same words may be there with several seeds. */
+export function promptLabel({ prompt, seed, width, height }: SamplePrompt): string {
+  return `${prompt} (seed ${seed}, ${width}×${height})`;
+}
+
 export interface LineProblem {
   readonly line: number;
   readonly message: string;

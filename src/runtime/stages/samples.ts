@@ -6,9 +6,9 @@ import type { Digest } from '../cache/digest.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
-import { type Answered, askWorkerForFiles } from './ask-worker.ts';
 import { inputOf } from './input-of.ts';
-import { findPicture, type Picture, pictureName, pictureSteps, pictureTools, publishPicture } from './pictures.ts';
+import { pictureName, pictureSteps, pictureTools } from './pictures.ts';
+import { type PictureJob, planPictures, renderPictures, type WantedPicture } from './render-pictures.ts';
 import { RunFiles } from './run-files.ts';
 import { readPrompts } from './sample-prompts.ts';
 
@@ -20,12 +20,9 @@ export interface Sample {
   readonly picture: Digest;
 }
 
-interface Wanted {
-  readonly name: string;
+interface Wanted extends WantedPicture {
   readonly step: number;
   readonly index: number;
-  readonly lora: string;
-  readonly picture: Picture;
 }
 
 export const samples: Stage = {
@@ -35,17 +32,13 @@ export const samples: Stage = {
   runsIn: 'worker',
   tools: pictureTools,
   async run(context) {
-    const wanted = await planPictures(context);
-    const found = new Map<string, Digest>();
-    for (const { name, picture } of wanted) {
-      const digest = await findPicture(context.store, picture);
-      if (digest) found.set(name, digest);
-    }
-    const missing = wanted.filter(({ name }) => !found.has(name));
-    const answered = missing.length > 0 ? await render(context, missing, found) : undefined;
-    const list = wanted.flatMap(({ name, step, index, picture }): Sample[] => {
-      const digest = found.get(name);
-      return digest === undefined ? [] : [{ step, index, prompt: picture.prompt, picture: digest }];
+    const wanted = await wantedPictures(context);
+    const { mixed_precision } = context.node.attributes as unknown as Attributes;
+    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, wanted };
+    const { pictures, record } = await renderPictures(context, job, await planPictures(context, job));
+    const list = wanted.flatMap(({ name, step, index, prompt }): Sample[] => {
+      const picture = pictures.get(name);
+      return picture === undefined ? [] : [{ step, index, prompt, picture }];
     });
     await show(context, list);
     const output = pathIn(context.work, 'samples.json');
@@ -53,53 +46,27 @@ export const samples: Stage = {
     return {
       outputs: { samples: output },
       members: list.map(({ picture }) => picture),
-      ...(answered ? { record: answered.record } : {}),
+      ...(record && { record }),
     };
   },
 };
 
-/** The pictures of every kept step, in order. A training that was stored with other settings may lack some steps. */
-async function planPictures(context: StageContext): Promise<readonly Wanted[]> {
-  const { sampler, every, steps, mixed_precision } = context.node.attributes as unknown as {
-    readonly sampler: SamplePrompt['sampler'];
-    readonly every: number;
-    readonly steps: number;
-    readonly mixed_precision: Picture['mixed_precision'];
-  };
-  const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
-  const checkpoint = inputOf(context, 'checkpoint').digest;
-  return pictureSteps({ every, steps }).flatMap((step) => {
-    const lora = step === steps ? inputOf(context, 'lora') : context.inputs[`step.${step}`];
-    if (lora === undefined) return [];
-    return prompts.map((prompt, index) => ({
-      name: `${step}.${index}`,
-      step,
-      index,
-      lora: lora.path,
-      picture: { lora: lora.digest, checkpoint, prompt, mixed_precision },
-    }));
-  });
+interface Attributes {
+  readonly sampler: SamplePrompt['sampler'];
+  readonly every: number;
+  readonly steps: number;
+  readonly mixed_precision: PictureJob['mixed_precision'];
 }
 
-/** Renders what is missing and adds it to `found`, each picture as soon as it is there. */
-async function render(
-  context: StageContext,
-  missing: readonly Wanted[],
-  found: Map<string, Digest>,
-): Promise<Answered> {
-  const byName = new Map(missing.map((wanted) => [wanted.name, wanted]));
-  const { mixed_precision } = (missing[0] as Wanted).picture;
-  const items = missing.map(({ name, lora, picture }) => {
-    const whole = { path: lora, strength: 1, blocks: null };
-    return { name, lora: whole, prompt: picture.prompt, output: pathIn(context.work, `${name}.png`) };
-  });
-  const checkpoint = inputOf(context, 'checkpoint').path;
-  const work = { op: 'sample', checkpoint, mixed_precision, items } as const;
-  return askWorkerForFiles(context, work, async (name, path) => {
-    const wanted = byName.get(name);
-    if (wanted === undefined) throw new Error(`Internal error: the worker rendered "${name}", which nobody asked for.`);
-    await context.requireUnchanged([checkpoint]);
-    found.set(name, await publishPicture(context.store, wanted.picture, path));
+/** The pictures of every kept step, in order. A training that was stored with other settings may lack some steps. */
+async function wantedPictures(context: StageContext): Promise<readonly Wanted[]> {
+  const { sampler, every, steps } = context.node.attributes as unknown as Attributes;
+  const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
+  return pictureSteps({ every, steps }).flatMap((step) => {
+    const file = step === steps ? inputOf(context, 'lora') : context.inputs[`step.${step}`];
+    if (file === undefined) return [];
+    const lora = { file, strength: 1, blocks: null };
+    return prompts.map((prompt, index) => ({ name: `${step}.${index}`, step, index, lora, prompt }));
   });
 }
 
@@ -113,6 +80,6 @@ async function show(context: StageContext, list: readonly Sample[]): Promise<voi
     names.add(name);
     await files.copy(context.store.blobPath(picture), 'samples', name);
   }
-  await files.keepOnlyPictures(names);
+  await files.keepOnlyPictures('samples', names);
   context.report({ type: 'artifact', name: 'samples', path: pathIn(files.folder, 'samples') });
 }

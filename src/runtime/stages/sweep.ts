@@ -1,13 +1,222 @@
-// Pictures with one block of a LoRA on, or off, and how far each is from none and from all of it.
+// Which blocks of a LoRA do what, seen in pictures: the same prompts and seeds without it, with all of it, with each
+// block alone and with each block off; then with ever longer beginnings of the ranking, until the wanted share of the
+// effect is kept. Each picture is stored as it comes, so a sweep that was stopped goes on where it was.
 
-import type { Stage } from '../stage.ts';
+import { writeFile } from 'node:fs/promises';
+import type { Digest } from '../cache/digest.ts';
+import { StageFailure } from '../events.ts';
+import { pathIn } from '../graph/paths.ts';
+import { groupModules } from '../sdxl/lora.ts';
+import type { Stage, StageContext } from '../stage.ts';
+import type { SamplePrompt } from '../worker/protocol.ts';
+import { askWorker } from './ask-worker.ts';
+import { presentBlocks } from './chop-file.ts';
+import { inputOf } from './input-of.ts';
+import { measurePictures, type PicturePair } from './measure-pictures.ts';
+import { pictureTools } from './pictures.ts';
+import {
+  type ActingFile,
+  type PictureJob,
+  pictureNamed,
+  planPictures,
+  renderForUser,
+  type WantedPicture,
+} from './render-pictures.ts';
+import { RunFiles } from './run-files.ts';
+import { readPrompts } from './sample-prompts.ts';
+import { effectsOf, type Kept, meanShare, type PromptSweep, rankingOf, type Sweep } from './sweep-effects.ts';
+import { sweepGrid } from './sweep-grid.ts';
+import { shortestPrefix, worstCost } from './sweep-search.ts';
+import { openLora } from './weights-file.ts';
+
+interface Attributes {
+  /** Of the effect, what the proposal is to keep: above 0, at most 1. */
+  readonly share: number;
+  readonly sampler: SamplePrompt['sampler'];
+  readonly mixed_precision: PictureJob['mixed_precision'];
+}
 
 export const sweep: Stage = {
   name: 'sweep',
   revision: 1,
   pool: 'gpu',
   runsIn: 'worker',
-  async run() {
-    throw new Error('Internal error: the stage "sweep" is not written yet.');
+  tools: pictureTools,
+  async run(context) {
+    const { share: wanted, sampler } = context.node.attributes as unknown as Attributes;
+    const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
+    const studio = await Studio.open(context, prompts, await blocksOf(inputOf(context, 'lora').path));
+    const result = await sweepBlocks(studio, wanted);
+    const sweep = pathIn(context.work, 'sweep.json');
+    await writeFile(sweep, `${JSON.stringify(result)}\n`);
+    const grid = pathIn(context.work, 'grid.png');
+    const { record } = await askWorker(context, {
+      op: 'grid',
+      ...sweepGrid(result, (name) => studio.pathOf(name)),
+      output: grid,
+    });
+    context.report({ type: 'artifact', name: 'grid', path: await studio.files.copy(grid, 'grid.png') });
+    return { outputs: { sweep, grid }, record };
   },
 };
+
+/** The blocks that the file has something in, in the order of the network. */
+async function blocksOf(path: string): Promise<readonly string[]> {
+  await using file = await openLora(path);
+  const blocks = presentBlocks(groupModules(file.header.tensors.keys()));
+  if (blocks.length > 0) return blocks;
+  throw new StageFailure({
+    kind: 'bad-input',
+    message: `"${path}" has no modules in any block of SDXL, so there is nothing to switch on and off.`,
+  });
+}
+
+async function sweepBlocks(studio: Studio, wanted: number): Promise<Sweep> {
+  const { prompts, blocks } = studio;
+  await studio.announce();
+  await studio.render([{ name: 'none', blocks: [] }, ...wholeAndParts(blocks)]);
+  const distances = await studio.measure(['none', ...wholeAndParts(blocks).map(({ name }) => name)]);
+  const seen = prompts.map((prompt, index): PromptSweep => {
+    const apart = (name: string) => {
+      const [fromAll = 0, fromNone = 0] = ['all', 'none'].map((other) =>
+        distances.get(`${index + 1}.${name}.${other}`),
+      );
+      return { fromAll, fromNone };
+    };
+    const parts = blocks.map((block) => [block, { only: apart(`only.${block}`), without: apart(`without.${block}`) }]);
+    return { prompt, distance: apart('none').fromAll, blocks: Object.fromEntries(parts) };
+  });
+  if (seen.every(({ distance }) => distance === 0)) {
+    return { prompts: seen, blocks: [], ranking: [], wanted, proposal: null, tried: [] };
+  }
+  const effects = effectsOf(blocks, seen);
+  const ranking = rankingOf(effects);
+  const tried = new Map<number, Kept>();
+  const keptShare = async (length: number): Promise<number> => {
+    const keep = ranking.slice(0, length);
+    const share = await shareOfBlocks(studio, seen, { name: `keep.${length}`, blocks: keep });
+    tried.set(length, { keep, share });
+    return share;
+  };
+  const length = await shortestPrefix({ count: blocks.length, wanted, shareOf: keptShare });
+  const proposal = tried.get(length) ?? { keep: ranking, share: 1 };
+  const inOrder = [...tried].toSorted(([a], [b]) => a - b).map(([, kept]) => kept);
+  return { prompts: seen, blocks: effects, ranking, wanted, proposal, tried: inOrder };
+}
+
+/** A picture of every prompt, with these blocks on. */
+interface Part {
+  readonly name: string;
+  /** `null`: all. */
+  readonly blocks: readonly string[] | null;
+}
+
+function wholeAndParts(blocks: readonly string[]): readonly Part[] {
+  return [
+    { name: 'all', blocks: null },
+    ...blocks.map((block) => ({ name: `only.${block}`, blocks: [block] })),
+    ...blocks.map((block) => ({ name: `without.${block}`, blocks: blocks.filter((other) => other !== block) })),
+  ];
+}
+
+async function shareOfBlocks(studio: Studio, seen: readonly PromptSweep[], part: Part): Promise<number> {
+  await studio.render([part]);
+  const distances = await studio.measure([part.name]);
+  const ways = seen.map(({ distance }, index) => {
+    return { distance, rest: distances.get(`${index + 1}.${part.name}.all`) ?? Number.NaN };
+  });
+  return meanShare(ways, ({ distance, rest }) => 1 - rest / distance);
+}
+
+/** Makes and measures the pictures of one sweep. They are called `1.none`, `2.only.OUT01`, with prompts from 1. */
+class Studio {
+  readonly prompts: readonly SamplePrompt[];
+  readonly blocks: readonly string[];
+  readonly files: RunFiles;
+  readonly #context: StageContext;
+  readonly #pictures = new Map<string, Digest>();
+  /** Made in this run. */
+  #made = 0;
+
+  private constructor(options: Pick<Studio, 'prompts' | 'blocks' | 'files'> & { readonly context: StageContext }) {
+    this.prompts = options.prompts;
+    this.blocks = options.blocks;
+    this.files = options.files;
+    this.#context = options.context;
+  }
+
+  static async open(
+    context: StageContext,
+    prompts: readonly SamplePrompt[],
+    blocks: readonly string[],
+  ): Promise<Studio> {
+    // "small:sweep" works for the block "small", whose files lie together.
+    const files = await RunFiles.open(context, context.node.id.replace(/:sweep$/, ''));
+    await files.keepOnlyPictures('pictures', new Set());
+    return new Studio({ context, prompts, blocks, files });
+  }
+
+  /** Says what it is going to cost. */
+  async announce(): Promise<void> {
+    const { prompts, blocks } = this;
+    const each = 2 + 2 * blocks.length;
+    const plan = await planPictures(this.#context, this.#job([{ name: 'none', blocks: [] }, ...wholeAndParts(blocks)]));
+    const total = `${prompts.length} ${prompts.length === 1 ? 'prompt' : 'prompts'} × ${each} pictures`;
+    const what = `without the LoRA, with all of it, and with each of its ${blocks.length} blocks alone and off`;
+    // The first of a ranking alone, and all but its last, are among them.
+    const more = await worstCost(blocks.length, (length) => length > 1 && length < blocks.length - 1);
+    const then = more === 0 ? '' : `, then up to ${prompts.length * more} more to see what may be left out`;
+    const stored = plan.found.size === 0 ? '' : `; ${plan.found.size} are there already`;
+    this.#context.report({ type: 'log', level: 'info', message: `${total} (${what})${then}${stored}` });
+  }
+
+  async render(parts: readonly Part[]): Promise<void> {
+    const job = this.#job(parts);
+    const plan = await planPictures(this.#context, job);
+    const { pictures } = await renderForUser(this.#context, job, plan, {
+      files: this.files,
+      fileNameOf: (name) => `${name.replaceAll('.', '-')}.png`,
+      before: this.#made,
+    });
+    this.#made += plan.missing.length;
+    for (const [name, picture] of pictures) this.#pictures.set(name, picture);
+  }
+
+  /** How far each part's picture is from those of all and of none: `1.only.OUT01.all`, `1.only.OUT01.none`. */
+  async measure(names: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const pairs = this.prompts.flatMap((_, index) =>
+      names.flatMap((name) =>
+        ['all', 'none'].map((other): PicturePair => {
+          const [first, second] = [`${index + 1}.${name}`, `${index + 1}.${other}`];
+          return { name: `${first}.${other}`, first: this.#picture(first), second: this.#picture(second) };
+        }),
+      ),
+    );
+    return measurePictures(this.#context, pairs);
+  }
+
+  pathOf(name: string): string {
+    return this.#context.store.blobPath(this.#picture(name));
+  }
+
+  #picture(name: string): Digest {
+    return pictureNamed(this.#pictures, name);
+  }
+
+  #job(parts: readonly Part[]): PictureJob {
+    const file = inputOf(this.#context, 'lora');
+    const { mixed_precision } = this.#context.node.attributes as unknown as Attributes;
+    const wanted = this.prompts.flatMap((prompt, index) =>
+      parts.map(
+        (part): WantedPicture => ({ name: `${index + 1}.${part.name}`, prompt, lora: this.#acting(file, part) }),
+      ),
+    );
+    return { checkpoint: inputOf(this.#context, 'checkpoint'), mixed_precision, wanted };
+  }
+
+  /** Every block on is the LoRA as it is, whose pictures a training or a preview may have made. */
+  #acting(file: ActingFile['file'], { blocks }: Part): ActingFile {
+    const isWhole = blocks === null || blocks.length === this.blocks.length;
+    return { file, strength: 1, blocks: isWhole ? null : Object.fromEntries(blocks.map((block) => [block, 1])) };
+  }
+}

@@ -15,7 +15,7 @@ import { checkSpace } from './check-space.ts';
 import { inputOf } from './input-of.ts';
 import type { ImageLatents } from './latents.ts';
 import type { ManifestImage } from './manifest.ts';
-import { pictureName, pictureSteps, pictureTools, publishPicture } from './pictures.ts';
+import { pictureName, pictureSteps, pictureTools, publishPicture, wholeLora } from './pictures.ts';
 import { RunFiles } from './run-files.ts';
 import { readPrompts } from './sample-prompts.ts';
 import { trainingSpace } from './train-space.ts';
@@ -171,7 +171,8 @@ async function publishPictures(
     const digest = digests.get(picture.step) ?? (await digestFile(lora, { signal: context.signal }));
     digests.set(picture.step, digest);
     const { mixed_precision } = settings;
-    await publishPicture(context.store, { lora: digest, checkpoint, prompt, mixed_precision }, absolutePath(path));
+    const identity = { lora: wholeLora(digest), checkpoint, prompt, mixed_precision };
+    await publishPicture(context.store, identity, absolutePath(path));
   }
 }
 

@@ -49,7 +49,8 @@ export type StageProgress =
     }
   /** A file that a user may want to look at before the stage ends: a saved step, a sample, the metrics. */
   | { readonly type: 'artifact'; readonly name: string; readonly path: string }
-  | { readonly type: 'log'; readonly level: 'info' | 'warning'; readonly message: string };
+  /** `result` is what the user asked to know: it stays on the screen when the stage is over, as a warning does. */
+  | { readonly type: 'log'; readonly level: 'info' | 'result' | 'warning'; readonly message: string };
 
 export interface NodeSummary {
   readonly node: string;

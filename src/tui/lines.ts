@@ -119,7 +119,7 @@ export function failureLines(row: Row): Line[] {
 export function entryLine({ from, level, message }: Exclude<Entry, { kind: 'row' }>): Line {
   const isWarning = level === 'warning';
   const text = `${isWarning ? 'warning: ' : ''}${from === undefined ? '' : `${from}: `}${message}`;
-  return { text, tone: isWarning ? 'warning' : 'quiet', indent: 0 };
+  return { text, tone: ({ info: 'quiet', result: 'plain', warning: 'warning' } as const)[level], indent: 0 };
 }
 
 /** What a run leaves behind, said when it is over: counts, files, pictures, and what failed once more. */
@@ -135,7 +135,7 @@ export function summaryLines(view: View): Line[] {
   for (const { path, sizeBytes } of view.placed) {
     lines.push({ text: `saved ${path} (${size(sizeBytes)})`, tone: 'plain', indent: 2 });
   }
-  for (const folder of view.pictureFolders) lines.push({ text: `samples are in ${folder}`, tone: 'plain', indent: 2 });
+  for (const folder of view.pictureFolders) lines.push({ text: `pictures are in ${folder}`, tone: 'plain', indent: 2 });
   return lines;
 }
 

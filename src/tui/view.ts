@@ -79,7 +79,7 @@ export type Entry =
   | { readonly kind: 'row'; readonly row: Row }
   | {
       readonly kind: 'message';
-      readonly level: 'info' | 'warning';
+      readonly level: 'info' | 'result' | 'warning';
       readonly from: string | undefined;
       readonly message: string;
     };
@@ -198,16 +198,18 @@ function trainingOf(state: RowState): Training | undefined {
 }
 
 function withProgress(view: View, node: string, progress: StageProgress, nowMs: number): View {
-  if (progress.type === 'log' && progress.level === 'warning') {
+  if (progress.type === 'log' && progress.level !== 'info') {
     return withEntry(view, {
       kind: 'message',
-      level: 'warning',
+      level: progress.level,
       from: cleanLine(node),
       message: cleanLine(progress.message),
     });
   }
   const after = withState(view, node, (state) => (state.status === 'running' ? runOn(state, progress, nowMs) : state));
-  return progress.type === 'artifact' ? withPictures(after, fromFolder(view.folder, progress.path)) : after;
+  // A grid is one picture made of others, and who makes it says where it is.
+  const isPicture = progress.type === 'artifact' && progress.name !== 'grid';
+  return isPicture ? withPictures(after, fromFolder(view.folder, progress.path)) : after;
 }
 
 function runOn(state: Running, progress: StageProgress, nowMs: number): Running {

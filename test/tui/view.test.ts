@@ -59,3 +59,28 @@ test('files are told from the folder that the user is in, and others in full', (
   expect(placedFrom('/home/me/he')).toEqual(['/home/me/hero/hero.safetensors']);
   expect(placedFrom('/tmp')).toEqual(['/home/me/hero/hero.safetensors']);
 });
+
+test('what a stage found out stays in the history like a warning, and what it merely says passes by', () => {
+  const said = (level: 'info' | 'result' | 'warning', message: string) =>
+    [1000, { type: 'node-progress', node: 'raw', progress: { type: 'log', level, message } }] as const;
+  const started = { type: 'node-started', node: 'raw', because: { kind: 'never-built' } } as const;
+  const view = viewOf([
+    ...begun,
+    [900, started],
+    said('info', 'passing'),
+    said('result', '83 % is kept'),
+    said('warning', 'odd'),
+  ]);
+  const messages = view.history.flatMap((entry) => (entry.kind === 'message' ? [entry] : []));
+  expect(messages.map(({ level, from, message }) => [level, from, message])).toEqual([
+    ['result', 'raw', '83 % is kept'],
+    ['warning', 'raw', 'odd'],
+  ]);
+});
+
+test('the folder of pictures is told at the end, and that of a grid made of them is not', () => {
+  const wrote = (name: string, path: string) =>
+    [1000, { type: 'node-progress', node: 'raw', progress: { type: 'artifact', name, path } }] as const;
+  const view = viewOf([...begun, wrote('1.none', '/x/pictures/1-none.png'), wrote('grid', '/x/grid.png')]);
+  expect(view.pictureFolders).toEqual(['/x/pictures']);
+});

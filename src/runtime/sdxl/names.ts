@@ -36,6 +36,7 @@ const PREFIXES: readonly (readonly [prefix: string, component: Component, scheme
   ['lycoris_', 'unet', 'lycoris'],
   ['text_encoders_clip_l_transformer_', 'te1', 'comfyui'],
   ['text_encoders_clip_g_transformer_', 'te2', 'comfyui'],
+  ['text_encoders_clip_h_transformer_', 'te', 'comfyui'],
   ['clip_l_transformer_', 'te1', 'comfyui'],
   ['clip_g_transformer_', 'te2', 'comfyui'],
   ['model_diffusion_model_', 'unet', 'comfyui'],
@@ -80,7 +81,8 @@ function isCheckpointPath(path: string): boolean {
   return /^(?:input_blocks_\d+|middle_block_\d+|output_blocks_\d+|time_embed|label_emb|out)(?:_|$)/.test(path);
 }
 
-const RESIDUAL: { readonly [leaf: string]: string } = {
+/** Layers of a residual block: what diffusers and what the checkpoint call them. */
+export const RESIDUAL: { readonly [leaf: string]: string } = {
   norm1: 'in_layers_0',
   conv1: 'in_layers_2',
   time_emb_proj: 'emb_layers_1',
@@ -89,7 +91,8 @@ const RESIDUAL: { readonly [leaf: string]: string } = {
   conv_shortcut: 'skip_connection',
 };
 
-const OUTSIDE: { readonly [path: string]: string } = {
+/** What lies outside the blocks, likewise. */
+export const OUTSIDE: { readonly [path: string]: string } = {
   conv_in: 'input_blocks_0_0',
   time_embedding_linear_1: 'time_embed_0',
   time_embedding_linear_2: 'time_embed_2',

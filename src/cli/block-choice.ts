@@ -1,7 +1,7 @@
 // What `lorac chop` is told about blocks, in any of the ways people write it, as one choice.
 
-import { BLOCKS, type BlockName, blocksNamed, MASKS, parseMask } from '../parser/blocks.ts';
-import { MASK_PRESETS } from '../parser/mask-presets.ts';
+import { type BlockName, blocksNamed, type Network, parseMask, SDXL } from '../parser/blocks.ts';
+import { MASK_PRESETS, SD_MASK_PRESETS } from '../parser/mask-presets.ts';
 import { nearest } from '../parser/suggest.ts';
 import { specWeights } from '../runtime/sdxl/block-spec.ts';
 import type { BlockChoice } from '../runtime/sdxl/block-weights.ts';
@@ -21,8 +21,15 @@ export interface Chosen {
   readonly warnings: readonly string[];
 }
 
-/** `undefined` when nothing is said about blocks. `present` are the blocks of the file. */
-export function readChoice(written: WrittenChoice, present: readonly BlockName[]): Chosen | undefined {
+/** What a file has. */
+export interface FileBlocks {
+  readonly network: Network;
+  /** In the order of the network. */
+  readonly present: readonly BlockName[];
+}
+
+/** `undefined` when nothing is said about blocks. */
+export function readChoice(written: WrittenChoice, file: FileBlocks): Chosen | undefined {
   const { vector, keep, drop, weights } = written;
   const ways = [
     ['a vector', vector],
@@ -32,10 +39,10 @@ export function readChoice(written: WrittenChoice, present: readonly BlockName[]
   ].flatMap(([name, value]) => (value === undefined ? [] : [name]));
   if (ways.length > 1) throw new UsageError(`${ways.join(' and ')} both say which blocks stay.`, 'give one of them');
   const text = readTextEncoders(written.textEncoders);
-  if (vector !== undefined) return readVector(vector, present, text);
-  if (keep !== undefined) return chosen({ keep: readBlocks('--keep', keep) }, text);
-  if (drop !== undefined) return chosen({ drop: readBlocks('--drop', drop) }, text);
-  if (weights !== undefined) return chosen({ weights: readWeights(weights) }, text);
+  if (vector !== undefined) return readVector(vector, file, text);
+  if (keep !== undefined) return chosen({ keep: readBlocks('--keep', keep, file.network) }, text);
+  if (drop !== undefined) return chosen({ drop: readBlocks('--drop', drop, file.network) }, text);
+  if (weights !== undefined) return chosen({ weights: readWeights(weights, file.network) }, text);
   // Nothing said of the other blocks means that they stay.
   return text === undefined ? undefined : chosen({ drop: [] }, text);
 }
@@ -58,20 +65,22 @@ function readNumber(text: string): number | undefined {
   return entry?.text === text.trim() ? entry.weight : undefined;
 }
 
-function readVector(vector: string, present: readonly BlockName[], text: number | undefined): Chosen {
+function readVector(vector: string, { network, present }: FileBlocks, text: number | undefined): Chosen {
   const bare = vector.trim().replace(/^[^,:%=]*:(?=%)/, '');
   if (bare.startsWith('%')) {
-    const spec = specWeights(bare, present);
+    const spec = specWeights(bare, present, network);
     if (!spec.ok) throw new UsageError(spec.problem);
-    const outside = text === undefined ? {} : Object.fromEntries(textEncodersIn(present).map((block) => [block, text]));
+    const encoders = present.filter((block) => network.layers.has(block));
+    const outside = text === undefined ? {} : Object.fromEntries(encoders.map((block) => [block, text]));
     return { choice: { weights: { ...spec.weights, ...outside }, text_encoders: 'drop' }, warnings: [] };
   }
   const entries = parseMask(vector);
   const odd = entries.find(({ weight }) => weight === undefined);
-  if (odd !== undefined) throw oddEntry(vector, odd.text);
-  if (!MASKS.has(entries.length)) {
+  if (odd !== undefined) throw oddEntry(vector, odd.text, network);
+  if (!network.masks.has(entries.length)) {
+    const [short, middle, long] = [...network.masks.keys()];
     throw new UsageError(
-      `The vector has ${entries.length} numbers, and vectors have 12, 20 or 21.`,
+      `The vector has ${entries.length} numbers, and vectors for ${network.title} have ${short}, ${middle} or ${long}.`,
       'every block has its number, whether the file has that block or not; without a vector, the blocks are listed',
     );
   }
@@ -85,16 +94,12 @@ function readVector(vector: string, present: readonly BlockName[], text: number 
   return { ...chosen({ mask: vector }, text), warnings };
 }
 
-function textEncodersIn(present: readonly BlockName[]): readonly BlockName[] {
-  return present.filter((block) => block.startsWith('TE'));
-}
-
-function oddEntry(vector: string, entry: string): UsageError {
+function oddEntry(vector: string, entry: string, network: Network): UsageError {
   const words = vector.split(',').map((word) => word.trim());
-  if (words.some((word) => blocksNamed(word) !== undefined)) {
+  if (words.some((word) => blocksNamed(word, network) !== undefined)) {
     return new UsageError(
       `A vector has numbers, and "${entry}" is none.`,
-      `blocks are named after --keep: --keep ${words.filter((word) => blocksNamed(word)).join(',')}`,
+      `blocks are named after --keep: --keep ${words.filter((word) => blocksNamed(word, network)).join(',')}`,
     );
   }
   if (/^[RUAB]$/i.test(entry)) {
@@ -109,19 +114,20 @@ function oddEntry(vector: string, entry: string): UsageError {
       'write one number for each block',
     );
   }
-  const preset = entry === vector.trim() ? nearest(entry, MASK_PRESETS.keys()) : undefined;
-  const hint = preset === undefined ? `presets are ${[...MASK_PRESETS.keys()].join(', ')}` : `write ${preset}`;
+  const presets = [...(network === SDXL ? MASK_PRESETS : SD_MASK_PRESETS).keys()];
+  const preset = entry === vector.trim() ? nearest(entry, presets) : undefined;
+  const hint = preset === undefined ? `presets are ${presets.join(', ')}` : `write ${preset}`;
   return new UsageError(`"${entry}" is neither a number nor a preset.`, hint);
 }
 
-function readBlocks(option: string, written: string): readonly string[] {
+function readBlocks(option: string, written: string, network: Network): readonly string[] {
   const words = written.split(/[\s,]+/).filter((word) => word !== '');
   if (words.length === 0) throw new UsageError(`${option} names no block.`);
-  for (const word of words) if (blocksNamed(word) === undefined) throw unknownBlock(word);
+  for (const word of words) if (blocksNamed(word, network) === undefined) throw unknownBlock(word, network);
   return words;
 }
 
-function readWeights(written: string): { readonly [block: string]: number } {
+function readWeights(written: string, network: Network): { readonly [block: string]: number } {
   const pairs = written
     .replaceAll(/\s*=\s*/g, '=')
     .split(/[\s,]+/)
@@ -135,7 +141,7 @@ function readWeights(written: string): { readonly [block: string]: number } {
         'for example: --weights OUT01=1,MID=0.5',
       );
     }
-    if (blocksNamed(word) === undefined) throw unknownBlock(word);
+    if (blocksNamed(word, network) === undefined) throw unknownBlock(word, network);
     return [word, weight] as const;
   });
   const twice = weights.find(([word], index) => weights.findIndex(([other]) => other === word) !== index);
@@ -143,9 +149,18 @@ function readWeights(written: string): { readonly [block: string]: number } {
   return Object.fromEntries(weights);
 }
 
-function unknownBlock(word: string): UsageError {
-  const meant = nearest(word.toUpperCase(), BLOCKS);
-  const list =
-    'blocks are IN00 to IN08, MID00 to MID02, OUT00 to OUT08, TE1, TE2 and REST; IN, MID, OUT and TE stand for all of theirs';
-  return new UsageError(`There is no block "${word}".`, meant === undefined ? list : `there is ${meant}; ${list}`);
+function unknownBlock(word: string, network: Network): UsageError {
+  const meant = nearest(word.toUpperCase(), network.blocks);
+  const list = blocksInWords(network);
+  return new UsageError(
+    `There is no block "${word}" in ${network.title}.`,
+    meant === undefined ? list : `there is ${meant}; ${list}`,
+  );
+}
+
+function blocksInWords({ groups, layers }: Network): string {
+  const sections = ['IN', 'MID', 'OUT'].map((section) => `${groups[section]?.[0]} to ${groups[section]?.at(-1)}`);
+  const encoders = [...layers.keys()];
+  const all = encoders.length > 1 ? 'IN, MID, OUT and TE' : 'IN, MID and OUT';
+  return `blocks are ${[...sections, ...encoders].join(', ')} and REST; ${all} stand for all of theirs, and ${encoders[0]}.0 is a layer of ${encoders[0]}`;
 }

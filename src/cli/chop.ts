@@ -25,8 +25,8 @@ export async function chop(options: ChopOptions): Promise<number> {
   using stop = listenForStop();
   try {
     await using file = await openLora(options.file);
-    const content = groupModules(file.header.tensors.keys());
-    const chosen = readChoice(options, presentBlocks(content));
+    const content = groupModules(file.header.tensors.keys(), file.header.tensors);
+    const chosen = readChoice(options, { network: content.network, present: presentBlocks(content) });
     if (chosen === undefined) {
       process.stdout.write(`${layoutLines(blockLayout(content)).join('\n')}\n`);
       return 0;

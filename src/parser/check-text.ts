@@ -1,7 +1,7 @@
 // Text: `${…}` filled in, paths and masks looked at more closely.
 
 import type { Expression, TextExpression } from './ast.ts';
-import { MASKS, parseMask } from './blocks.ts';
+import { parseMask, SDXL } from './blocks.ts';
 import { compute } from './check-number.ts';
 import * as problem from './diagnostics.ts';
 import { writeText } from './literals.ts';
@@ -100,9 +100,9 @@ function checkMask(scope: Scope, value: TextExpression, text: string): boolean {
   const odd = entries.filter((entry) => entry.weight === undefined);
   for (const entry of odd.slice(0, 3))
     scope.report(problem.maskEntry(spanOf(entry.offset, entry.text.length), entry.text));
-  if (!MASKS.has(entries.length)) scope.report(problem.maskLength(value.span, entries.length));
+  if (!SDXL.masks.has(entries.length)) scope.report(problem.maskLength(value.span, entries.length));
   const first = entries[0];
-  if (odd.length > 0 || !MASKS.has(entries.length) || first?.weight === undefined) return false;
+  if (odd.length > 0 || !SDXL.masks.has(entries.length) || first?.weight === undefined) return false;
   if (first.weight !== 1) scope.report(problem.maskFirst(spanOf(first.offset, first.text.length), first.weight));
   return true;
 }

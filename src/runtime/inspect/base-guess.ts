@@ -1,5 +1,6 @@
 // Which base model a LoRA was made for, from the names and shapes of its modules. Metadata is heard last: it is often wrong.
 
+import { type Network, STABLE_DIFFUSION } from '../../parser/blocks.ts';
 import type { LoraTarget } from '../sdxl/modules.ts';
 import type { ModuleFacts } from './module-facts.ts';
 
@@ -15,37 +16,45 @@ export interface BaseGuess {
 const FOREIGN =
   /(?:^|[._])(?:double_blocks|single_blocks|joint_blocks|single_transformer_blocks|context_embedder|x_embedder)[._]/;
 
-export function guessBase(
-  facts: readonly ModuleFacts[],
-  targets: ReadonlyMap<string, LoraTarget>,
-  metadata: ReadonlyMap<string, string> | undefined,
-): BaseGuess {
+export interface BaseClues {
+  /** Whose blocks the modules are in. */
+  readonly network: Network;
+  /** Modules of SDXL by kohya's names. */
+  readonly targets: ReadonlyMap<string, LoraTarget>;
+  readonly metadata: ReadonlyMap<string, string> | undefined;
+}
+
+export function guessBase(facts: readonly ModuleFacts[], { network, targets, metadata }: BaseClues): BaseGuess {
   if (facts.length === 0) return { base: 'unknown', because: 'there are no modules', misfits: [] };
   const foreign = facts.find(({ module }) => FOREIGN.test(module.name));
   if (foreign !== undefined) return { base: 'another family', because: `it has "${foreign.module.name}"`, misfits: [] };
-  const byShape = fromShapes(facts, targets);
-  if (byShape !== undefined) return byShape;
+  if (network === STABLE_DIFFUSION) return whichVersion(facts);
+  const bySdxl = fromShapes(facts, targets);
+  if (bySdxl !== undefined) return bySdxl;
   const stated = metadata?.get('ss_base_model_version') ?? metadata?.get('modelspec.architecture') ?? '';
   const base = statedBase(stated);
   if (base !== undefined) return { base, because: `its metadata says "${stated}"`, misfits: [] };
   return { base: 'unknown', because: 'neither its names nor its metadata tell', misfits: [] };
 }
 
-function fromShapes(facts: readonly ModuleFacts[], targets: ReadonlyMap<string, LoraTarget>): BaseGuess | undefined {
+/** Stable Diffusion 2 reads wider text, and its text encoder is as wide. */
+function whichVersion(facts: readonly ModuleFacts[]): BaseGuess {
   const context = facts.find(({ key, columns }) => /_attn2_to_[kv]$/.test(key) && columns !== undefined)?.columns;
-  const hasTe = facts.some(({ name }) => name?.component === 'te');
-  const textWidth = facts.find(({ name, key }) => name?.component === 'te' && key.endsWith('_q_proj'))?.columns;
-  const isDeep = facts.some(({ place }) => /^(?:IN|OUT)(?:09|1\d)$/.test(place));
+  const text = facts.find(({ place, key }) => place === 'TE' && key.endsWith('_q_proj'))?.columns;
+  const of = (base: BaseGuess['base'], because: string): BaseGuess => ({ base, because, misfits: [] });
+  if (context !== undefined && context !== 768 && context !== 1024)
+    return of('SD 1.x', 'it has blocks that SDXL does not have');
+  if (context !== undefined)
+    return of(context === 1024 ? 'SD 2.x' : 'SD 1.x', `its attention reads text ${context} values wide`);
+  if (facts.some(({ place }) => place === 'TE'))
+    return of(text === 1024 ? 'SD 2.x' : 'SD 1.x', 'it names one text encoder');
+  return of('SD 1.x', 'it has blocks that SDXL does not have');
+}
+
+function fromShapes(facts: readonly ModuleFacts[], targets: ReadonlyMap<string, LoraTarget>): BaseGuess | undefined {
   const isSdxlOnly = facts.some(
     ({ key, name }) => name?.component === 'te2' || /_label_emb_|_transformer_blocks_[1-9]/.test(key),
   );
-  const of = (base: BaseGuess['base'], because: string): BaseGuess => ({ base, because, misfits: [] });
-  if (!isSdxlOnly) {
-    if (context === 768) return of('SD 1.x', 'its attention reads text 768 values wide');
-    if (context === 1024) return of('SD 2.x', 'its attention reads text 1024 values wide');
-    if (hasTe) return of(textWidth === 1024 ? 'SD 2.x' : 'SD 1.x', 'it names one text encoder');
-    if (isDeep) return of('SD 1.x', 'it has blocks that SDXL does not have');
-  }
   const known = facts.flatMap((fact) => {
     const target = targets.get(fact.key);
     return target === undefined || fact.columns === undefined ? [] : [{ fact, fits: fits(fact, target) }];
@@ -56,9 +65,9 @@ function fromShapes(facts: readonly ModuleFacts[], targets: ReadonlyMap<string, 
       misfits.length === 0 ? 'every shape fits' : `${misfits.length} of ${known.length} shapes do not fit`;
     return { base: 'SDXL', because, misfits };
   }
-  if (isSdxlOnly)
-    return of('SDXL', known.length === 0 ? 'its names are those of SDXL' : "SDXL's names, with other widths");
-  return undefined;
+  if (!isSdxlOnly) return undefined;
+  const because = known.length === 0 ? 'its names are those of SDXL' : "SDXL's names, with other widths";
+  return { base: 'SDXL', because, misfits: [] };
 }
 
 function fits({ out, columns }: ModuleFacts, target: LoraTarget): boolean {

@@ -5,7 +5,6 @@ import { toFloat64 } from '../safetensors/convert.ts';
 import { elementsIn } from '../safetensors/dtype.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import type { AdapterSettings } from '../sdxl/adapter-settings.ts';
-import { placeOf } from '../sdxl/blocks.ts';
 import type { LoraModule } from '../sdxl/lora.ts';
 import type { LoraTarget } from '../sdxl/modules.ts';
 import { kohyaName, type ModuleName, readModuleName } from '../sdxl/names.ts';
@@ -63,7 +62,7 @@ export function moduleFacts(module: LoraModule, { file, scalars, settings, targe
     family: familyLabel(module, shape),
     name,
     key,
-    place: placeOf(module.name) ?? '?',
+    place: module.block ?? '?',
     kind: kindOf(module, extent, targets.get(key)),
     out: extent?.out,
     columns: extent?.columns,

@@ -53,7 +53,7 @@ export interface BlockFacts {
 
 export function reportLora(file: SafetensorsFile): LoraReport {
   const { header, path, sizeBytes } = file;
-  const content = groupModules(header.tensors.keys());
+  const content = groupModules(header.tensors.keys(), header.tensors);
   const targets = sdxlTargets();
   const scalars = readScalars(file, content.modules);
   const settings = readAdapterSettings(header.metadata);
@@ -62,7 +62,7 @@ export function reportLora(file: SafetensorsFile): LoraReport {
     path,
     sizeBytes,
     headerBytes: header.dataStart - 8,
-    base: guessBase(modules, targets, header.metadata),
+    base: guessBase(modules, { network: content.network, targets, metadata: header.metadata }),
     textEncoders: textEncoders(modules),
     schemes: tally(modules.map(({ name }) => name?.scheme ?? 'unknown')),
     families: tally(modules.map(({ family }) => family)),

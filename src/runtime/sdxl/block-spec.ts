@@ -6,7 +6,7 @@
 // A place counts the blocks that the file has, as that loader counts them: out2 of a whole LyCORIS file is OUT01.
 // A place goes before its section, and a section before the default, wherever they stand.
 
-import { BLOCK_GROUPS, BLOCKS, type BlockName } from '../../parser/blocks.ts';
+import { type BlockName, type Network, SDXL } from '../../parser/blocks.ts';
 
 export type SpecWeights =
   | { readonly ok: true; readonly weights: { readonly [block: string]: number } }
@@ -14,7 +14,11 @@ export type SpecWeights =
   | { readonly ok: false; readonly problem: string };
 
 /** The weight of each block that the file has. */
-export function specWeights(spec: string, present: readonly BlockName[]): SpecWeights {
+export function specWeights(
+  spec: string,
+  present: readonly BlockName[],
+  { blocks, groups }: Network = SDXL,
+): SpecWeights {
   const items: Item[] = [];
   for (const text of spec.replace(/^%/, '').split(',')) {
     const item = parseItem(text.trim());
@@ -30,15 +34,15 @@ export function specWeights(spec: string, present: readonly BlockName[]): SpecWe
     items.findLast((item) => item.word === word && !item.range)?.weight;
   const rest = named('default') ?? 1;
   const weightOf = (block: BlockName): number => {
-    const section = sections.find((each) => BLOCK_GROUPS[each.toUpperCase()]?.includes(block));
+    const section = sections.find((each) => groups[each.toUpperCase()]?.includes(block));
     if (section === undefined) return named('base') ?? rest;
-    const place = 1 + present.filter((each) => BLOCK_GROUPS[section.toUpperCase()]?.includes(each)).indexOf(block);
+    const place = 1 + present.filter((each) => groups[section.toUpperCase()]?.includes(each)).indexOf(block);
     const placed = items.findLast(
       ({ word, range }) => word === section && range && range[0] <= place && place <= range[1],
     );
     return placed?.weight ?? named(section) ?? rest;
   };
-  const here = BLOCKS.filter((block) => present.includes(block));
+  const here = blocks.filter((block) => present.includes(block));
   return { ok: true, weights: Object.fromEntries(here.map((block) => [block, weightOf(block)])) };
 }
 

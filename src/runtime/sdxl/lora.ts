@@ -1,16 +1,19 @@
 // The tensors of a LoRA file, gathered into modules. One file may mix families of adapters, so each module
 // is judged by its own tensors, never by what the metadata says.
 
-import type { BlockName } from '../../parser/blocks.ts';
-import { blockOf } from './blocks.ts';
+import type { BlockName, Network } from '../../parser/blocks.ts';
+import { networkOf, placeIn } from './blocks.ts';
+import { type ModuleName, readModuleName } from './names.ts';
 
 export type Family = 'LoRA' | 'DoRA' | 'LoHa' | 'LoKr' | 'GLoRA' | 'full' | 'norm' | 'OFT' | 'IA3' | 'unknown';
 
 export interface LoraModule {
   readonly name: string;
   readonly family: Family;
-  /** `undefined` for a module that is no part of SDXL that has a name. */
+  /** `undefined` for a module that is in no part of the network that has a name. */
   readonly block: BlockName | undefined;
+  /** `TE1.3`, of a module in a layer of a text encoder. */
+  readonly layer: BlockName | undefined;
   /** Tensor names by what they are: `up`, `down`, `alpha`, `hada_w1_a` … */
   readonly tensors: ReadonlyMap<string, string>;
   /** Whether the names are PEFT's, which say a module's scale outside of it. */
@@ -18,6 +21,8 @@ export interface LoraModule {
 }
 
 export interface LoraModules {
+  /** Whose blocks the modules are in. */
+  readonly network: Network;
   /** Sorted by name. */
   readonly modules: readonly LoraModule[];
   /** Tensors that belong to no module we know of. They are kept wherever the file goes. */
@@ -55,8 +60,11 @@ const SUFFIXES: ReadonlyMap<string, string> = new Map([
   ].map((word) => [word, word] as const),
 ]);
 
-/** Gathers tensors by module. */
-export function groupModules(tensorNames: Iterable<string>): LoraModules {
+/** Shapes of tensors by their names. */
+type Shapes = ReadonlyMap<string, { readonly shape: readonly number[] }>;
+
+/** Gathers tensors by module. Where names leave open which network they are of, shapes may tell. */
+export function groupModules(tensorNames: Iterable<string>, shapes: Shapes = new Map()): LoraModules {
   const groups = new Map<string, Map<string, string>>();
   const strangers: string[] = [];
   for (const tensor of tensorNames) {
@@ -69,14 +77,32 @@ export function groupModules(tensorNames: Iterable<string>): LoraModules {
     group.set(split.role, tensor);
     groups.set(split.module, group);
   }
+  const spellings = new Map([...groups.keys()].map((name) => [name, readModuleName(name)]));
+  const network = networkOf(cluesFrom(groups, spellings, shapes));
   const modules: LoraModule[] = [];
   for (const [name, tensors] of groups) {
     const family = familyOf(new Set(tensors.keys()));
     const isPeft = /\.lora_[AB](?:\.|$)/.test(tensors.get('up') ?? '');
     if (family === undefined) strangers.push(...tensors.values());
-    else modules.push({ name, family, block: blockOf(name), tensors, isPeft });
+    else {
+      const spelling = spellings.get(name);
+      const { block, layer } = (spelling && placeIn(network, spelling)) ?? {};
+      modules.push({ name, family, block, layer, tensors, isPeft });
+    }
   }
-  return { modules: modules.sort((a, b) => (a.name < b.name ? -1 : 1)), strangers: strangers.sort() };
+  return { network, modules: modules.sort((a, b) => (a.name < b.name ? -1 : 1)), strangers: strangers.sort() };
+}
+
+function* cluesFrom(
+  groups: ReadonlyMap<string, ReadonlyMap<string, string>>,
+  spellings: ReadonlyMap<string, ModuleName | undefined>,
+  shapes: Shapes,
+) {
+  for (const [name, tensors] of groups) {
+    const spelling = spellings.get(name);
+    const width = shapes.get(tensors.get('down') ?? '')?.shape[1];
+    if (spelling !== undefined) yield { name: spelling, width };
+  }
 }
 
 /** Names of modules may have dots, so it is the longest known suffix that splits. */

@@ -1,7 +1,7 @@
 // A LoRA file with only some blocks of another, each multiplied by its weight: what the stage and the command share.
 // What is copied keeps its bytes; memory does not grow with the file.
 
-import { BLOCKS, type BlockName } from '../../parser/blocks.ts';
+import type { BlockName } from '../../parser/blocks.ts';
 import { StageFailure } from '../events.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
@@ -11,6 +11,7 @@ import {
   blockWeights,
   unmaskedBlocks,
   wantedBlocks,
+  weightIn,
 } from '../sdxl/block-weights.ts';
 import type { LoraModule, LoraModules } from '../sdxl/lora.ts';
 import { copied, isLinear, weighted } from './weigh.ts';
@@ -27,7 +28,7 @@ export interface ChopOptions {
 
 /** What became of the file. */
 export interface Chopped {
-  /** Of those that the file has, in the order of the network. */
+  /** Of those that the file has, in the order of the network; a layer stands apart where its encoder has another weight. */
   readonly kept: readonly { readonly block: BlockName; readonly weight: number }[];
   readonly dropped: readonly BlockName[];
   readonly tensors: number;
@@ -37,7 +38,7 @@ export interface Chopped {
 /** Throws a `StageFailure` where the choice cannot be carried out on this file, whose modules are `content`. */
 export async function chopFile(file: SafetensorsFile, content: LoraModules, options: ChopOptions): Promise<Chopped> {
   const { output, choice, signal, onProgress, warn } = options;
-  const weights = blockWeights(choice);
+  const weights = blockWeights(choice, content.network);
   refuseUnweighable(content.modules, weights);
   const tensors = chooseTensors(file, content, weights);
   for (const message of oddities(choice, content)) warn(message);
@@ -49,23 +50,35 @@ export async function chopFile(file: SafetensorsFile, content: LoraModules, opti
     signal,
     ...(onProgress && { onProgress }),
   });
-  const present = presentBlocks(content);
-  const kept = present.flatMap((block) => {
-    const weight = weights[block];
-    return weight === undefined ? [] : [{ block, weight }];
-  });
-  const dropped = present.filter((block) => weights[block] === undefined);
+  const parts = weighedParts(content, weights);
+  const kept = parts.filter(({ weight }) => weight !== 0);
+  const dropped = parts.filter(({ weight }) => weight === 0).map(({ block }) => block);
   return { kept, dropped, tensors: tensors.length, sizeBytes };
 }
 
 /** In the order of the network. */
-export function presentBlocks(content: LoraModules): readonly BlockName[] {
-  const present = new Set(content.modules.map((module) => module.block));
-  return BLOCKS.filter((block) => present.has(block));
+export function presentBlocks({ network, modules }: LoraModules): readonly BlockName[] {
+  const present = new Set(modules.map((module) => module.block));
+  return network.blocks.filter((block) => present.has(block));
 }
 
-function weightOf(module: LoraModule, weights: BlockWeights): number {
-  return module.block === undefined ? 1 : (weights[module.block] ?? 0);
+/** The blocks of the file, and apart from its encoder each layer that has a weight of its own. */
+function weighedParts({ network, modules }: LoraModules, weights: BlockWeights): Chopped['kept'] {
+  const found = new Map<BlockName, number>();
+  for (const { block, layer } of modules) {
+    if (block === undefined) continue;
+    const part = layer !== undefined && weights[layer] !== undefined ? layer : block;
+    found.set(part, weightIn(weights, { block, layer }));
+  }
+  const order = network.blocks.flatMap((block) => [block, ...(network.layers.get(block) ?? [])]);
+  return order.flatMap((block) => {
+    const weight = found.get(block);
+    return weight === undefined ? [] : [{ block, weight }];
+  });
+}
+
+function weightOf({ block, layer }: LoraModule, weights: BlockWeights): number {
+  return block === undefined ? 1 : weightIn(weights, { block, layer });
 }
 
 /** All such modules at once, before anything is written. */
@@ -78,7 +91,7 @@ function refuseUnweighable(modules: readonly LoraModule[], weights: BlockWeights
   if (first === undefined) return;
   throw new StageFailure({
     kind: 'bad-input',
-    message: `The weight ${weightOf(first, weights)} cannot be given to ${first.block}: ${modulesIn(refused)} of kind ${first.family} are in it, whose effect cannot be multiplied.`,
+    message: `The weight ${weightOf(first, weights)} cannot be given to ${first.layer ?? first.block}: ${modulesIn(refused)} of kind ${first.family} are in it, whose effect cannot be multiplied.`,
     hint: 'Give such blocks the weight 0 or 1.',
   });
 }
@@ -93,10 +106,10 @@ function modulesIn(modules: readonly LoraModule[]): string {
 function chooseTensors(file: SafetensorsFile, content: LoraModules, weights: BlockWeights): readonly TensorToWrite[] {
   const present = presentBlocks(content);
   if (present.length === 0) {
-    const what = content.modules.length === 0 ? 'no LoRA modules' : 'no modules of SDXL';
+    const what = content.modules.length === 0 ? 'no LoRA modules' : `no modules of ${content.network.title}`;
     throw new StageFailure({ kind: 'bad-input', message: `"${file.path}" has ${what}.` });
   }
-  if (!present.some((block) => weights[block] !== undefined)) {
+  if (!content.modules.some(({ block, layer }) => block !== undefined && weightIn(weights, { block, layer }) !== 0)) {
     throw new StageFailure({
       kind: 'nothing-left',
       message: `Nothing would be left: none of the blocks that stay is in the LoRA, which has ${present.join(', ')}.`,
@@ -110,16 +123,18 @@ function chooseTensors(file: SafetensorsFile, content: LoraModules, weights: Blo
 /** What there is to say comes from how the choice was put, which the weights alone do not tell. */
 function oddities(choice: BlockChoice, content: LoraModules): readonly string[] {
   const said: string[] = [];
+  const { network, modules } = content;
   const present = presentBlocks(content);
-  const unmasked = unmaskedBlocks(choice).filter((block) => present.includes(block));
+  const unmasked = unmaskedBlocks(choice, network).filter((block) => present.includes(block));
   if (unmasked.length > 0) {
     const those = unmasked.length === 1 ? 'it is' : 'they are';
     said.push(`The mask has no number for ${unmasked.join(', ')}, which the LoRA has; ${those} left out.`);
   }
-  const inVain = [...wantedBlocks(choice)].filter(([, blocks]) => !blocks.some((block) => present.includes(block)));
+  const parts = new Set(modules.flatMap(({ block, layer }) => [block, layer]));
+  const inVain = [...wantedBlocks(choice, network)].filter(([, blocks]) => !blocks.some((block) => parts.has(block)));
   if (inVain.length > 0)
     said.push(`The LoRA has no ${inVain.map(([word]) => word).join(', ')}; it has ${present.join(', ')}.`);
-  const foreign = content.modules.filter((module) => module.block === undefined).map((module) => module.name);
+  const foreign = modules.filter((module) => module.block === undefined).map((module) => module.name);
   const unknown = [...foreign, ...content.strangers];
   if (unknown.length > 0)
     said.push(`Kept as they are, since they belong to no block that lorac knows: ${listed(unknown)}.`);

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { BLOCKS, type BlockName } from '../../../src/parser/blocks.ts';
+import { type BlockName, SDXL, STABLE_DIFFUSION } from '../../../src/parser/blocks.ts';
 import { blockLayout, layoutLines } from '../../../src/runtime/sdxl/block-layout.ts';
 import { specWeights } from '../../../src/runtime/sdxl/block-spec.ts';
 import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
@@ -51,7 +51,32 @@ test('a block keeps its number where others are missing, and one that no vector 
   expect(lines.at(-1)).toBe('INFO: Pass through layers: 2');
 });
 
-const whole = BLOCKS.filter((block) => block !== 'IN00' && block !== 'REST');
+test('blocks of Stable Diffusion 1 stand in the order of their numbers, however its names are spelt', () => {
+  const spelt = {
+    ldm: ['input_blocks_10_0_in_layers_2', 'input_blocks_2_1_proj_in', 'output_blocks_11_1_proj_in'],
+    diffusers: [
+      'down_blocks_3_resnets_0_conv1',
+      'down_blocks_0_attentions_1_proj_in',
+      'up_blocks_3_attentions_2_proj_in',
+    ],
+  };
+  for (const paths of Object.values(spelt)) {
+    const modules = [...paths.map((path) => `lora_unet_${path}`), 'lora_te_text_model_encoder_layers_0_mlp_fc1'];
+    expect(linesFor(modules)).toEqual([
+      'INFO: Blocks layout:',
+      'INFO:   [ 1]  input_blocks.2 layers=3',
+      'INFO:   [ 9] input_blocks.10 layers=3',
+      'INFO:   [25] output_blocks.11 layers=3',
+      `INFO: Vector string : "1,${STABLE_DIFFUSION.blocks
+        .filter((block) => /\d/.test(block) && block !== 'IN00')
+        .map((block) => block.replace('IN', 'INP'))
+        .join(',')}"`,
+      'INFO: Pass through layers: 3',
+    ]);
+  }
+});
+
+const whole = SDXL.blocks.filter((block) => block !== 'IN00' && block !== 'REST');
 
 function keptBy(spec: string, present: readonly BlockName[] = whole): Record<string, number> | string {
   const found = specWeights(spec, present);

@@ -1,7 +1,7 @@
 // The rules about names, against tables that were made by running the field's own tools.
 
 import { expect, test } from 'vitest';
-import { BLOCKS } from '../../../src/parser/blocks.ts';
+import { SDXL } from '../../../src/parser/blocks.ts';
 import { NotSdxl, readArchitecture } from '../../../src/runtime/sdxl/architecture.ts';
 import { blockOf } from '../../../src/runtime/sdxl/blocks.ts';
 import { checkTargets, loraTargets } from '../../../src/runtime/sdxl/modules.ts';
@@ -152,5 +152,5 @@ test.each([
 
 test('no block is without a name and none is missing', () => {
   const met = new Set(table.map(({ block }) => nameOf(block)));
-  expect(BLOCKS.filter((block) => !met.has(block))).toEqual(['IN00', 'REST']);
+  expect(SDXL.blocks.filter((block) => !met.has(block))).toEqual(['IN00', 'REST']);
 });

@@ -9,14 +9,16 @@
 import { StageFailure } from '../events.ts';
 import type { Metadata, TensorShape } from '../safetensors/layout.ts';
 import { sizeWithHashes, type TensorToWrite } from '../safetensors/writer.ts';
-import { type FactorModule, shapesWith } from './resize-factors.ts';
 import { resizedMetadata } from './resize-metadata.ts';
+import type { Scored } from './resize-modules.ts';
 import { type Recipe, SPECTRUM_KEYS, type SpectrumKey } from './resize-recipe.ts';
+import { shapesWith } from './resize-tensors.ts';
 
 export interface Plan {
-  readonly modules: readonly FactorModule[];
-  /** What is kept whole beside them. */
-  readonly whole: readonly TensorToWrite[];
+  /** Sorted by name. */
+  readonly modules: readonly Scored[];
+  /** What is written beside their directions. */
+  readonly beside: readonly TensorToWrite[];
   readonly recipe: Recipe;
   readonly metadata: Metadata | undefined;
 }
@@ -31,13 +33,13 @@ export interface Choice {
 /** `save` writes a file's name into its header, twice, later: at most this much. */
 const ROOM_FOR_NAMES = 640;
 
-/** Chooses by the scores of each module's directions. `scores` go with `plan.modules`, which are sorted by name. */
-export function choose(plan: Plan, scores: readonly Float64Array[]): Choice {
-  const { must, may } = candidates(plan, rankDirections(scores));
+/** Chooses by the scores of each module's directions. */
+export function choose(plan: Plan): Choice {
+  const { must, may } = candidates(plan, rankDirections(plan.modules));
   const inOrder = [...must, ...may];
   const { limit } = plan.recipe;
   const count = must.length + countOf(plan, may, inOrder);
-  if (count === 0 && plan.whole.length === 0) throw nothingLeft(plan, inOrder[0]?.score);
+  if (count === 0 && plan.beside.length === 0) throw nothingLeft(plan, inOrder[0]?.score);
   const kept: number[][] = plan.modules.map(() => []);
   for (const { module, index } of inOrder.slice(0, count)) kept[module]?.push(index);
   for (const indices of kept) indices.sort((a, b) => a - b);
@@ -54,10 +56,10 @@ interface Direction {
 }
 
 /** All directions that can stay, the best first. */
-function rankDirections(scores: readonly Float64Array[]): readonly Direction[] {
+function rankDirections(modules: readonly Scored[]): readonly Direction[] {
   const directions: Direction[] = [];
-  for (const [module, values] of scores.entries()) {
-    for (const [index, score] of values.entries()) if (score > -Infinity) directions.push({ module, index, score });
+  for (const [module, { scores }] of modules.entries()) {
+    for (const [index, score] of scores.entries()) if (score > -Infinity) directions.push({ module, index, score });
   }
   return directions.sort((a, b) => b.score - a.score || a.module - b.module || a.index - b.index);
 }
@@ -68,13 +70,15 @@ function candidates(
   ranked: readonly Direction[],
 ): { readonly must: readonly Direction[]; readonly may: readonly Direction[] } {
   const { min_rank = 0, max_rank = Infinity } = recipe.modules;
-  if (Object.keys(recipe.modules).length === 0) return { must: [], may: ranked };
+  const isFree = Object.keys(recipe.modules).length === 0 && modules.every(({ least }) => least === 0);
+  if (isFree) return { must: [], may: ranked };
   const strong = modules.map(({ sigma }) => strongest(sigma, recipe));
   const must: Direction[] = [];
   const rest: Direction[] = [];
   const counts = modules.map(() => 0);
   for (const direction of ranked) {
-    const isForced = (counts[direction.module] ?? 0) < min_rank;
+    const least = Math.max(min_rank, modules[direction.module]?.least ?? 0);
+    const isForced = (counts[direction.module] ?? 0) < least;
     if (isForced) counts[direction.module] = (counts[direction.module] ?? 0) + 1;
     (isForced ? must : rest).push(direction);
   }
@@ -137,7 +141,8 @@ function countWithin(
 ): number {
   const sizeOf = (count: number): number => sizeOfFirst(plan, inOrder, count) + ROOM_FOR_NAMES;
   const fits = (count: number): boolean => sizeOf(count) <= bytes;
-  if (atLeast > 0 && !fits(atLeast)) throw minimumTooLarge(plan.recipe, sizeOf(atLeast), bytes);
+  const isEmpty = atLeast === 0 && plan.beside.length === 0;
+  if (!isEmpty && !fits(atLeast)) throw minimumTooLarge(plan.recipe, sizeOf(atLeast), bytes);
   let low = atLeast;
   let high = inOrder.length;
   if (fits(high)) return high - atLeast;
@@ -159,7 +164,7 @@ function sizeOfFirst(plan: Plan, ranked: readonly Direction[], count: number): n
     const rank = ranks[index] ?? 0;
     return rank === 0 ? [] : Object.values(shapesWith(module, rank, plan.recipe.precision));
   });
-  return sizeWithHashes([...plan.whole, ...made], metadataFor(plan, ranks));
+  return sizeWithHashes([...plan.beside, ...made], metadataFor(plan, ranks));
 }
 
 /** What the file says about itself when its modules have these ranks. */
@@ -171,11 +176,12 @@ export function metadataFor(plan: Plan, ranks: readonly number[]): Metadata {
   );
 }
 
-function minimumTooLarge({ modules }: Recipe, needed: number, bytes: number): StageFailure {
+function minimumTooLarge({ modules: { min_rank } }: Recipe, needed: number, bytes: number): StageFailure {
+  const kept = min_rank === undefined ? 'With what is kept whole' : `With min_rank = ${min_rank}`;
   return new StageFailure({
     kind: 'nothing-left',
-    message: `With min_rank = ${modules.min_rank} the file has at least ${mebibytes(needed)} MiB, and size is ${mebibytes(bytes)}.`,
-    hint: 'Write a larger size or a smaller min_rank.',
+    message: `${kept} the file has at least ${mebibytes(needed)} MiB, and size is ${mebibytes(bytes)}.`,
+    hint: min_rank === undefined ? 'Write a larger size.' : 'Write a larger size or a smaller min_rank.',
   });
 }
 

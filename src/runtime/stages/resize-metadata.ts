@@ -14,7 +14,7 @@ interface Ranked {
 const MANY = 'Dynamic';
 
 export function resizedMetadata(metadata: Metadata | undefined, recipe: Recipe, modules: readonly Ranked[]): Metadata {
-  const { limit, weights, modules: cuts, rescale, precision } = recipe;
+  const { limit, weights, modules: cuts, rescale, precision, extract } = recipe;
   const result = withHistory(metadata, {
     stage: 'resize',
     weights: Object.fromEntries(weights),
@@ -23,6 +23,7 @@ export function resizedMetadata(metadata: Metadata | undefined, recipe: Recipe, 
     ...cuts,
     rescale,
     precision,
+    ...(extract !== undefined && { extract }),
   });
   const kept = modules.filter(({ rank }) => rank > 0);
   const wide = kept.filter(({ module }) => module.downShape.slice(2).some((side) => side > 1));

@@ -15,11 +15,12 @@ export function resizedName(stem: string, written: WrittenRecipe, threshold: unk
 
 /** All of the name that is known before a size has been filled. */
 export function nameBeforeThreshold(stem: string, written: WrittenRecipe): string {
-  const { weights, limit, modules, rescale } = readRecipe(written);
+  const { weights, limit, modules, rescale, extract } = readRecipe(written);
   const parts = [...weights].sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, weight]) => plain(key) + short(weight));
   if (rescale !== 1) parts.push(`scale${rescale}`);
   if (limit.kind === 'size') parts.push(`size${written.size}`);
   for (const key of MODULE_KEYS) if (modules[key] !== undefined) parts.push(plain(key) + modules[key]);
+  if (extract !== undefined) parts.push(`extract${extract}`);
   return [stem, ...parts].join('_');
 }
 

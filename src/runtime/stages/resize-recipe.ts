@@ -13,6 +13,8 @@
 //   max_rank         the best so many                         min_rank   the best so many, whatever else is said
 //
 // Where one of these is written and neither thr nor size, scores only put directions in order.
+//
+//   extract n        modules of LoHa, LoKr, GLoRA and full first become LoRA of at most this rank; the decomposition does it
 
 import { StageFailure } from '../events.ts';
 import type { Json } from '../graph/json.ts';
@@ -29,6 +31,9 @@ export type SpectrumKey = (typeof SPECTRUM_KEYS)[number];
 export const MODULE_KEYS = ['min_rank', 'max_rank', ...SPECTRUM_KEYS] as const;
 export type ModuleKey = (typeof MODULE_KEYS)[number];
 
+/** The largest rank that other families can be made LoRA of. */
+export const LARGEST_EXTRACT = 1024;
+
 export interface Recipe {
   /** Divided by their sum; only those that are not 0. Empty: the score is the singular value alone. */
   readonly weights: ReadonlyMap<ScoreKey, number>;
@@ -41,6 +46,8 @@ export interface Recipe {
   readonly modules: { readonly [key in ModuleKey]?: number };
   readonly rescale: number;
   readonly precision: Precision;
+  /** `undefined`: modules of other families are kept whole. */
+  readonly extract: number | undefined;
 }
 
 /** What a program can write. */
@@ -50,11 +57,12 @@ export type WrittenRecipe = { readonly [key in ScoreKey | ModuleKey]?: number | 
   readonly size?: number | undefined;
   readonly rescale?: number | undefined;
   readonly precision?: Precision | undefined;
+  readonly extract?: number | undefined;
 };
 
 /** The part of a fingerprint that is equal for recipes that mean the same: a recipe without keys is `fro_ckpt = 1`. */
 export function recipeAttributes(written: WrittenRecipe): { readonly [name: string]: Json } {
-  const { weights, limit, modules, rescale, precision } = readRecipe(written);
+  const { weights, limit, modules, rescale, precision, extract } = readRecipe(written);
   return {
     ...Object.fromEntries(weights),
     ...(limit.kind === 'thr' && { thr: limit.score }),
@@ -62,6 +70,7 @@ export function recipeAttributes(written: WrittenRecipe): { readonly [name: stri
     ...modules,
     rescale,
     precision,
+    ...(extract !== undefined && { extract }),
   };
 }
 
@@ -70,8 +79,8 @@ export function readRecipe(written: WrittenRecipe): Recipe {
     MODULE_KEYS.flatMap((key) => (written[key] === undefined ? [] : [[key, written[key]] as const])),
   );
   const limit = limitOf(written);
-  const { rescale = 1, precision = 'fp16' } = written;
-  return { weights: weightsOf(written, limit), limit, modules, rescale, precision };
+  const { rescale = 1, precision = 'fp16', extract } = written;
+  return { weights: weightsOf(written, limit), limit, modules, rescale, precision, extract };
 }
 
 /** A threshold stands for nothing else being said; a smallest rank says nothing about what goes. */

@@ -1,75 +1,82 @@
 // A smaller LoRA: the directions whose score is high enough, from a decomposition that is already there.
 // Only the rows that stay are read, so that another threshold costs what its result weighs.
 //
-// Rules:
-// - A module that nothing can be said about (another family, no base weight) is kept whole and reported.
-// - A module whose strongest singular value is below 1e-6 holds nothing and is left out; so is one that keeps no direction.
+// What is written is verified while it is in memory, direction by direction, and how far it is from the original is told.
 
 import { readFile } from 'node:fs/promises';
-import { StageFailure } from '../events.ts';
 import { pathIn } from '../graph/paths.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
 import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
-import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
-import { groupModules, type LoraModule, type LoraModules } from '../sdxl/lora.ts';
+import { writeSafetensors } from '../safetensors/writer.ts';
+import { groupModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
+import { inputOf } from './input-of.ts';
+import { describeDifference, Verification } from './resize-check.ts';
 import { choose, metadataFor } from './resize-choice.ts';
-import { type FactorModule, keptTensors, readFactors } from './resize-factors.ts';
+import { readFactors } from './resize-factors.ts';
+import { keptBeside, remarksOn, sortModules } from './resize-modules.ts';
 import {
   parseReferences,
-  type Recipe,
   type Reference,
   type References,
   readRecipe,
   recipeAttributes,
-  scoresOf,
   type WrittenRecipe,
 } from './resize-recipe.ts';
-import { copied, isLinear, weighted } from './weigh.ts';
-import { listed, openLora, openWeights } from './weights-file.ts';
-
-/** Below this a module's strongest direction is noise of the number format. */
-const NOTHING = 1e-6;
+import { keptTensors } from './resize-tensors.ts';
+import { openLora, openWeights } from './weights-file.ts';
 
 export const resize: Stage = {
   name: 'resize',
-  revision: 3,
+  revision: 4,
   pool: 'cpu',
   runsIn: 'native',
   canonical: recipeAttributes,
   async run(context) {
-    const { lora, factors } = context.inputs;
-    if (lora === undefined || factors === undefined) throw new Error('Internal error: a resize lacks its inputs.');
     const recipe = readRecipe(context.node.attributes as WrittenRecipe);
     const references = await readReferences(context);
-    await using original = await openLora(lora.path);
-    await using decomposition = await openWeights(factors.path, CHECKPOINT_LIMITS);
+    await using original = await openLora(inputOf(context, 'lora').path);
+    await using factors = await openWeights(inputOf(context, 'factors').path, CHECKPOINT_LIMITS);
+    const decomposition = await readFactors(factors);
     const content = groupModules(original.header.tensors.keys());
-    const sorted = sortModules(content, await readFactors(decomposition), recipe, references);
-    report(context, sorted);
-    const whole = keptWhole(original, content, sorted.whole, recipe);
-    const plan = { modules: sorted.scored, whole, recipe, metadata: original.header.metadata };
-    const { kept, threshold } = choose(plan, sorted.scores);
-    const output = pathIn(context.work, 'lora.safetensors');
+    const sorted = sortModules(content, decomposition, recipe, references);
+    for (const remark of remarksOn(sorted, recipe, decomposition.skipped)) context.report({ type: 'log', ...remark });
+
+    const beside = keptBeside(original, sorted, recipe);
+    const plan = { modules: sorted.scored, beside, recipe, metadata: original.header.metadata };
+    const { kept, threshold } = choose(plan);
+    const verification = new Verification(recipe);
     const { rescale, precision } = recipe;
     const made = sorted.scored.flatMap((module, index) => {
       const indices = kept[index] ?? [];
       return indices.length === 0
         ? []
-        : keptTensors({ file: decomposition, module, kept: indices, rescale, precision });
+        : keptTensors({ file: factors, module, kept: indices, rescale, precision, verification });
     });
+    const output = pathIn(context.work, 'lora.safetensors');
+    const ranks = kept.map((indices) => indices.length);
     await writeSafetensors({
       path: output,
-      tensors: [...whole, ...made],
-      metadata: metadataFor(
-        plan,
-        kept.map((indices) => indices.length),
-      ),
+      tensors: [...beside, ...made],
+      metadata: metadataFor(plan, ranks),
       hashes: true,
       signal: context.signal,
       onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'bytes' }),
     });
-    return { outputs: { lora: output }, record: { threshold: Number.isFinite(threshold) ? threshold : 'none' } };
+
+    const difference = verification.difference(sorted.scored, kept);
+    context.report({ type: 'log', level: 'info', message: describeDifference(difference, precision) });
+    const { all, rounding, residual, leftOut, worst } = difference;
+    return {
+      outputs: { lora: output },
+      record: {
+        threshold: Number.isFinite(threshold) ? threshold : 'none',
+        difference: all,
+        rounding,
+        residual,
+        leftOut,
+        ...(worst && { worstModule: worst.module, worstDifference: worst.part }),
+      },
+    };
   },
 };
 
@@ -81,73 +88,4 @@ async function readReferences(context: StageContext): Promise<References> {
   };
   const [fro_ckpt, spn_ckpt, subspace] = await Promise.all([read('frobenius'), read('spectral'), read('projections')]);
   return { ...(fro_ckpt && { fro_ckpt }), ...(spn_ckpt && { spn_ckpt }), ...(subspace && { subspace }) };
-}
-
-interface Sorted {
-  /** Side by side: modules to choose directions of, and the scores. */
-  readonly scored: readonly FactorModule[];
-  readonly scores: readonly Float64Array[];
-  readonly whole: readonly LoraModule[];
-  readonly empty: readonly string[];
-  readonly strangers: readonly string[];
-}
-
-function sortModules(
-  content: LoraModules,
-  factors: readonly FactorModule[],
-  recipe: Recipe,
-  references: References,
-): Sorted {
-  const scored: FactorModule[] = [];
-  const scores: Float64Array[] = [];
-  const whole: LoraModule[] = [];
-  const empty: string[] = [];
-  const decomposed = new Map(factors.map((module) => [module.name, module]));
-  for (const module of content.modules) {
-    const factor = decomposed.get(module.name);
-    const isResizable = factor !== undefined && module.family === 'LoRA' && !module.isPeft;
-    if (isResizable && (factor.sigma[0] ?? 0) < NOTHING) {
-      empty.push(module.name);
-      continue;
-    }
-    const found = isResizable ? scoresOf(factor, recipe, references) : undefined;
-    if (factor === undefined || found === undefined) {
-      whole.push(module);
-    } else {
-      scored.push(factor);
-      scores.push(found);
-    }
-  }
-  return { scored, scores, whole, empty, strangers: content.strangers };
-}
-
-function report(context: StageContext, { whole, empty, strangers }: Sorted): void {
-  const say = (message: string): void => context.report({ type: 'log', level: 'warning', message });
-  if (whole.length > 0) {
-    const what = whole.length === 1 ? '1 module is' : `${whole.length} modules are`;
-    say(`${what} kept whole, since there is nothing to score them by: ${listed(whole.map((module) => module.name))}.`);
-  }
-  if (strangers.length > 0) say(`Tensors that belong to no module are kept as they are: ${listed(strangers)}.`);
-  if (empty.length > 0) {
-    const what = empty.length === 1 ? '1 module holds nothing and is' : `${empty.length} modules hold nothing and are`;
-    context.report({ type: 'log', level: 'info', message: `${what} left out: ${listed(empty)}.` });
-  }
-}
-
-/** What no direction is chosen of. Rescaling is for the whole LoRA, so it reaches these too. */
-function keptWhole(
-  file: SafetensorsFile,
-  content: LoraModules,
-  whole: readonly LoraModule[],
-  recipe: Recipe,
-): readonly TensorToWrite[] {
-  const rigid = recipe.rescale === 1 ? [] : whole.filter((module) => !isLinear(module));
-  if (rigid.length > 0) {
-    throw new StageFailure({
-      kind: 'bad-input',
-      message: `"rescale" cannot be given to ${listed(rigid.map((module) => module.name))}: modules of kind ${rigid[0]?.family} cannot be multiplied.`,
-      hint: 'Write rescale = 1.',
-    });
-  }
-  return [...whole.flatMap((module) => weighted(file, module, recipe.rescale)), ...copied(file, content.strangers)];
 }

@@ -13,6 +13,8 @@ import type { LoraModule } from '../sdxl/lora.ts';
 
 /** What a weight can be for a module: any number, or only 0 and 1. */
 export function isLinear(module: LoraModule): boolean {
+  // A magnitude beside factors of another family makes DoRA of it.
+  if (module.tensors.has('dora_scale')) return false;
   return module.family !== 'DoRA' && module.family !== 'OFT' && module.family !== 'unknown';
 }
 
@@ -69,7 +71,7 @@ async function alphaOf(file: SafetensorsFile, module: LoraModule): Promise<numbe
 }
 
 /** The roles to multiply, so that ΔW is multiplied once. */
-function linearRoles(module: LoraModule): readonly string[] {
+export function linearRoles(module: LoraModule): readonly string[] {
   const has = (role: string): boolean => module.tensors.has(role);
   switch (module.family) {
     case 'LoRA':
@@ -91,7 +93,8 @@ function linearRoles(module: LoraModule): readonly string[] {
   }
 }
 
-function multiplied(file: SafetensorsFile, name: string, weight: number): TensorToWrite {
+/** A tensor times a number, rounded once to its type. */
+export function multiplied(file: SafetensorsFile, name: string, weight: number): TensorToWrite {
   const { dtype, shape } = file.tensor(name);
   const make = async (): Promise<Uint8Array> => {
     const bytes = await file.bytesOf(name);

@@ -184,7 +184,16 @@ const MODULE = 'lora_unet_middle_block_1_toy';
 
 /** A file with that one module, and the norm that its ΔW has by definition. */
 export async function writeFamily(path: string, example: FamilyExample): Promise<number> {
-  const { shapes, delta, kernel = 1, scale = 1 } = example;
+  const { tensors, delta } = makeFamily(example, MODULE);
+  await writeSafetensors({ path, tensors, metadata: undefined, hashes: false });
+  return Math.sqrt(delta.reduce((sum, value) => sum + value * value, 0));
+}
+
+/** The tensors of that one module, and its ΔW as out × in·k² by definition: zeros where there is none. */
+export function makeFamily(
+  { shapes, delta, kernel = 1, scale = 1 }: FamilyExample,
+  module: string,
+): { readonly tensors: readonly TensorToWrite[]; readonly at: At; readonly delta: Float64Array } {
   const values = new Map<string, { shape: readonly number[]; numbers: readonly number[] }>();
   const tensors: TensorToWrite[] = [];
   const random = randomNumbers(7);
@@ -193,22 +202,19 @@ export async function writeFamily(path: string, example: FamilyExample): Promise
     const length = shape.reduce((product, size) => product * size, 1);
     const numbers = Array.from({ length }, () => (isScalar ? ALPHA : Math.fround(random())));
     values.set(suffix, { shape, numbers });
-    tensors.push(tensor(`${MODULE}.${suffix}`, 'F32', shape, numbers));
+    tensors.push(tensor(`${module}.${suffix}`, 'F32', shape, numbers));
   }
-  await writeSafetensors({ path, tensors, metadata: undefined, hashes: false });
   const at: At = (suffix, ...place) => {
     const { shape = [], numbers = [] } = values.get(suffix) ?? {};
     return numbers[place.reduce((index, step, axis) => index * (shape[axis] ?? 1) + step, 0)] ?? Number.NaN;
   };
-  let square = 0;
-  for (let o = 0; o < OUT; o += 1) {
-    for (let i = 0; i < IN; i += 1) {
-      for (let k = 0; k < kernel * kernel; k += 1) {
-        square += (delta?.(at, o, i, [Math.floor(k / kernel), k % kernel]) ?? 0) ** 2;
-      }
-    }
+  const product = new Float64Array(OUT * IN * kernel * kernel);
+  for (const [index] of product.entries()) {
+    const [k, row] = [index % kernel ** 2, Math.floor(index / kernel ** 2)];
+    const value = delta?.(at, Math.floor(row / IN), row % IN, [Math.floor(k / kernel), k % kernel]) ?? 0;
+    product[index] = value * scale;
   }
-  return Math.abs(scale) * Math.sqrt(square);
+  return { tensors, at, delta: product };
 }
 
 export async function reportOf(path: string): Promise<LoraReport> {

@@ -7,7 +7,7 @@ import type { Json } from '../../../src/runtime/graph/json.ts';
 import { absolutePath } from '../../../src/runtime/graph/paths.ts';
 import { toFloat64 } from '../../../src/runtime/safetensors/convert.ts';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
-import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
+import { groupModules, type LoraModule } from '../../../src/runtime/sdxl/lora.ts';
 import type { Artifact, Stage, StageContext } from '../../../src/runtime/stage.ts';
 import { at, type Matrix, matrix, multiply } from '../../helpers/linear-algebra.ts';
 
@@ -18,10 +18,11 @@ export interface Alone {
   readonly work: string;
 }
 
-/** Runs a stage and gives the paths of its outputs, and its log lines. */
+/** Runs a stage and gives the paths of its outputs, its log lines, and what it recorded. */
 export async function runAlone({ stage, attributes = {}, inputs, work }: Alone): Promise<{
   readonly outputs: { readonly [output: string]: string };
   readonly said: readonly string[];
+  readonly record: { readonly [fact: string]: string | number };
 }> {
   const said: string[] = [];
   const artifacts: Record<string, Artifact> = {};
@@ -41,16 +42,16 @@ export async function runAlone({ stage, attributes = {}, inputs, work }: Alone):
       if (progress.type === 'log') said.push(progress.message);
     },
   };
-  const { outputs } = await stage.run(context as StageContext);
-  return { outputs, said };
+  const { outputs, record = {} } = await stage.run(context as StageContext);
+  return { outputs, said, record };
 }
 
-/** ΔW of every LoRA module of a file, flattened to out × in·k². Tucker's middle is not in these tests. */
+/** ΔW of every LoRA module of a file, flattened to out × in·k². */
 export async function deltas(path: string): Promise<ReadonlyMap<string, Matrix>> {
   await using file = await SafetensorsFile.open(path);
   const result = new Map<string, Matrix>();
   for (const module of groupModules(file.header.tensors.keys()).modules) {
-    const [up, down] = [await flat(file, module.tensors.get('up')), await flat(file, module.tensors.get('down'))];
+    const [up, down] = [await flat(file, module.tensors.get('up')), await foldedDown(file, module)];
     if (up === undefined || down === undefined) continue;
     const alpha = await flat(file, module.tensors.get('alpha'));
     const scale = alpha === undefined ? 1 : at(alpha, 0, 0) / down.rows;
@@ -58,6 +59,22 @@ export async function deltas(path: string): Promise<ReadonlyMap<string, Matrix>>
     result.set(module.name, { ...product, data: product.data.map((value) => value * scale) });
   }
   return result;
+}
+
+/** `down` with the middle of Tucker's three factors in it: down'[i, c, k] = Σ mid[i, j, k] · down[j, c]. */
+export async function foldedDown(file: SafetensorsFile, module: LoraModule): Promise<Matrix | undefined> {
+  const down = await flat(file, module.tensors.get('down'));
+  const mid = await flat(file, module.tensors.get('mid'));
+  if (down === undefined || mid === undefined) return down;
+  const area = mid.columns / down.rows;
+  const folded = new Float64Array(mid.rows * down.columns * area);
+  for (const [index] of folded.entries()) {
+    const [k, c, i] = [index % area, Math.floor(index / area) % down.columns, Math.floor(index / area / down.columns)];
+    for (let j = 0; j < down.rows; j += 1) {
+      folded[index] = (folded[index] ?? 0) + at(mid, i, j * area + k) * at(down, j, c);
+    }
+  }
+  return matrix(mid.rows, down.columns * area, folded);
 }
 
 export async function flat(file: SafetensorsFile, name: string | undefined): Promise<Matrix | undefined> {

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { fromNumbers } from '../../../src/runtime/safetensors/convert.ts';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { type TensorToWrite, writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
-import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
+import { groupModules, type LoraModule } from '../../../src/runtime/sdxl/lora.ts';
 import {
   at,
   type Decomposition,
@@ -16,41 +16,99 @@ import {
   multiply,
   rowsOf,
 } from '../../helpers/linear-algebra.ts';
-import { flat } from './lab.ts';
+import { flat, foldedDown } from './lab.ts';
+
+/** What the worker would rebuild of modules that are no LoRA: ΔW as out × in·k², by module, and the largest rank. */
+export interface Extraction {
+  readonly rank: number;
+  readonly deltas: ReadonlyMap<string, Matrix>;
+  /** Of the kernel; 1 where there is none. */
+  readonly kernel: number;
+}
 
 /** Writes the decomposition of a LoRA as the worker does, and gives it by module. */
-export async function writeFactors(lora: string, output: string): Promise<ReadonlyMap<string, Decomposition>> {
+export async function writeFactors(
+  lora: string,
+  output: string,
+  extraction?: Extraction,
+): Promise<ReadonlyMap<string, Decomposition>> {
   await using file = await SafetensorsFile.open(lora);
   const found = new Map<string, Decomposition>();
   const described: Record<string, unknown> = {};
+  const skipped: Record<string, string> = {};
   const tensors: TensorToWrite[] = [];
   for (const module of groupModules(file.header.tensors.keys()).modules) {
-    const [upName, downName] = [module.tensors.get('up'), module.tensors.get('down')];
-    const [up, down] = [await flat(file, upName), await flat(file, downName)];
-    if (upName === undefined || downName === undefined || up === undefined || down === undefined) continue;
-    const stored = await flat(file, module.tensors.get('alpha'));
-    const alpha = stored === undefined ? down.rows : at(stored, 0, 0);
-    const scale = Math.abs(alpha) / down.rows;
-    const { ut, sigma, vt } = decomposeProduct(up, down);
-    const u = alpha < 0 ? { ...ut, data: ut.data.map((value) => -value) } : ut;
-    const scaled = sigma.map((value) => value * scale);
-    found.set(module.name, { ut: u, sigma: scaled, vt });
-    described[module.name] = {
+    const made = (await factorsOf(file, module)) ?? extracted(module, extraction);
+    if (made === undefined) {
+      skipped[module.name] = 'not a LoRA module';
+      continue;
+    }
+    const { ut, sigma, vt } = made.decomposition;
+    found.set(module.name, made.decomposition);
+    described[module.name] = made.facts;
+    tensors.push(
+      single(`${module.name}.u`, [ut.rows, ut.columns], ut.data),
+      single(`${module.name}.s`, [sigma.length], Float64Array.from(sigma)),
+      single(`${module.name}.vt`, [vt.rows, vt.columns], vt.data),
+    );
+  }
+  const metadata = new Map([
+    ['lorac.modules', JSON.stringify(described)],
+    ['lorac.skipped', JSON.stringify(skipped)],
+  ]);
+  await writeSafetensors({ path: output, tensors, metadata, hashes: false });
+  return found;
+}
+
+interface Factors {
+  readonly decomposition: Decomposition;
+  readonly facts: Readonly<Record<string, unknown>>;
+}
+
+async function factorsOf(file: SafetensorsFile, module: LoraModule): Promise<Factors | undefined> {
+  const [upName, downName] = [module.tensors.get('up'), module.tensors.get('down')];
+  const [up, down] = [await flat(file, upName), await foldedDown(file, module)];
+  if (upName === undefined || downName === undefined || up === undefined || down === undefined) return undefined;
+  const stored = await flat(file, module.tensors.get('alpha'));
+  const alpha = stored === undefined ? down.rows : at(stored, 0, 0);
+  const scale = Math.abs(alpha) / down.rows;
+  const { ut, sigma, vt } = decomposeProduct(up, down);
+  const u = alpha < 0 ? { ...ut, data: ut.data.map((value) => -value) } : ut;
+  const kernel = file.tensor(module.tensors.get('mid') ?? downName).shape.slice(2);
+  const [rank = 0, width = 0] = file.tensor(downName).shape;
+  return {
+    decomposition: { ut: u, sigma: sigma.map((value) => value * scale), vt },
+    facts: {
+      family: module.family,
       alpha,
       rank: down.rows,
       scale,
       up_shape: file.tensor(upName).shape,
-      down_shape: file.tensor(downName).shape,
-    };
-    tensors.push(
-      single(`${module.name}.u`, [u.rows, u.columns], u.data),
-      single(`${module.name}.s`, [scaled.length], Float64Array.from(scaled)),
-      single(`${module.name}.vt`, [vt.rows, vt.columns], vt.data),
-    );
-  }
-  const metadata = new Map([['lorac.modules', JSON.stringify(described)]]);
-  await writeSafetensors({ path: output, tensors, metadata, hashes: false });
-  return found;
+      down_shape: [rank, width, ...kernel],
+    },
+  };
+}
+
+function extracted(module: LoraModule, extraction: Extraction | undefined): Factors | undefined {
+  const delta = extraction?.deltas.get(module.name);
+  if (extraction === undefined || delta === undefined) return undefined;
+  const { ut, sigma, vt } = decompose(delta);
+  const rank = Math.min(extraction.rank, delta.rows, delta.columns);
+  const isConvolution = extraction.kernel > 1;
+  const kernel = isConvolution ? [extraction.kernel, extraction.kernel] : [];
+  const first = ({ columns, data }: Matrix): Matrix => ({ rows: rank, columns, data: data.slice(0, rank * columns) });
+  return {
+    decomposition: { ut: first(ut), sigma: sigma.slice(0, rank), vt: first(vt) },
+    facts: {
+      family: module.family,
+      alpha: rank,
+      rank,
+      scale: 1,
+      up_shape: [delta.rows, rank, ...(isConvolution ? [1, 1] : [])],
+      down_shape: [rank, delta.columns / extraction.kernel ** 2, ...kernel],
+      discarded: sigma.slice(rank).reduce((sum, value) => sum + value * value, 0),
+    },
+  };
 }
 
 function single(name: string, shape: readonly number[], numbers: Float64Array): TensorToWrite {

@@ -1,13 +1,146 @@
-// Which blocks of a LoRA carry what: norms, spectra, and what a sweep saw.
+// Which blocks of a LoRA carry what: how strong each is, how its strength is spread over directions, and, where a sweep
+// was made, what each does in pictures and what may be left out.
 
-import type { Stage } from '../stage.ts';
+import { constants, copyFile, readFile, writeFile } from 'node:fs/promises';
+import { pathIn } from '../graph/paths.ts';
+import { measureNorms } from '../inspect/norms.ts';
+import { reportLora } from '../inspect/report.ts';
+import type { SafetensorsFile } from '../safetensors/file.ts';
+import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
+import type { Stage, StageContext } from '../stage.ts';
+import { type BlockNumbers, type GroupNumbers, type ModuleNumbers, numbersByBlock } from './analyze-numbers.ts';
+import { type Proposal, proposalOf } from './analyze-proposal.ts';
+import { reportLines, shortLines } from './analyze-text.ts';
+import { inputOf } from './input-of.ts';
+import { type FactorModule, readFactors } from './resize-factors.ts';
+import { parseReferences } from './resize-recipe.ts';
+import { RunFiles } from './run-files.ts';
+import type { Sweep } from './sweep-effects.ts';
+import { openLora, openWeights } from './weights-file.ts';
+
+/** The output `report`. */
+export interface AnalyzeReport {
+  /** What the LoRA is called. */
+  readonly label: string;
+  readonly whole: GroupNumbers;
+  /** In the order of the network; only those that the file has. */
+  readonly blocks: readonly BlockNumbers[];
+  /** What there is to know about these numbers, in words. */
+  readonly notes: readonly string[];
+  /** What pictures showed; `null` without prompts. */
+  readonly sweep: Sweep | null;
+  /** `null` without prompts, and when the LoRA changes nothing for them. */
+  readonly proposal: Proposal | null;
+}
 
 export const analyze: Stage = {
   name: 'analyze',
   revision: 1,
   pool: 'cpu',
   runsIn: 'native',
-  async run() {
-    throw new Error('Internal error: the stage "analyze" is not written yet.');
+  async run(context) {
+    const report = await analyzed(context);
+    const output = pathIn(context.work, 'report.json');
+    await writeFile(output, `${JSON.stringify(report, undefined, 2)}\n`);
+    const files = await RunFiles.open(context, context.node.id);
+    const text = await files.write('report.txt', `${reportLines(report, { color: false }).join('\n')}\n`);
+    const grid = await copyOfGrid(context);
+    const shown = grid === undefined ? [text] : [await files.copy(grid, 'grid.png'), text];
+    // A command prints the whole report by itself.
+    if (context.node.settings.quiet !== true) {
+      for (const message of [...shortLines(report), ...shown])
+        context.report({ type: 'log', level: 'result', message });
+    }
+    return { outputs: { report: output, ...(grid && { grid }) } };
   },
 };
+
+async function analyzed(context: StageContext): Promise<AnalyzeReport> {
+  const { label, share } = context.node.attributes as unknown as { readonly label: string; readonly share: number };
+  await using lora = await openLora(inputOf(context, 'lora').path);
+  await using factors = await openWeights(inputOf(context, 'factors').path, CHECKPOINT_LIMITS);
+  const { modules: decomposed } = await readFactors(factors);
+  const { modules, notes, blocks } = await numbersOf(context, lora, decomposed);
+  const numbers = numbersByBlock(modules, blocks);
+  const sweep = await readSweep(context);
+  const kept = sweep?.proposal;
+  const swept = sweep?.blocks.map(({ block }) => block) ?? [];
+  return {
+    label,
+    ...numbers,
+    notes: [...notes, ...(sweep === null ? [] : sweepNotes(sweep))],
+    sweep,
+    proposal: kept ? proposalOf(kept, { wanted: share, blocks: swept, label }) : null,
+  };
+}
+
+/** Modules of other families have no directions yet; how strong they are is measured from the file itself. */
+async function numbersOf(
+  context: StageContext,
+  lora: SafetensorsFile,
+  decomposed: readonly FactorModule[],
+): Promise<{
+  readonly modules: readonly ModuleNumbers[];
+  readonly blocks: readonly string[];
+  readonly notes: readonly string[];
+}> {
+  const { modules: facts, blocks } = reportLora(lora);
+  const sigmas = new Map(decomposed.map(({ name, sigma }) => [name, sigma]));
+  const base = parseReferences('frobenius', await readFile(inputOf(context, 'frobenius').path, 'utf8'));
+  const others = facts.filter(({ module }) => !sigmas.has(module.name));
+  const norms = await measureNorms(lora, others, {
+    signal: context.signal,
+    onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'modules' }),
+  });
+  const modules = facts.map(({ module, place }): ModuleNumbers => {
+    const baseNorm = base.get(module.name);
+    return {
+      name: module.name,
+      block: place,
+      sigma: sigmas.get(module.name),
+      norm: norms.modules.get(module.name),
+      baseNorm: typeof baseNorm === 'number' ? baseNorm : undefined,
+    };
+  });
+  const magnitudes = facts.filter(({ module }) => module.family === 'DoRA' && sigmas.has(module.name)).length;
+  const notes = [
+    ...[...norms.unmeasured].map(([reason, { count, example }]) => {
+      return `Without ‖ΔW‖: ${counted(count)} (such as ${example}) whose effect ${reason}.`;
+    }),
+    ...(norms.broken.length > 0 ? [`Not finite: ${counted(norms.broken.length)} (such as ${norms.broken[0]}).`] : []),
+    ...(magnitudes > 0 ? [`Approximate: ${counted(magnitudes)} of DoRA, whose magnitudes are not counted.`] : []),
+  ];
+  return { modules, blocks: blocks.map(({ place }) => place), notes };
+}
+
+function counted(modules: number): string {
+  return `${modules} ${modules === 1 ? 'module' : 'modules'}`;
+}
+
+async function readSweep(context: StageContext): Promise<Sweep | null> {
+  const { sweep } = context.inputs;
+  return sweep === undefined ? null : (JSON.parse(await readFile(sweep.path, 'utf8')) as Sweep);
+}
+
+/** Pictures have 8 bits, so less than one of 255 steps on average is mostly rounding. */
+function sweepNotes({ prompts }: Sweep): readonly string[] {
+  const still = prompts.filter(({ distance }) => distance === 0).length;
+  const faint = prompts.filter(({ distance }) => distance > 0 && distance < 1 / 255).length;
+  const all = prompts.length;
+  return [
+    ...(still === all ? ['The LoRA changes nothing in the pictures of these prompts.'] : []),
+    ...(still > 0 && still < all
+      ? [`Left out of the shares: ${still} of ${all} prompts that the LoRA leaves as is.`]
+      : []),
+    ...(faint > 0 ? [`Mostly rounding: the LoRA hardly changes the pictures of ${faint} of ${all} prompts.`] : []),
+  ];
+}
+
+/** Its own file, since what a stage gives moves into the store. */
+async function copyOfGrid(context: StageContext) {
+  const { grid } = context.inputs;
+  if (grid === undefined) return undefined;
+  const copy = pathIn(context.work, 'grid.png');
+  await copyFile(grid.path, copy, constants.COPYFILE_FICLONE);
+  return copy;
+}

@@ -1,0 +1,126 @@
+// An analysis as text: a strip of heat for each thing that was measured, a table of the blocks, and what to keep.
+// Every word that comes from a file is cleaned on its way.
+
+import { cleanLine } from '../../parser/clean-text.ts';
+import { heatMark, heatStrip, table } from '../inspect/heat.ts';
+import type { AnalyzeReport } from './analyze.ts';
+import type { BlockNumbers } from './analyze-numbers.ts';
+import { promptLabel } from './sample-prompts.ts';
+import type { BlockEffect } from './sweep-effects.ts';
+import { percent } from './sweep-grid.ts';
+
+export interface TextOptions {
+  readonly color: boolean;
+  /** The LoRA's file, where it is one of the user's: the proposal is then a command, and a block of a program otherwise. */
+  readonly file?: string;
+}
+
+/** All of it. */
+export function reportLines(report: AnalyzeReport, { color, file }: TextOptions): readonly string[] {
+  const sections = [
+    [headline(report)],
+    strips(report, color),
+    blockTable(report, color),
+    promptLines(report),
+    proposalLines(report, file),
+    report.notes.map(cleanLine),
+  ];
+  return sections.filter((lines) => lines.length > 0).flatMap((lines, index) => (index === 0 ? lines : ['', ...lines]));
+}
+
+/** What fits beside the progress of a build: the blocks that matter, and what to write. */
+export function shortLines(report: AnalyzeReport): readonly string[] {
+  const { sweep, proposal } = report;
+  const notes = report.notes.map(cleanLine);
+  if (sweep === null || proposal === null) {
+    const strongest = report.blocks
+      .filter(({ ratio }) => ratio !== null)
+      .toSorted((a, b) => (b.ratio ?? 0) - (a.ratio ?? 0))
+      .slice(0, SHOWN)
+      .map(({ block, ratio }) => `${block} ${scientific(ratio)}`);
+    return [...(strongest.length > 0 ? [`strongest by ‖ΔW‖/‖W‖: ${strongest.join(', ')}`] : []), ...notes];
+  }
+  const effects = new Map(sweep.blocks.map(({ block, effect }) => [block, effect]));
+  const first = sweep.ranking.slice(0, SHOWN).map((block) => `${block} ${percent(effects.get(block) ?? 0)}`);
+  return [`most of the effect: ${first.join(', ')}`, ...proposalLines(report, undefined), ...notes];
+}
+
+const SHOWN = 5;
+
+function headline({ label, blocks, whole }: AnalyzeReport): string {
+  const strength = whole.norm === null ? '' : `, ‖ΔW‖ ${whole.norm.toPrecision(4)}`;
+  const ratio = whole.ratio === null ? '' : `, ‖ΔW‖/‖W‖ ${scientific(whole.ratio)}`;
+  return cleanLine(`${label}: ${blocks.length} blocks, ${whole.modules} modules${strength}${ratio}`);
+}
+
+function strips({ blocks, sweep }: AnalyzeReport, color: boolean): string[] {
+  const effects = sweep?.blocks ?? [];
+  const rows: [string, [string, number][]][] = [
+    ['‖ΔW‖/‖W‖', blocks.map(({ block, ratio }) => [block, ratio ?? 0])],
+    ['only', effects.map(({ block, only }) => [block, only])],
+    ['without', effects.map(({ block, without }) => [block, without])],
+  ];
+  return rows
+    .filter(([, values]) => values.length > 0)
+    .map(([name, values]) => `${name.padEnd(8)}  ${heatStrip(new Map(values), color)}`);
+}
+
+/** A row for each block. The marks go with what ranks it: its effect in pictures, else its strength. */
+function blockTable({ blocks, sweep }: AnalyzeReport, color: boolean): string[] {
+  const effects = new Map(sweep?.blocks.map((effect) => [effect.block, effect]));
+  const heatOf = ({ block, ratio, norm }: BlockNumbers): number => {
+    return effects.size > 0 ? (effects.get(block)?.effect ?? 0) : (ratio ?? norm ?? 0);
+  };
+  const highest = Math.max(0, ...blocks.map(heatOf));
+  const seen = effects.size > 0 ? ['only', 'without', 'no.'] : [];
+  const head = ['block', '', 'modules', '‖ΔW‖', '‖ΔW‖/‖W‖', 'rank 90 %', 'effective', ...seen];
+  const rows = blocks.map((numbers) => {
+    const { block, modules, norm, ratio, spectrum } = numbers;
+    const effect = effects.get(block);
+    const place = (sweep?.ranking.indexOf(block) ?? -1) + 1;
+    return [
+      block,
+      heatMark(heatOf(numbers), highest, color),
+      String(modules),
+      norm?.toPrecision(4) ?? '-',
+      scientific(ratio),
+      spectrum === null ? '-' : String(spectrum.rank90),
+      spectrum === null ? '-' : spectrum.effectiveRank.toFixed(1),
+      ...(effects.size > 0 ? effectCells(effect, place) : []),
+    ];
+  });
+  return table([head, ...rows], 2);
+}
+
+function effectCells(effect: BlockEffect | undefined, place: number): string[] {
+  return effect === undefined ? ['-', '-', '-'] : [percent(effect.only), percent(effect.without), String(place)];
+}
+
+function promptLines({ sweep }: AnalyzeReport): string[] {
+  if (sweep === null) return [];
+  return [
+    'how far all of it moves the picture of each prompt (0 nothing, 1 black against white)',
+    ...sweep.prompts.map(({ prompt, distance }) => cleanLine(`  ${distance.toFixed(4)}  ${promptLabel(prompt)}`)),
+  ];
+}
+
+function proposalLines({ sweep, proposal }: AnalyzeReport, file: string | undefined): string[] {
+  if (sweep === null || proposal === null) return [];
+  const { keep, share, wanted, chop, options } = proposal;
+  if (chop === null || options === null) {
+    return [`keep all blocks: no fewer keep ${percent(wanted)} of the effect in these pictures`];
+  }
+  const command = file === undefined ? chop : `lorac chop ${shellWord(file)} ${options.join(' ')}`;
+  const what = `${keep.length} of ${sweep.blocks.length} blocks keep ${percent(share)} of the effect`;
+  return [`${what} in these pictures (${percent(wanted)} wanted):`, `  ${command}`];
+}
+
+function scientific(value: number | null): string {
+  return value === null ? '-' : value.toExponential(2);
+}
+
+/** As one would type it in a shell. */
+function shellWord(text: string): string {
+  const clean = cleanLine(text);
+  return /^[\w./@%+=:,-]+$/.test(clean) ? clean : `'${clean.replaceAll("'", "'\\''")}'`;
+}

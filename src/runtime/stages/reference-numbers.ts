@@ -5,6 +5,7 @@ import type { Stage } from '../stage.ts';
 import { lockedTools } from '../worker/lock-file.ts';
 import type { ReferenceNumbers } from '../worker/protocol.ts';
 import { askWorker } from './ask-worker.ts';
+import { checkpointFiles } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 
 /** The Frobenius norm of each module's base weight. */
@@ -27,7 +28,7 @@ function referenceNumbers(op: ReferenceNumbers['op']): Stage {
       const numbers = pathIn(context.work, 'numbers.json');
       const { record } = await askWorker(context, {
         op,
-        checkpoints: [inputOf(context, 'checkpoint').path],
+        checkpoints: checkpointFiles(context),
         modules: inputOf(context, 'modules').path,
         factors: op === 'projections' ? inputOf(context, 'factors').path : null,
         output: numbers,

@@ -5,9 +5,8 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Store } from '../runtime/cache/store.ts';
 import { runBuild } from '../runtime/executor/build.ts';
-import { absolutePath, pathIn } from '../runtime/graph/paths.ts';
+import { absolutePath } from '../runtime/graph/paths.ts';
 import type { Precision } from '../runtime/stages/resize-recipe.ts';
-import { cacheFolder } from '../runtime/worker/cache-folder.ts';
 import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
 import { wantsColor } from './color.ts';
 import { resizeGraph } from './resize-graph.ts';
@@ -15,6 +14,7 @@ import { readRecipes } from './resize-recipes.ts';
 import { workerStarter } from './start-worker.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 import { UsageError } from './usage-error.ts';
+import { userStoreFolder } from './user-store.ts';
 
 export interface ResizeOptions {
   readonly base: string;
@@ -57,7 +57,7 @@ export async function resize(options: ResizeOptions): Promise<number> {
     const warn = (message: string) => reporter.listen({ type: 'message', level: 'warning', message });
     const { ok, interrupted } = await runBuild({
       graph,
-      store: new Store(storeFolder(), { warn }),
+      store: new Store(userStoreFolder(), { warn }),
       signal: stop.signal,
       listener: reporter.listen,
       startWorker: workerStarter(reporter.listen, stop.signal),
@@ -67,12 +67,6 @@ export async function resize(options: ResizeOptions): Promise<number> {
   } finally {
     await reporter.close();
   }
-}
-
-/** Of the user's and not of a folder: the same LoRA is resized from wherever one happens to be. */
-function storeFolder() {
-  const named = process.env.LORAC_STORE;
-  return named === undefined || named === '' ? pathIn(cacheFolder(), 'store') : absolutePath(resolve(named));
 }
 
 function fileAt(path: string) {

@@ -3,11 +3,11 @@
 
 import type { Attribute } from './ast.ts';
 import { checkValue } from './check-value.ts';
-import { writeValue } from './describe.ts';
+import { enumerate, withArticle, writeValue } from './describe.ts';
 import * as problem from './diagnostics.ts';
 import { snippet } from './literals.ts';
 import { blockKinds, fieldsOf, needless, schema } from './schema.ts';
-import type { Fields, Setting } from './schema-types.ts';
+import type { Fields, Setting, Type } from './schema-types.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
@@ -69,12 +69,23 @@ export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedField
 
 function reportMissing(scope: Scope, { owner, ownerSpan }: FieldsToCheck, name: string, field: Setting): void {
   const { type, doc } = field;
-  const fitting =
-    type.kind === 'reference'
-      ? [...scope.blocks].filter(([, block]) => type.to.includes(block.kind)).map(([word]) => word)
-      : [];
-  const example = fitting.length === 1 ? fitting[0] : exampleOf(field);
+  const kinds = kindsNamedBy(type);
+  const fitting = [...scope.blocks]
+    // A block is not made from itself.
+    .filter(
+      ([, { kind, span }]) => kinds.includes(kind) && (span.start < ownerSpan.start || span.start > ownerSpan.end),
+    )
+    .map(([word]) => word);
+  const isOne = type.kind === 'reference' ? fitting.length === 1 : fitting.length > 0 && fitting.length <= 4;
+  const written = type.kind === 'reference' ? fitting.join() : `[${fitting.join(', ')}]`;
+  const example = isOne ? written : exampleOf(field);
   scope.report(problem.missingAttribute(ownerSpan, { owner, name, doc, hint: `Write ${name} = ${example}` }));
+}
+
+/** The kinds of blocks whose names can stand in a value. */
+function kindsNamedBy(type: Type): readonly string[] {
+  if (type.kind === 'reference' || type.kind === 'weighted-references') return type.to;
+  return type.kind === 'list' ? kindsNamedBy(type.of) : [];
 }
 
 function exampleOf({ type, default: value }: Setting): string {
@@ -151,14 +162,14 @@ function placeBeside(word: string, inside: string | undefined): string | undefin
 function placeOf(word: string, written: string | undefined): string | undefined {
   const blocks = Object.entries<Fields>(schema);
   const owners = blocks.filter(([, fields]) => Object.hasOwn(fields, word)).map(([kind]) => kind);
-  if (owners.length > 0) return `It belongs into a ${owners.join(' or ')} block.`;
+  if (owners.length > 0) return `It belongs into ${withArticle(enumerate(owners, 'or'))} block.`;
   for (const [kind, fields] of blocks) {
     const own = Object.entries(fields).find(([, field]) => field.synonyms.includes(word.toLowerCase()));
-    if (own !== undefined) return `It is called ${own[0]}, and belongs into a ${kind} block.`;
+    if (own !== undefined) return `It is called ${own[0]}, and belongs into ${withArticle(kind)} block.`;
   }
   for (const [kind, fields] of blocks) {
     const inner = pathInto(fields, word, written);
-    if (inner !== undefined) return `It belongs into a ${kind} block: ${inner}`;
+    if (inner !== undefined) return `It belongs into ${withArticle(kind)} block: ${inner}`;
   }
   return undefined;
 }

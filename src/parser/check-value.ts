@@ -6,16 +6,17 @@ import type { Attribute, Expression, Name } from './ast.ts';
 import { blocksNamed } from './blocks.ts';
 import { type CheckedFields, checkFields } from './check-fields.ts';
 import { checkNumber, checkSchedule, isInRange } from './check-number.ts';
+import { checkReference, checkWeightedReferences, reportTwice } from './check-references.ts';
 import { checkText } from './check-text.ts';
-import { needs } from './describe.ts';
+import { needs, writeValue } from './describe.ts';
 import * as problem from './diagnostics.ts';
 import { writeText } from './literals.ts';
-import { integer, number, type Type } from './schema-types.ts';
+import { integer, type ListType, number, type Type } from './schema-types.ts';
 import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
-import type { Reference, Size } from './values.ts';
+import type { Size } from './values.ts';
 import {
   complainOfForm,
   instead,
@@ -41,6 +42,7 @@ function claims(scope: Scope, type: Type, word: string): boolean {
     case 'boolean':
       return word === 'true' || word === 'false';
     case 'reference':
+    case 'weighted-references':
       return scope.blocks.has(word);
     case 'tagged':
       return Object.hasOwn(type.variants, word);
@@ -80,6 +82,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       return checkWord(scope, type, name, written);
     case 'reference':
       return checkReference(scope, type, name, written);
+    case 'weighted-references':
+      return checkWeightedReferences(scope, type, name, written);
     case 'list':
       return checkList(scope, type, name, written);
     case 'either':
@@ -133,8 +137,12 @@ type WordsType = Extract<Type, { kind: 'words' }>;
 function checkWord(scope: Scope, type: WordsType, name: string, written: Written): string | undefined {
   const { value, via } = written;
   const { words } = type;
+  // `kohya-diffusers` reads as a subtraction.
+  const difference = value.kind === 'binary' ? sourceText(value.span) : undefined;
+  if (difference !== undefined && words.includes(difference)) return difference;
   if (value.kind !== 'word') {
-    const better = unquoted(value, (word) => words.includes(word));
+    const together = words.find((word) => word === difference?.replaceAll(/\s/g, ''));
+    const better = together ? instead(together) : unquoted(value, (word) => words.includes(word));
     return wrongType(scope, type, name, written, better);
   }
   const word = value.text;
@@ -163,49 +171,35 @@ function meantWord(word: string, words: readonly string[]): string | undefined {
   return same ?? near;
 }
 
-type ReferenceType = Extract<Type, { kind: 'reference' }>;
-
-function checkReference(scope: Scope, type: ReferenceType, name: string, written: Written): Reference | undefined {
-  const { value, via } = written;
-  if (value.kind !== 'word') {
-    // A block of that name, `my-hero`, has been complained about.
-    if (value.kind === 'binary' && scope.blocks.has(sourceText(value.span))) return undefined;
-    const better = unquoted(value, (word) => type.to.includes(scope.blocks.get(word)?.kind ?? ''));
-    return wrongType(scope, type, name, written, better);
-  }
-  const span = placeOf(written);
-  const block = scope.blocks.get(value.text);
-  if (block === undefined) {
-    const fitting = [...scope.blocks].filter(([, one]) => type.to.includes(one.kind)).map(([word]) => word);
-    const meant = nearest(value.text, fitting) ?? nearest(value.text, scope.blocks.keys());
-    const wanted = needs(type);
-    const available = fitting.map((word) => `"${word}"`);
-    scope.report(problem.unknownName(span, { name: value.text, wanted, meant: via ? undefined : meant, available }));
-    return undefined;
-  }
-  // A block of an unknown kind has been complained about; what it would have been is anyone's guess.
-  if (block.kind === 'unknown') return undefined;
-  if (type.to.includes(block.kind)) return { kind: 'reference', block: value.text, span };
-  const details = { attribute: name, needed: type.to, name: value.text, kind: block.kind, definedAt: block.span };
-  scope.report(problem.wrongKind(span, details));
-  return undefined;
-}
-
-type ListType = Extract<Type, { kind: 'list' }>;
-
 function checkList(scope: Scope, type: ListType, name: string, written: Written): readonly unknown[] | undefined {
   const { value } = written;
   if (value.kind !== 'list') {
     const text = sourceText(value.span);
-    const isOne = type.length === undefined && (value.kind === 'word' || value.kind === 'text');
+    const isOne = type.length === undefined && (value.kind === 'word' || fits(type.of, value));
     return wrongType(scope, type, name, written, instead(isOne ? `[${text}]` : undefined));
   }
   if (type.length !== undefined && value.items.length !== type.length) {
     scope.report(problem.wrongLength(placeOf(written), name, type.length, value.items.length));
     return undefined;
   }
+  if (type.isSet && value.items.length === 0) {
+    scope.report(problem.emptyList(placeOf(written), name, needs(type)));
+    return undefined;
+  }
   const items = value.items.map((item) => checkValue(scope, type.of, name, item));
+  if (type.isSet) {
+    const shown = items.flatMap((item, index) =>
+      item === undefined ? [] : { what: writeItem(type.of, item), span: (value.items[index] as Expression).span },
+    );
+    if (!reportTwice(scope, name, shown)) return undefined;
+  }
   return items.some((item) => item === undefined) ? undefined : items;
+}
+
+/** An item as messages quote it: two that are written the same are the same. */
+function writeItem(type: Type, item: unknown): string {
+  const text = writeValue(type, item);
+  return type.kind === 'reference' ? `"${text}"` : text;
 }
 
 type EitherType = Extract<Type, { kind: 'either' }>;

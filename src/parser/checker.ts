@@ -1,10 +1,10 @@
 // From what was written to what it means: names resolved, kinds checked, defaults filled in.
 // A mistake in one place never stops the rest from being checked.
 
+import { checkAcross } from './across-blocks.ts';
 import type { BlockStatement, Definition, Program } from './ast.ts';
 import { checkFields } from './check-fields.ts';
 import { joinText } from './check-text.ts';
-import { reportCycles } from './cycles.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import { attributesOf } from './extending.ts';
@@ -13,7 +13,6 @@ import { setParams } from './params.ts';
 import { applyRules } from './rules.ts';
 import { type BlockKind, blockKinds, fieldsOf, isBlockKind } from './schema.ts';
 import { createScope, type NamedBlock, type Scope } from './scope.ts';
-import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { sourceText } from './written.ts';
 
@@ -33,8 +32,7 @@ export function checkProgram(written: Program, params: ReadonlyMap<string, strin
     if (statement.kind === 'import') scope.report(problem.noImport(statement.span));
   }
   const checked = blocks.flatMap((block) => checkBlock(scope, block, statements) ?? []);
-  reportSamePaths(scope, checked);
-  reportCycles(scope, checked);
+  checkAcross(scope, checked);
   return { program: { source: written.source, blocks: checked }, diagnostics };
 }
 
@@ -108,26 +106,4 @@ function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | und
   else if (/[\n\t\r\0]/.test(path)) scope.report(problem.oddPath(name.span, sourceText(name.span)));
   else return path;
   return undefined;
-}
-
-function reportSamePaths(scope: Scope, blocks: readonly CheckedBlock[]): void {
-  const places = new Map<string, Span>();
-  for (const block of blocks) {
-    if (block.kind !== 'save') continue;
-    const path = plainPath(block.name);
-    const first = places.get(path);
-    if (first === undefined) places.set(path, block.span);
-    else scope.report(problem.samePath(block.span, block.name, first));
-  }
-}
-
-/** `./out//a.safetensors` and `x/../out/a.safetensors` are `out/a.safetensors`. */
-function plainPath(path: string): string {
-  const parts: string[] = [];
-  for (const part of path.split(/[\\/]+/)) {
-    if (part === '.') continue;
-    if (part === '..' && parts.length > 0 && parts.at(-1) !== '..' && parts.at(-1) !== '') parts.pop();
-    else parts.push(part);
-  }
-  return parts.join('/');
 }

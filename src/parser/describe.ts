@@ -2,9 +2,9 @@
 
 import type { Expression } from './ast.ts';
 import { writeNumber, writeText } from './literals.ts';
-import { blockKinds } from './schema.ts';
+import { blockKinds, loraKinds } from './schema.ts';
 import type { NumberType, Type } from './schema-types.ts';
-import type { Size } from './values.ts';
+import type { Reference, Size, WeightedReference } from './values.ts';
 
 /** `a, b and c`, or with another last word. */
 export function enumerate(words: readonly string[], last = 'and'): string {
@@ -18,7 +18,8 @@ export function withArticle(noun: string): string {
 
 /** What kind of thing a block is, as other blocks see it. */
 export function blockNoun(kind: string): string {
-  if (kind === 'train' || kind === 'resize' || kind === 'chop') return 'a LoRA';
+  if ((loraKinds as readonly string[]).includes(kind)) return 'a LoRA';
+  if (kind === 'analyze') return 'an analysis';
   if (kind === 'save') return 'a saved file';
   return withArticle(kind);
 }
@@ -47,8 +48,12 @@ export function needs(type: Type): string {
       return enumerate(type.words, 'or');
     case 'reference':
       return `the name of ${referenceNoun(type.to)}`;
+    case 'weighted-references':
+      return 'a list of LoRAs, or weights in braces such as { a = 0.8  b = 0.5 }';
     case 'list':
-      return type.length === undefined ? 'a list' : `a list of ${type.length}`;
+      if (type.length !== undefined) return `a list of ${type.length}`;
+      if (type.of.kind === 'number') return 'a list of numbers';
+      return type.of.kind === 'reference' ? 'a list of names' : 'a list';
     case 'either':
       return enumerate(
         type.of.flatMap((one) => (one.kind === 'words' ? one.words : [needs(one)])),
@@ -143,7 +148,9 @@ export function writeValue(type: Type, value: unknown): string {
     case 'schedule':
       return writeSchedule(value);
     case 'reference':
-      return (value as { block: string }).block;
+      return (value as Reference).block;
+    case 'weighted-references':
+      return `{ ${(value as WeightedReference[]).map(({ block, weight }) => `${block} = ${writeNumber(weight)}`).join('  ')} }`;
     case 'boolean':
     case 'words':
     case 'network-block':

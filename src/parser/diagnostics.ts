@@ -4,5 +4,7 @@
 export type { Diagnostic, Fix, Related } from './diagnostic.ts';
 /** What can be read, and makes no sense. */
 export * from './meaning-diagnostics.ts';
+/** What can be read, and cannot be done to LoRAs. */
+export * from './surgery-diagnostics.ts';
 /** What cannot be read, or only with good will. */
 export * from './syntax-diagnostics.ts';

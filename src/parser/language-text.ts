@@ -48,7 +48,12 @@ mean nothing, and commas between attributes are optional.
 Relative paths start at the folder of the \`.lora\` file, and \`~\` is the home folder. Blocks of the network are \`IN00\` to
 \`IN08\`, \`MID00\` to \`MID02\`, \`OUT00\` to \`OUT08\`, \`TE1\`, \`TE2\`, and \`REST\` for time, label, in and out layers; \`IN\`, \`MID\`,
 \`OUT\` and \`TE\` stand for all of theirs, and patterns such as \`"OUT0*"\` for all that fit. \`OUT1\`, \`INP01\`, \`M1\` and
-\`output_blocks.1\` are understood.
+\`output_blocks.1\` are understood. The layers of the text encoders are \`TE1.0\` to \`TE1.11\` and \`TE2.0\` to \`TE2.31\`; a
+pattern means layers where it has the dot, as in \`"TE2.1*"\`. Quotes are needed for patterns alone.
+
+Blocks that are LoRAs, and can stand wherever one is needed, are \`train\`, \`lora\`, \`resize\`, \`chop\` and \`merge\`. The base of
+a LoRA is the checkpoint that it was trained on: a \`train\` block has it, a \`lora\` block may say it, what is made from a
+LoRA has the same, and a merge that of the first of its parts, by name, that has one.
 `;
 
 function attributeTable(fields: Fields): string {

@@ -28,21 +28,6 @@ export function bucketOrder(
   });
 }
 
-export function chopChoice(block: Span, written: readonly Name[]): Diagnostic {
-  const [first, ...rest] = written;
-  if (first === undefined) {
-    return error('chop-choice', block, {
-      message: 'This chop does not say which blocks to keep.',
-      hint: 'Write one of keep, drop, mask and weights, for example: keep = [OUT01]',
-    });
-  }
-  return error('chop-choice', (rest[0] ?? first).span, {
-    message: `${enumerate(written.map((name) => `"${name.text}"`))} both say which blocks to keep.`,
-    related: [{ message: `"${first.text}" is written here`, span: first.span }],
-    hint: 'Keep one of them.',
-  });
-}
-
 /** `steps` are the places where each block of the cycle names the next. */
 export function cycle(
   steps: readonly { readonly from: string; readonly to: string; readonly span: Span }[],
@@ -75,27 +60,6 @@ export function duplicateName(name: Name, first: Span): Diagnostic {
 
 export function emptyText(span: Span, name: string): Diagnostic {
   return error('empty-text', span, { message: `"${name}" is empty.` });
-}
-
-export function maskEntry(span: Span, entry: string): Diagnostic {
-  return error('mask-entry', span, {
-    message: entry === '' ? 'There is no number here.' : `"${entry}" is not a number.`,
-    hint: 'A mask is numbers with commas between them: "1,0,0,…".',
-  });
-}
-
-export function maskFirst(span: Span, weight: number): Diagnostic {
-  return warning('mask-first', span, {
-    message: `The first number, ${weight}, is taken as the weight of all that lies outside the blocks (the text encoders), as ComfyUI does. chop_blocks takes it as a factor on the blocks instead.`,
-    hint: 'With 1 in front both agree. Write text_encoders to weigh the text encoders.',
-  });
-}
-
-export function maskLength(span: Span, length: number): Diagnostic {
-  return error('mask-length', span, {
-    message: `This mask has ${length} number${length === 1 ? '' : 's'}, and masks have 12, 20 or 21.`,
-    hint: 'Naming the blocks does the same: keep = [OUT01]',
-  });
 }
 
 export function missingAttribute(
@@ -172,10 +136,12 @@ export function paramKind(span: Span, name: string, needed: Expression, definedA
   });
 }
 
-export function pickledFile(span: Span, path: string): Diagnostic {
+export function pickledFile(span: Span, path: string, isCheckpoint: boolean): Diagnostic {
   return error('pickled-file', span, {
     message: `"${path}" is a pickled file, and loading one runs its author's code.`,
-    hint: 'Most checkpoints are also published as .safetensors; converters make one of the other.',
+    hint: isCheckpoint
+      ? 'Most checkpoints are also published as .safetensors; converters make one of the other.'
+      : 'Converters make a .safetensors file of it.',
   });
 }
 
@@ -187,50 +153,11 @@ export function quotedName(span: Span, kind: string, name: string): Diagnostic {
   });
 }
 
-export function rankOrder(span: Span, min: number, max: number): Diagnostic {
-  return error('rank-order', span, {
-    message: `"min_rank" is ${min}, and "max_rank" is ${max}.`,
-    hint: 'min_rank must not be above max_rank.',
-  });
-}
-
 export function samePath(span: Span, path: string, first: Span): Diagnostic {
   return error('same-path', span, {
     message: `Two blocks save to "${path}".`,
     related: [{ message: 'The first one', span: first }],
     hint: 'Give one of them another path.',
-  });
-}
-
-export function saveName(name: Name): Diagnostic {
-  const path = `"${name.text.replace(/\.safetensors$/, '')}.safetensors"`;
-  return error('save-name', name.span, {
-    message: 'A save block is named by the path it saves to, in quotes.',
-    hint: `Write save ${path} { … }`,
-    fix: replace(name.span, path),
-  });
-}
-
-export function savePath(span: Span, path: string): Diagnostic {
-  const better = /\.\w{1,12}$/.test(path) ? path.replace(/\.\w+$/, '.safetensors') : `${path}.safetensors`;
-  return error('save-path', span, {
-    message: `LoRAs are saved as .safetensors files, and "${path}" is none.`,
-    hint: `Write "${better}"`,
-  });
-}
-
-export function scoreSum(span: Span, keys: readonly string[]): Diagnostic {
-  return error('score-sum', span, {
-    message: `The weights of ${enumerate(keys)} add up to 0, so there is no score to go by.`,
-    hint: 'The weights are divided by their sum. Change one of them.',
-  });
-}
-
-export function thrAndSize(thr: Span, size: Span): Diagnostic {
-  return error('thr-and-size', size, {
-    message: '"thr" and "size" both say how much to keep.',
-    related: [{ message: '"thr" is written here', span: thr }],
-    hint: 'Keep one of them.',
   });
 }
 
@@ -254,13 +181,6 @@ export function unknownAttribute({ name, owner, hint, meant }: UnknownAttribute)
     message: `${owner} has no attribute "${name.text}".`,
     hint,
     fix: meant === undefined ? undefined : replace(name.span, meant),
-  });
-}
-
-export function unknownBlock(span: Span, text: string): Diagnostic {
-  return error('unknown-block', span, {
-    message: `The network has no block "${text}".`,
-    hint: 'Blocks are IN00–IN08, MID00–MID02, OUT00–OUT08, TE1, TE2 and REST; IN, MID and OUT stand for all of theirs.',
   });
 }
 

@@ -4,6 +4,7 @@
 import type { Name } from './ast.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock } from './model.ts';
+import { pictureKinds } from './schema.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { unreachable } from './unreachable.ts';
@@ -21,20 +22,25 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
     case 'chop':
       return choiceRule(scope, block);
     case 'save':
-      return suffixRule(scope, block);
+      return savedRule(scope, block);
+    case 'preview':
+      return isWhole ? strengthRule(scope, block) : undefined;
     case 'checkpoint':
+    case 'lora':
       return isWhole ? pickledRule(scope, block) : undefined;
     case 'train':
+    case 'merge':
+    case 'analyze':
       return block;
     default:
       return unreachable(block);
   }
 }
 
-function pickledRule(scope: Scope, block: BlockOf<'checkpoint'>): CheckedBlock | undefined {
+function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'>): CheckedBlock | undefined {
   const { path } = block.attributes;
   if (!/\.(?:ckpt|pt|pth|bin|pkl)$/i.test(path)) return block;
-  scope.report(problem.pickledFile(block.attributeSpans.path ?? block.span, path));
+  scope.report(problem.pickledFile(block.attributeSpans.path ?? block.span, path, block.kind === 'checkpoint'));
   return undefined;
 }
 
@@ -88,8 +94,34 @@ function choiceRule(scope: Scope, block: BlockOf<'chop'>): CheckedBlock | undefi
   return undefined;
 }
 
-function suffixRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefined {
-  if (block.name === '' || block.name.toLowerCase().endsWith('.safetensors')) return block;
-  scope.report(problem.savePath(block.span, block.name));
+function strengthRule(scope: Scope, block: BlockOf<'preview'>): CheckedBlock | undefined {
+  if (!block.attributes.strengths.includes(0)) return block;
+  scope.report(problem.zeroStrength(block.attributeSpans.strengths ?? block.span));
   return undefined;
 }
+
+/** A LoRA is saved as safetensors, in one format or another; a picture as a PNG. */
+function savedRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefined {
+  const from: BlockOf<'save'>['attributes']['from'] | undefined = block.attributes.from;
+  const kind = from && scope.blocks.get(from.block)?.kind;
+  const isPicture = pictureKinds.some((one) => one === kind);
+  const suffix = isPicture ? '.png' : '.safetensors';
+  let isGood = true;
+  if (
+    block.name !== '' &&
+    !block.name.toLowerCase().endsWith(suffix) &&
+    (kind !== undefined || !isKnownSuffix(block))
+  ) {
+    scope.report(problem.savePath(block.span, block.name, isPicture));
+    isGood = false;
+  }
+  const { format } = block.attributeSpans;
+  if (isPicture && from !== undefined && format !== undefined) {
+    scope.report(problem.formatOfPicture(format, from.block));
+    isGood = false;
+  }
+  return isGood ? block : undefined;
+}
+
+/** Where it is not known what is saved, either will do. */
+const isKnownSuffix = ({ name }: BlockOf<'save'>) => /\.(?:safetensors|png)$/i.test(name);

@@ -1,7 +1,7 @@
 // The words that the schema table is written in: kinds of values, and rows that say what an attribute is.
 // Each constructor carries the TypeScript type of its values, so that a checked program is typed by the table alone.
 
-import type { Duration, Reference, ScheduleExpression, Size, Steps } from './values.ts';
+import type { Duration, Reference, ScheduleExpression, Size, Steps, WeightedReference } from './values.ts';
 
 /** What an attribute accepts. The second half exists only for the compiler: the type of the checked value. */
 export type Type<T = unknown> = TypeShape & { readonly __value?: T };
@@ -15,7 +15,9 @@ export type TypeShape =
   | { readonly kind: 'steps' }
   | { readonly kind: 'words'; readonly words: readonly string[] }
   | { readonly kind: 'reference'; readonly to: readonly string[] }
-  | { readonly kind: 'list'; readonly of: Type; readonly length: number | undefined }
+  | ListType
+  /** A list of references, each with weight 1, or a record from names to weights. */
+  | { readonly kind: 'weighted-references'; readonly to: readonly string[] }
   | { readonly kind: 'either'; readonly of: readonly Type[] }
   | { readonly kind: 'record'; readonly fields: Fields }
   | { readonly kind: 'tagged'; readonly variants: { readonly [tag: string]: Fields } }
@@ -24,6 +26,15 @@ export type TypeShape =
   /** A record from blocks of the network to numbers. */
   | { readonly kind: 'block-weights' }
   | { readonly kind: 'schedule' };
+
+export interface ListType {
+  readonly kind: 'list';
+  readonly of: Type;
+  /** `undefined`: any. */
+  readonly length: number | undefined;
+  /** At least one item, and none twice. */
+  readonly isSet: boolean;
+}
 
 export interface NumberType {
   readonly kind: 'number';
@@ -133,12 +144,21 @@ export function reference(...to: readonly string[]): Type<Reference> {
   return { kind: 'reference', to };
 }
 
+export function weightedReferences(...to: readonly string[]): Type<readonly WeightedReference[]> {
+  return { kind: 'weighted-references', to };
+}
+
 export function list<T>(of: Type<T>): Type<readonly T[]> {
-  return { kind: 'list', of, length: undefined };
+  return { kind: 'list', of, length: undefined, isSet: false };
+}
+
+/** At least one, and none twice. */
+export function listOfDifferent<T>(of: Type<T>): Type<readonly T[]> {
+  return { kind: 'list', of, length: undefined, isSet: true };
 }
 
 export function pair<T>(of: Type<T>): Type<readonly [T, T]> {
-  return { kind: 'list', of, length: 2 };
+  return { kind: 'list', of, length: 2, isSet: false };
 }
 
 export function either<A, B>(one: Type<A>, other: Type<B>): Type<A | B> {

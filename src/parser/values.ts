@@ -25,6 +25,12 @@ export interface Reference {
   readonly span: Span;
 }
 
+/** A LoRA as a part of a sum. */
+export interface WeightedReference extends Reference {
+  /** Never 0. */
+  readonly weight: number;
+}
+
 /** Arithmetic over `step`, kept as a tree and never evaluated as code. */
 export type ScheduleExpression =
   | number

@@ -134,7 +134,9 @@ describe('attributes', () => {
   });
 
   test('that are nothing anywhere get the list of what there is', () => {
-    expect(hintsOf(`${trained} save "a.safetensors" { from = raw colour = 3 }`)).toEqual(['It has: from, overwrite.']);
+    expect(hintsOf(`${trained} save "a.safetensors" { from = raw colour = 3 }`)).toEqual([
+      'It has: from, format, overwrite.',
+    ]);
   });
 
   test('under another name are not missing as well', () => {

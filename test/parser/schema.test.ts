@@ -26,7 +26,11 @@ const needed: { readonly [kind: string]: string } = {
   dataset: 'images = "a"',
   train: 'base = pony data = hero',
   resize: 'from = raw0',
+  lora: 'path = "a.safetensors"',
   chop: 'from = raw0 keep = [OUT01]',
+  merge: 'from = [raw0]',
+  preview: 'loras = [raw0] prompts = "p.txt"',
+  analyze: 'from = raw0',
   save: 'from = raw0',
 };
 
@@ -117,7 +121,10 @@ test.each(guide.split(/\s+/))('the flag --%s of the guide has a row, or a reason
   expect(isKnown || Object.hasOwn(needless, flag)).toBe(true);
 });
 
-test('the table is imported by no other means than its own: schema.ts knows no parser', () => {
-  const text = readFileSync(new URL('../../src/parser/schema.ts', import.meta.url), 'utf8');
-  expect([...text.matchAll(/from '(.*)'/g)].map(([, from]) => from)).toEqual(['./schema-types.ts']);
+test('the table knows no parser: it imports nothing but its own parts, values and lists of words', () => {
+  for (const name of ['schema', 'schema-training', 'schema-surgery', 'schema-types']) {
+    const text = readFileSync(new URL(`../../src/parser/${name}.ts`, import.meta.url), 'utf8');
+    const imported = [...text.matchAll(/from '(.*)'/g)].map(([, from]) => from);
+    expect(imported.filter((from) => !/^\.\/(?:schema-\w+|values|lora-formats)\.ts$/.test(from ?? ''))).toEqual([]);
+  }
 });

@@ -238,9 +238,9 @@ describe('what is not in the language says what is', () => {
       `«import "other.lora" as other»
        ${around}
        train raw { base = pony data = hero }
-       «merge» both { from = [raw] }
+       «run» both { command = "upload" }
        resize a { from = «raw@40» thr = «sweep [-3, -4]» }
-       resize b { from = both rescale = «env("RESCALE", "1")» }`,
+       resize b { from = raw rescale = «env("RESCALE", "1")» }`,
     );
     for (const { hint } of found) expect(hint).toBeDefined();
   });

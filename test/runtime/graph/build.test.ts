@@ -151,7 +151,7 @@ test('two ways to say the same resize or chop have one fingerprint', () => {
 test('a save goes where it says, under the name that it says', () => {
   const graph = graphOf(short.replace('"hero.safetensors"', '"~/loras/my hero.safetensors"'));
   const { attributes, placement } = node(graph, '~/loras/my hero.safetensors');
-  expect(attributes).toEqual({ title: 'my hero' });
+  expect(attributes).toEqual({ title: 'my hero', format: 'kohya' });
   expect(placement).toEqual({ output: 'lora', target: '/home/me/loras/my hero.safetensors', overwrite: false });
 });
 

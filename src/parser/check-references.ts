@@ -1,0 +1,138 @@
+// Names of other blocks: one, or several LoRAs with weights.
+
+import type { Expression } from './ast.ts';
+import { checkValue } from './check-value.ts';
+import { needs } from './describe.ts';
+import * as problem from './diagnostics.ts';
+import { number, type Type } from './schema-types.ts';
+import { resolve, type Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import { nearest } from './suggest.ts';
+import type { Reference, WeightedReference } from './values.ts';
+import { instead, placeOf, plainText, sourceText, unquoted, type Written, wrongType } from './written.ts';
+
+type ReferenceType = Extract<Type, { kind: 'reference' }>;
+
+export function checkReference(
+  scope: Scope,
+  type: ReferenceType,
+  name: string,
+  written: Written,
+): Reference | undefined {
+  const { value, via } = written;
+  if (value.kind !== 'word') {
+    // A block of that name, `my-hero`, has been complained about.
+    if (value.kind === 'binary' && scope.blocks.has(sourceText(value.span))) return undefined;
+    const better = unquoted(value, (word) => isOfKind(scope, type, word));
+    return wrongType(scope, type, name, written, better);
+  }
+  const span = placeOf(written);
+  const block = scope.blocks.get(value.text);
+  if (block === undefined) {
+    const fitting = [...scope.blocks].filter(([, one]) => type.to.includes(one.kind)).map(([word]) => word);
+    const meant = nearest(value.text, fitting) ?? nearest(value.text, scope.blocks.keys());
+    const wanted = needs(type);
+    const available = fitting.map((word) => `"${word}"`);
+    scope.report(problem.unknownName(span, { name: value.text, wanted, meant: via ? undefined : meant, available }));
+    return undefined;
+  }
+  // A block of an unknown kind has been complained about; what it would have been is anyone's guess.
+  if (block.kind === 'unknown') return undefined;
+  if (type.to.includes(block.kind)) return { kind: 'reference', block: value.text, span };
+  const details = { attribute: name, needed: type.to, name: value.text, kind: block.kind, definedAt: block.span };
+  scope.report(problem.wrongKind(span, details));
+  return undefined;
+}
+
+type WeightedType = Extract<Type, { kind: 'weighted-references' }>;
+
+/** `[a, b]`, each with weight 1, or `{ a = 0.8  b = 0.5 }`. */
+export function checkWeightedReferences(
+  scope: Scope,
+  type: WeightedType,
+  name: string,
+  written: Written,
+): readonly WeightedReference[] | undefined {
+  const { value } = written;
+  const parts =
+    value.kind === 'list'
+      ? value.items.map((item) => withWeightOne(scope, type, name, item))
+      : value.kind === 'record' && value.tag === undefined
+        ? value.entries.map((entry) => withItsWeight(scope, type, name, entry))
+        : undefined;
+  if (parts === undefined) return wrongType(scope, type, name, written, weightsMeant(scope, type, value));
+  if (parts.length === 0) {
+    scope.report(problem.emptyList(placeOf(written), name, needs(type)));
+    return undefined;
+  }
+  const found = parts.filter((part) => part !== undefined);
+  const areDifferent = reportTwice(
+    scope,
+    name,
+    found.map(({ block, span }) => ({ what: `"${block}"`, span })),
+  );
+  return areDifferent && found.length === parts.length ? found : undefined;
+}
+
+function withWeightOne(
+  scope: Scope,
+  type: WeightedType,
+  name: string,
+  item: Expression,
+): WeightedReference | undefined {
+  const written = resolve(scope, item, (word) => scope.blocks.has(word));
+  if (written === undefined || written.value.kind === 'broken') return undefined;
+  const { value } = written;
+  // `[{ a = 0.8 }, { b = 0.5 }]`, `[a * 0.8, b]`, `["a:0.8"]` and the like.
+  const isWeighed =
+    value.kind === 'record' ||
+    (value.kind === 'text' && plainText(value)?.includes(':') === true) ||
+    (value.kind === 'binary' && !scope.blocks.has(sourceText(value.span)));
+  if (isWeighed) return wrongType(scope, type, name, written, inBraces);
+  const reference = checkReference(scope, { kind: 'reference', to: type.to }, name, written);
+  return reference && { ...reference, weight: 1 };
+}
+
+function withItsWeight(
+  scope: Scope,
+  type: WeightedType,
+  name: string,
+  entry: { readonly name: { readonly text: string; readonly span: Span }; readonly value: Expression },
+): WeightedReference | undefined {
+  const { text, span } = entry.name;
+  const word: Written = { value: { kind: 'word', text, span }, via: undefined };
+  const reference = checkReference(scope, { kind: 'reference', to: type.to }, name, word);
+  const weight = checkValue(scope, number(), text, entry.value) as number | undefined;
+  if (weight === 0) scope.report(problem.zeroWeight(entry.value.span, text));
+  return reference && weight !== undefined && weight !== 0 ? { ...reference, weight } : undefined;
+}
+
+const inBraces = { hint: 'Weights stand in one pair of braces: { a = 0.8  b = 0.5 }' };
+
+/** One LoRA alone, arithmetic, or text such as "a:0.8". */
+function weightsMeant(scope: Scope, type: WeightedType, value: Expression) {
+  const word = value.kind === 'word' ? value.text : plainText(value);
+  return word !== undefined && isOfKind(scope, type, word) ? instead(`[${word}]`) : inBraces;
+}
+
+const isOfKind = (scope: Scope, { to }: { readonly to: readonly string[] }, word: string): boolean =>
+  to.includes(scope.blocks.get(word)?.kind ?? '');
+
+/** True when all are different. `what` is what an item says, as a message quotes it. */
+export function reportTwice(
+  scope: Scope,
+  name: string,
+  items: readonly { readonly what: string; readonly span: Span }[],
+): boolean {
+  const first = new Map<string, Span>();
+  let areDifferent = true;
+  for (const { what, span } of items) {
+    const before = first.get(what);
+    if (before === undefined) first.set(what, span);
+    else {
+      scope.report(problem.duplicateItem(span, { name, what, first: before }));
+      areDifferent = false;
+    }
+  }
+  return areDifferent;
+}

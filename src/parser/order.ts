@@ -1,0 +1,74 @@
+// Blocks in the order in which they can be made, and those that are made from each other, and so from nothing.
+
+import type { CheckedBlock, Reference } from './model.ts';
+
+/** One step of a circle: the place where a block names the next. */
+export interface CircleStep {
+  readonly from: string;
+  readonly to: string;
+  readonly span: Reference['span'];
+}
+
+export interface BlockOrder {
+  /** Every block after those that it is made from, circles aside; else in the order they are written. */
+  readonly ordered: readonly CheckedBlock[];
+  /** One for each circle, from its first block in the file. */
+  readonly circles: readonly (readonly CircleStep[])[];
+}
+
+export function orderBlocks(blocks: readonly CheckedBlock[]): BlockOrder {
+  // Blocks that save have a path in place of a name, and nothing refers to them.
+  const byName = new Map(blocks.filter((block) => block.kind !== 'save').map((block) => [block.name, block]));
+  const finished = new Set<CheckedBlock>();
+  const circles = blocks.flatMap((start) => walk(start, byName, finished));
+  return { ordered: [...finished], circles };
+}
+
+/** A block on the way down, the references that are still to be followed, and the one that is being followed. */
+interface Visit {
+  readonly block: CheckedBlock;
+  readonly ahead: Reference[];
+  following: Reference | undefined;
+}
+
+/** Depth first, with a stack of its own: a chain of blocks may be longer than JavaScript's. Gives the circles it meets. */
+function walk(
+  start: CheckedBlock,
+  byName: ReadonlyMap<string, CheckedBlock>,
+  finished: Set<CheckedBlock>,
+): (readonly CircleStep[])[] {
+  const circles: (readonly CircleStep[])[] = [];
+  const visitOf = (block: CheckedBlock): Visit => ({ block, ahead: referencesOf(block), following: undefined });
+  const path = finished.has(start) ? [] : [visitOf(start)];
+  const onPath = new Set([start]);
+  for (let visit = path.at(-1); visit !== undefined; visit = path.at(-1)) {
+    visit.following = visit.ahead.shift();
+    const next = visit.following && byName.get(visit.following.block);
+    if (visit.following === undefined) {
+      finished.add(visit.block);
+      onPath.delete(visit.block);
+      path.pop();
+    } else if (next !== undefined && onPath.has(next)) {
+      circles.push(stepsOf(path.slice(path.findIndex(({ block }) => block === next))));
+    } else if (next !== undefined && !finished.has(next)) {
+      onPath.add(next);
+      path.push(visitOf(next));
+    }
+  }
+  return circles;
+}
+
+function stepsOf(circle: readonly Visit[]): readonly CircleStep[] {
+  return circle.flatMap(({ block, following }) =>
+    following === undefined ? [] : [{ from: block.name, to: following.block, span: following.span }],
+  );
+}
+
+/** The blocks that a block is made from, as it names them. */
+export function referencesOf(block: CheckedBlock): Reference[] {
+  return Object.values<unknown>(block.attributes).flat().filter(isReference);
+}
+
+function isReference(value: unknown): value is Reference {
+  return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'reference';
+}

@@ -1,0 +1,250 @@
+// The rows of the schema table for training: from a checkpoint and images to a LoRA.
+
+import {
+  boolean,
+  defaultsOf,
+  duration,
+  either,
+  integer,
+  list,
+  number,
+  optional,
+  pair,
+  positive,
+  preset,
+  record,
+  reference,
+  required,
+  schedule,
+  size,
+  steps,
+  tagged,
+  text,
+  variantOf,
+  words,
+} from './schema-types.ts';
+
+const bucket = record({
+  min: preset(integer({ min: 64, max: 8192, multipleOf: 8 }), 256, 'Shortest side of a bucket, in pixels.', {
+    synonyms: ['min_bucket_reso', 'min_bucket_resolution'],
+  }),
+  max: preset(integer({ min: 64, max: 8192, multipleOf: 8 }), 2048, 'Longest side of a bucket, in pixels.', {
+    synonyms: ['max_bucket_reso', 'max_bucket_resolution'],
+  }),
+  step: preset(integer({ min: 32, max: 1024, multipleOf: 32 }), 32, 'Sides of buckets are multiples of this.', {
+    synonyms: ['bucket_reso_steps', 'bucket_step'],
+  }),
+});
+
+const network = tagged({
+  locon: {
+    preset: preset(words('full'), 'full', 'Which layers get an adapter: all of the UNet and both text encoders.'),
+    dim: preset(integer({ min: 1, max: 4096 }), 8, 'Rank of linear layers and 1x1 convolutions.', {
+      synonyms: ['network_dim', 'rank', 'r', 'lora_rank', 'linear', 'network_rank', 'lora_dim'],
+    }),
+    alpha: preset(positive(), 4, 'Linear layers are scaled by alpha / dim.', {
+      synonyms: ['network_alpha', 'lora_alpha', 'linear_alpha'],
+    }),
+    conv_dim: preset(integer({ min: 1, max: 4096 }), 256, 'Rank of 3x3 convolutions.', {
+      synonyms: ['conv_rank', 'network_conv_dim', 'conv_lora_dim'],
+    }),
+    conv_alpha: preset(positive(), 4, '3x3 convolutions are scaled by conv_alpha / conv_dim.', {
+      synonyms: ['network_conv_alpha'],
+    }),
+  },
+});
+
+const optimizer = tagged({
+  SAVEUS: {
+    betas: preset(pair(number({ min: 0, max: 1, openMax: true })), [0.9, 0.999], 'Decay of the two running averages.', {
+      synonyms: ['beta', 'adam_betas'],
+    }),
+    eps: preset(positive(), 1e-8, 'Added to the denominator of the update.', { synonyms: ['epsilon', 'adam_epsilon'] }),
+    weight_decay: preset(number({ min: 0 }), 0, 'Pull of the weights towards zero.', { synonyms: ['wd', 'decay'] }),
+    decouple_weight_decay: preset(boolean(), false, 'Decay the weights themselves, not through the gradient.', {
+      synonyms: ['decouple', 'decoupled_weight_decay', 'weight_decouple'],
+    }),
+    centralization: preset(
+      number({ min: 0, max: 1 }),
+      0.5,
+      'How much of the mean of each row is taken out of the gradient.',
+      { synonyms: ['centralize', 'gradient_centralization', 'use_gc'] },
+    ),
+    normalization: preset(
+      number({ min: 0, max: 1 }),
+      0.5,
+      'How far the gradient is divided by its standard deviation. Above 0 it is divided fully, as published, unless normalization_mode is lerp.',
+      { synonyms: ['normalize'] },
+    ),
+    normalization_mode: preset(
+      words('full', 'lerp'),
+      'full',
+      'full: any normalization above 0 counts as 1, as the published optimizer does. lerp: interpolate, as it documents.',
+    ),
+    normalize_channels: preset(boolean(), true, 'Take the standard deviation of each row, not of the whole tensor.', {
+      synonyms: ['channel_wise', 'use_channels'],
+    }),
+    amp_fac: preset(number(), 2, 'How much of the running average is added to the gradient.', {
+      synonyms: ['amplification', 'amp_factor', 'alpha_grad'],
+    }),
+    clip_gradients: preset(boolean(), false, 'Clip each gradient to clip_lambda, in both directions.', {
+      synonyms: ['clip', 'clipping'],
+    }),
+    clip_lambda: preset(
+      schedule(),
+      { op: '**', left: 'step', right: 0.25 },
+      'Where gradients are clipped when clip_gradients is on: arithmetic over step, which counts from 1.',
+      { synonyms: ['clip_value', 'clip_threshold'] },
+    ),
+  },
+});
+
+const lrScheduler = tagged({
+  cosine: {
+    num_cycles: preset(
+      positive(),
+      0.375,
+      'Cosine waves over the whole training: 0.5 ends at zero, 0.375 at 15 % of the rate.',
+      { synonyms: ['lr_scheduler_num_cycles', 'cycles'] },
+    ),
+  },
+  constant: {},
+});
+
+const noise = tagged({
+  multires: {
+    iterations: preset(integer({ min: 1, max: 64 }), 12, 'How many coarser layers of noise are added at most.', {
+      synonyms: ['multires_noise_iterations', 'pyramid_noise_iterations'],
+    }),
+    discount: preset(number({ min: 0, max: 1 }), 0.4, 'Strength of each layer, relative to the one before it.', {
+      synonyms: ['multires_noise_discount', 'pyramid_noise_discount'],
+    }),
+  },
+  plain: {},
+});
+
+const sample = record({
+  every: preset(integer({ min: 1 }), 10, 'Steps between two rounds of pictures.', {
+    synonyms: ['sample_every_n_steps', 'sample_every', 'sample_steps'],
+  }),
+  prompts: required(text('path'), 'Text file with one prompt per line.', {
+    synonyms: ['sample_prompts', 'prompt_file', 'prompts_file', 'prompt'],
+  }),
+  sampler: preset(words('euler_a'), 'euler_a', 'How the pictures are sampled.', { synonyms: ['sample_sampler'] }),
+});
+
+export const checkpoint = {
+  path: required(text('path'), 'An SDXL checkpoint in one .safetensors file.', {
+    synonyms: [
+      'pretrained_model_name_or_path',
+      'model',
+      'model_path',
+      'file',
+      'ckpt',
+      'name_or_path',
+      'base_model_name',
+    ],
+  }),
+};
+
+export const dataset = {
+  images: required(
+    either(text('path'), list(text('path'))),
+    'A folder (every png, jpg, jpeg and webp below it), a pattern such as "cats/**/*.png", or a list of these.',
+    {
+      synonyms: ['train_data_dir', 'image_dir', 'folder', 'folder_path', 'path', 'dir', 'instance_data_dir', 'files'],
+    },
+  ),
+  caption_extension: preset(text(), '.txt', 'A caption lies beside its image, in a file with this extension.', {
+    synonyms: ['caption_ext', 'captions', 'caption_suffix'],
+  }),
+  shuffle_caption: preset(boolean(), true, 'Shuffle the comma-separated tags of a caption each time it is used.', {
+    synonyms: ['shuffle_captions', 'shuffle_tags', 'tag_shuffle'],
+  }),
+  flip_aug: preset(boolean(), true, 'Use each image mirrored as well.', {
+    synonyms: ['flip', 'random_flip', 'flip_x', 'flip_augmentation', 'mirror'],
+  }),
+  repeats: preset(integer({ min: 1, max: 100_000 }), 1, 'How often each image is used per epoch.', {
+    synonyms: ['dataset_repeats', 'num_repeats', 'repeat'],
+  }),
+  resolution: preset(
+    size({ min: 64, max: 4096 }),
+    { width: 1024, height: 1024 },
+    'Images are scaled to buckets of about this area.',
+    { synonyms: ['res', 'train_resolution', 'image_size'] },
+  ),
+  bucket: preset(bucket, defaultsOf(bucket.fields), 'Which shapes images may be trained in.', {
+    synonyms: ['buckets', 'bucketing', 'aspect_ratio_bucketing'],
+  }),
+};
+
+export const train = {
+  base: required(reference('checkpoint'), 'The checkpoint to train on.', {
+    synonyms: ['model', 'base_model', 'checkpoint', 'pretrained_model_name_or_path'],
+  }),
+  data: required(reference('dataset'), 'The images to learn from.', {
+    synonyms: ['dataset', 'datasets', 'images', 'train_data', 'dataset_config', 'train_data_dir'],
+  }),
+  network: preset(network, variantOf(network, 'locon'), 'What is trained.', {
+    synonyms: ['network_module', 'adapter', 'lora', 'algo', 'network_args', 'network_type'],
+  }),
+  optimizer: preset(optimizer, variantOf(optimizer, 'SAVEUS'), 'How weights are updated.', {
+    synonyms: ['optimizer_type', 'optimiser', 'optimizer_args'],
+  }),
+  unet_lr: preset(number({ min: 0 }), 3e-4, 'Learning rate of the UNet.', {
+    synonyms: ['lr', 'learning_rate', 'unet_learning_rate', 'rate'],
+  }),
+  text_encoder_lr: preset(number({ min: 0 }), 1e-4, 'Learning rate of both text encoders.', {
+    synonyms: ['te_lr', 'text_encoder_learning_rate', 'text_lr', 'clip_lr'],
+  }),
+  lr_scheduler: preset(lrScheduler, variantOf(lrScheduler, 'cosine'), 'How the learning rates change.', {
+    synonyms: ['scheduler', 'lr_schedule', 'learning_rate_scheduler', 'lr_scheduler_type', 'lr_scheduler_args'],
+  }),
+  max_grad_norm: preset(number({ min: 0 }), 1, 'Longer gradients are shortened to this length. 0 leaves them alone.', {
+    synonyms: ['clip_grad_norm', 'grad_clip', 'gradient_clip', 'gradient_clipping', 'max_norm'],
+  }),
+  steps: preset(integer({ min: 1, max: 10_000_000 }), 80, 'Optimizer steps.', {
+    synonyms: ['max_train_steps', 'max_steps', 'train_steps', 'num_steps', 'total_steps'],
+  }),
+  batch_size: preset(integer({ min: 1, max: 4096 }), 8, 'Images that go through the network at once.', {
+    synonyms: ['train_batch_size', 'batch', 'micro_batch_size'],
+  }),
+  gradient_accumulation_steps: preset(integer({ min: 1, max: 4096 }), 6, 'Batches per optimizer step.', {
+    synonyms: ['gradient_accumulation', 'grad_accum', 'accumulation', 'accumulation_steps', 'grad_accumulation_steps'],
+  }),
+  noise: preset(noise, variantOf(noise, 'multires'), 'The noise that images are mixed with.', {
+    synonyms: ['noise_type', 'multires_noise', 'pyramid_noise'],
+  }),
+  mixed_precision: preset(words('bf16', 'fp32'), 'bf16', 'Numbers that the network computes with.', {
+    synonyms: ['precision', 'dtype', 'train_dtype', 'train_precision'],
+  }),
+  save_precision: preset(words('fp16', 'bf16', 'fp32'), 'fp16', 'Numbers that LoRAs are stored in.', {
+    synonyms: ['save_dtype', 'output_dtype'],
+  }),
+  save_every: preset(integer({ min: 1 }), 10, 'Steps between two kept LoRAs. The last one is always kept.', {
+    synonyms: ['save_every_n_steps', 'save_steps', 'checkpointing_steps', 'save_interval'],
+    fingerprint: false,
+  }),
+  sample: optional(sample, 'Pictures rendered during training. Without it there are none.', {
+    synonyms: ['samples', 'sampling', 'preview', 'validation'],
+    fingerprint: false,
+  }),
+  seed: preset(integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), 0, 'Where all randomness comes from.', {
+    synonyms: ['random_seed', 'manual_seed'],
+  }),
+  gradient_checkpointing: preset(
+    words('auto', 'on', 'off'),
+    'auto',
+    'Compute activations twice to save memory. auto: only where the GPU is too small without.',
+    { synonyms: ['grad_checkpointing', 'checkpointing', 'activation_checkpointing'], fingerprint: false },
+  ),
+  vae_precision: preset(words('fp32', 'bf16'), 'fp32', 'Numbers that images are encoded with.', {
+    synonyms: ['vae_dtype', 'vae_type'],
+  }),
+  state_every: preset(
+    either(duration(), steps()),
+    { seconds: 300 },
+    'How often a state that a stopped training goes on from is written: a duration, or a number of steps.',
+    { synonyms: ['save_state', 'save_state_every', 'state_interval'], fingerprint: false },
+  ),
+};

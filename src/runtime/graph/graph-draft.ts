@@ -1,0 +1,133 @@
+// A graph while it is made: nodes in the order they are asked for, each made once and then shared, and the blocks of
+// the program by name.
+
+import type { Base, Bases } from '../../parser/bases.ts';
+import { basesOf } from '../../parser/bases.ts';
+import type { BlockKind, BlockOf, CheckedBlock, Reference } from '../../parser/model.ts';
+import type { Stage } from '../stage.ts';
+import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
+import type { Json } from './json.ts';
+import { type Places, resolvePath } from './paths.ts';
+
+/** The kinds of work that blocks become. */
+export interface Stages {
+  readonly checkpoint: Stage;
+  readonly manifest: Stage;
+  readonly latents: Stage;
+  readonly train: Stage;
+  readonly samples: Stage;
+  readonly decompose: Stage;
+  readonly frobenius: Stage;
+  readonly spectral: Stage;
+  readonly projections: Stage;
+  readonly resize: Stage;
+  readonly chop: Stage;
+  readonly save: Stage;
+  readonly lora: Stage;
+  readonly merge: Stage;
+  readonly preview: Stage;
+  readonly sweep: Stage;
+  readonly analyze: Stage;
+  readonly savePicture: Stage;
+}
+
+/** What a node is, but for what is the same for most. */
+type Draft = Pick<GraphNode, 'stage' | 'origin'> & Partial<GraphNode>;
+
+type Attributes = { readonly [name: string]: Json };
+
+export class GraphDraft {
+  /** Grows as blocks are walked, so that a node always comes after what it is made from. */
+  readonly nodes: GraphNode[] = [];
+  readonly stages: Stages;
+  readonly #places: Places;
+  readonly #bases: Bases;
+  readonly #blocks: ReadonlyMap<string, CheckedBlock>;
+  readonly #known = new Map<string, GraphNode>();
+
+  /** `ordered`: every block after those that it is made from. */
+  constructor(ordered: readonly CheckedBlock[], { stages, ...places }: Places & { readonly stages: Stages }) {
+    this.stages = stages;
+    this.#places = places;
+    this.#bases = basesOf(ordered);
+    // Blocks that save have a path in place of a name, and nothing refers to them.
+    this.#blocks = new Map(ordered.filter(({ kind }) => kind !== 'save').map((block) => [block.name, block]));
+  }
+
+  /** Adds a node, unless there is one of that name: then that is the one. */
+  node(name: string, draft: Draft): NodeId {
+    const id = name as NodeId;
+    if (!this.#known.has(id)) {
+      const node = { id, attributes: {}, settings: {}, files: {}, inputs: {}, ...draft };
+      this.#known.set(id, node);
+      this.nodes.push(node);
+    }
+    return id;
+  }
+
+  known(name: string): GraphNode | undefined {
+    return this.#known.get(name);
+  }
+
+  has(block: string): boolean {
+    return this.#blocks.has(block);
+  }
+
+  block<K extends BlockKind>(name: string, ...kinds: readonly K[]): { [One in K]: BlockOf<One> }[K] {
+    const block = this.#blocks.get(name);
+    if (block === undefined || !kinds.some((kind) => kind === block.kind)) {
+      throw new Error(`Internal error: there is no ${kinds.join(' or ')} "${name}".`);
+    }
+    return block as unknown as { [One in K]: BlockOf<One> }[K];
+  }
+
+  /** The LoRA that a block makes. Its nodes are there, since blocks are walked after what they are made from. */
+  lora({ block }: Reference): NodeInput {
+    return { node: block as NodeId, output: 'lora' };
+  }
+
+  /** LoRAs in roles of their own: `lora.0`, `lora.1` … */
+  loras(references: readonly Reference[]): { readonly [role: string]: NodeInput } {
+    return Object.fromEntries(references.map((lora, index) => [`lora.${index}`, this.lora(lora)]));
+  }
+
+  /** The checkpoint that a LoRA was trained on, where the program says so. */
+  baseOf({ block }: Reference): BlockOf<'checkpoint'> | undefined {
+    return this.#checkpointOf(this.#bases.get(block));
+  }
+
+  /** For LoRAs whose base the checker has found. */
+  requiredBase(references: readonly Reference[]): BlockOf<'checkpoint'> {
+    const [first] = references.flatMap((lora) => this.baseOf(lora) ?? []);
+    if (first === undefined) throw new Error('Internal error: no base where one is needed.');
+    return first;
+  }
+
+  #checkpointOf(base: Base | undefined): BlockOf<'checkpoint'> | undefined {
+    return base?.kind === 'known' ? this.block(base.checkpoint, 'checkpoint') : undefined;
+  }
+
+  weightsOf(block: BlockOf<'checkpoint'>): { readonly checkpoint: AbsolutePath } {
+    return { checkpoint: this.path(block.attributes.path) };
+  }
+
+  path(written: string): AbsolutePath {
+    return resolvePath(written, this.#places);
+  }
+
+  get places(): Places {
+    return this.#places;
+  }
+}
+
+/** Attributes in the form that is equal whenever their meaning is. */
+export function canonical(stage: Stage, written: { readonly [name: string]: Json | undefined }): Attributes {
+  const given = withoutGaps(written);
+  return stage.canonical?.(given) ?? given;
+}
+
+/** An attribute that is not there means nothing, and so has no place in a fingerprint. */
+export function withoutGaps(attributes: { readonly [name: string]: Json | undefined }): Attributes {
+  const given = Object.entries(attributes).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as Attributes;
+}

@@ -1,0 +1,105 @@
+// The nodes of checkpoints, datasets and trainings.
+
+import type { BlockOf } from '../../parser/model.ts';
+import { schema } from '../../parser/schema.ts';
+import type { GraphNode, NodeId, NodeInput } from './graph.ts';
+import { type GraphDraft, withoutGaps } from './graph-draft.ts';
+import type { Json } from './json.ts';
+import { startOf } from './paths.ts';
+
+export function addCheckpoint(draft: GraphDraft, block: BlockOf<'checkpoint'>): NodeId {
+  const files = draft.weightsOf(block);
+  return draft.node(block.name, { stage: draft.stages.checkpoint, origin: block.span, files });
+}
+
+export function addDataset(draft: GraphDraft, block: BlockOf<'dataset'>): NodeId {
+  const { images, caption_extension, resolution, bucket, repeats } = block.attributes;
+  const patterns = [images].flat().map((written) => startOf(written, draft.places));
+  return draft.node(manifestOf(block), {
+    stage: draft.stages.manifest,
+    origin: block.span,
+    attributes: { resolution: [resolution.width, resolution.height], bucket: { ...bucket }, repeats },
+    settings: {
+      dataset: block.name,
+      images: patterns.map(({ from, rest }) => ({ from, pattern: rest })),
+      caption_extension,
+    },
+  });
+}
+
+const manifestOf = (dataset: BlockOf<'dataset'>) => `${dataset.name}:manifest` as NodeId;
+
+export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
+  const { stages } = draft;
+  const base = draft.block(block.attributes.base.block, 'checkpoint');
+  const data = draft.block(block.attributes.data.block, 'dataset');
+  const files = draft.weightsOf(base);
+  const images = { node: manifestOf(data), output: 'images' };
+
+  const latents = draft.node(`${block.name}:latents`, {
+    stage: stages.latents,
+    origin: block.span,
+    attributes: { vae_precision: block.attributes.vae_precision, flip: data.attributes.flip_aug, exif: 'upright' },
+    // Not among the files: latents depend on the VAE in it alone, and so outlive a change of anything else.
+    settings: { checkpoint: files.checkpoint },
+    inputs: { images, vae: { node: base.name as NodeId, output: 'vae' } },
+  });
+
+  const { sample, save_every, state_every, gradient_checkpointing } = block.attributes;
+  // The VAE's precision shows in the latents' bytes.
+  const { vae_precision: _, ...learning } = fingerprinted(block);
+  const { shuffle_caption, resolution } = data.attributes;
+  const sampling = sample && { ...sample, prompts: draft.path(sample.prompts) };
+  const main = draft.node(block.name, {
+    stage: stages.train,
+    origin: block.span,
+    attributes: { ...learning, shuffle_caption, resolution: [resolution.width, resolution.height] },
+    settings: {
+      save_every,
+      state_every: { ...state_every },
+      gradient_checkpointing,
+      sample: sampling ?? null,
+    },
+    files,
+    inputs: {
+      latents: { node: latents, output: 'latents' },
+      images,
+      captions: { node: manifestOf(data), output: 'captions' },
+    },
+  });
+
+  if (sampling) addSamples(draft, block, sampling, files);
+  return main;
+}
+
+/** Pictures of the steps that training keeps for them. A stored run may lack some. */
+function addSamples(
+  draft: GraphDraft,
+  block: BlockOf<'train'>,
+  sampling: { readonly every: number; readonly prompts: GraphNode['files'][string]; readonly sampler: string },
+  files: GraphNode['files'],
+): void {
+  const { steps, mixed_precision } = block.attributes;
+  const train = block.name as NodeId;
+  const inputs: { [role: string]: NodeInput } = { lora: { node: train, output: 'lora' } };
+  for (let step = sampling.every; step < steps; step += sampling.every) {
+    inputs[`step.${step}`] = { node: train, output: `step.${step}`, optional: true };
+  }
+  draft.node(`${block.name}:samples`, {
+    stage: draft.stages.samples,
+    origin: block.span,
+    attributes: { sampler: sampling.sampler, every: sampling.every, steps, mixed_precision },
+    settings: { train: block.name },
+    files: { ...files, prompts: sampling.prompts },
+    inputs,
+  });
+}
+
+/** The attributes of a training that the schema table says can change its result, but for the blocks it refers to. */
+function fingerprinted(block: BlockOf<'train'>): { readonly [name: string]: Json } {
+  const { base: _, data: __, ...attributes } = block.attributes;
+  const entries = Object.entries(attributes).filter(
+    ([name]) => schema.train[name as keyof typeof attributes].fingerprint,
+  );
+  return withoutGaps(Object.fromEntries(entries) as { readonly [name: string]: Json | undefined });
+}

@@ -48,7 +48,7 @@ def placements(key: str) -> tuple[Placement, ...] | None:
     if key.startswith(TE1_PREFIX):
         return _te1_placements(key[len(TE1_PREFIX) :])
     if key.startswith(TE2_PREFIX):
-        return _te2_placements(key[len(TE2_PREFIX) :])
+        return open_clip_placements(key[len(TE2_PREFIX) :])
     if key.startswith(VAE_PREFIX):
         return _vae_placements(key[len(VAE_PREFIX) :])
     return () if _LEFTOVERS.match(key) else None
@@ -96,14 +96,15 @@ def _unet_name(key: str) -> str | None:
     return module and f"{module}.{kind}"
 
 
-def unet_module(ldm: str) -> str | None:
+def unet_module(ldm: str, levels: int = LEVELS) -> str | None:
     """diffusers' path of a UNet module, from the checkpoint's path without prefix. None for one that is unknown."""
     if ldm in _UNET_FIXED:
         return _UNET_FIXED[ldm]
     match = re.fullmatch(r"(input_blocks|output_blocks)\.(\d+)\.(\d)\.(.+)", ldm)
     if match:
         side, block, part, leaf = match[1], int(match[2]), match[3], match[4]
-        return _down_module(block, part, leaf) if side == "input_blocks" else _up_module(block, part, leaf)
+        side_module = _down_module if side == "input_blocks" else _up_module
+        return side_module(block, part, leaf, levels)
     match = re.fullmatch(r"middle_block\.([012])\.(.+)", ldm)
     if match:
         if match[1] == "1":
@@ -112,9 +113,9 @@ def unet_module(ldm: str) -> str | None:
     return None
 
 
-def _down_module(block: int, part: str, leaf: str) -> str | None:
+def _down_module(block: int, part: str, leaf: str, levels: int) -> str | None:
     level, place = divmod(block - 1, 3)
-    if not 1 <= block < 3 * LEVELS:
+    if not 1 <= block < 3 * levels:
         return None
     if place == 2:
         return f"down_blocks.{level}.downsamplers.0.conv" if (part, leaf) == ("0", "op") else None
@@ -123,9 +124,9 @@ def _down_module(block: int, part: str, leaf: str) -> str | None:
     return _attention_module(f"down_blocks.{level}.attentions.{place}", leaf) if part == "1" else None
 
 
-def _up_module(block: int, part: str, leaf: str) -> str | None:
+def _up_module(block: int, part: str, leaf: str, levels: int) -> str | None:
     level, place = divmod(block, 3)
-    if level >= LEVELS:
+    if level >= levels:
         return None
     if part == "0":
         return _resnet_module(f"up_blocks.{level}.resnets.{place}", leaf)
@@ -140,6 +141,41 @@ def _resnet_module(prefix: str, leaf: str) -> str | None:
 
 def _attention_module(prefix: str, leaf: str) -> str | None:
     return f"{prefix}.{leaf}" if _INSIDE_ATTENTION.fullmatch(leaf) else None
+
+
+_UNET_FIXED_BACK = {diffusers: ldm for ldm, diffusers in _UNET_FIXED.items()}
+_RESNET_BACK = {diffusers: ldm for ldm, diffusers in _RESNET.items()}
+
+
+def diffusers_module(ldm: str) -> str | None:
+    """As `unet_module`, for Stable Diffusion 1 and 2 as well, which have a level more."""
+    return unet_module(ldm, LEVELS + 1)
+
+
+def ldm_modules(diffusers: str) -> tuple[str, ...]:
+    """The checkpoint's paths that a path of diffusers' may stand for, the other way round. Empty for an unknown one.
+
+    There are two for an upsampler, which stands behind an attention in some checkpoints and in its place in others.
+    """
+    if diffusers in _UNET_FIXED_BACK:
+        return (_UNET_FIXED_BACK[diffusers],)
+    match = re.fullmatch(r"(down|mid|up)_blocks?(?:\.(\d))?\.(\w+)\.(\d)\.(.+)", diffusers)
+    if not match:
+        return ()
+    side, level, part, place, leaf = match[1], int(match[2] or 0), match[3], int(match[4]), match[5]
+    if part == "resnets":
+        leaf = _RESNET_BACK.get(leaf, leaf)
+    inner = {"resnets": "0", "attentions": "1"}.get(part)
+    if side == "mid":
+        candidates = [f"middle_block.{1 if part == 'attentions' else 2 * place}.{leaf}"]
+    elif inner:
+        block = f"input_blocks.{3 * level + place + 1}" if side == "down" else f"output_blocks.{3 * level + place}"
+        candidates = [f"{block}.{inner}.{leaf}"]
+    elif part == "downsamplers":
+        candidates = [f"input_blocks.{3 * level + 3}.0.op"]
+    else:
+        candidates = [f"output_blocks.{3 * level + 2}.{at}.conv" for at in (2, 1)]
+    return tuple(ldm for ldm in candidates if diffusers_module(ldm) == diffusers)
 
 
 # The text encoders
@@ -171,7 +207,8 @@ def _te1_placements(key: str) -> tuple[Placement, ...] | None:
     return _one("te1", f"text_model.{name}" if _CLIP.fullmatch(name) else None)
 
 
-def _te2_placements(key: str) -> tuple[Placement, ...] | None:
+def open_clip_placements(key: str) -> tuple[Placement, ...] | None:
+    """Where a tensor of OpenCLIP's text encoder goes, by its name without prefix."""
     if key == "text_projection":  # x @ P there, and a Linear computes x @ W.T
         return (Placement("te2", "text_projection.weight", change="transpose"),)
     if key == "logit_scale":

@@ -2,21 +2,20 @@
 
 For a module with base weight W, seen as an O x I matrix (I in features times kernel area): `frobenius` is the root of
 the sum of its squared entries, `spectral` its largest singular value, and `projections` |u W v| for each direction of
-the module's decomposition. One weight is in memory at a time.
+the module's decomposition. One weight is in memory at a time; each is read once, in the order of the disk.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from lora_worker.base_weights import BaseWeight, find_base_weights, frobenius_norm, read_base_weight
-from lora_worker.checkpoint import Checkpoint
+from lora_worker.base_weights import Base, BaseWeight, frobenius_norm, read_base_weight
 from lora_worker.devices import torch_device
 from lora_worker.errors import bad_input
 from lora_worker.job import Job
@@ -49,36 +48,39 @@ def parse(work: Mapping[str, Any]) -> ReferenceNumbers:
 
 def run(work: ReferenceNumbers, job: Job) -> dict[str, str]:
     device = torch_device()
-
-    def matrix(checkpoint: Checkpoint, weight: BaseWeight) -> Tensor:
-        return read_base_weight(checkpoint, weight).to(device)
-
     if work.op == "frobenius":
-        numbers = _for_each_weight(work, job, lambda _, *weight: frobenius_norm(*weight))
+        numbers = _for_each_weight(work, job, lambda weight, modules: [frobenius_norm(weight)] * len(modules))
     elif work.factors is None:
-        numbers = _for_each_weight(work, job, lambda _, *weight: spectral_norm(matrix(*weight)))
+        numbers = _for_each_weight(
+            work,
+            job,
+            lambda weight, modules: [spectral_norm(read_base_weight(weight).to(device))] * len(modules),
+        )
     else:
         with SafetensorsReader(work.factors) as factors:
-            numbers = _for_each_weight(work, job, lambda module, *weight: _project(factors, module, matrix(*weight)))
+            numbers = _for_each_weight(
+                work,
+                job,
+                lambda weight, modules: _project_all(factors, modules, read_base_weight(weight).to(device)),
+            )
     write_json(work.output, numbers)
     return {"numbers": work.output}
 
 
 def _for_each_weight(
-    work: ReferenceNumbers, job: Job, number: Callable[[str, Checkpoint, BaseWeight], float | list[float]]
+    work: ReferenceNumbers, job: Job, numbers_of: Callable[[BaseWeight, list[str]], Sequence[float | list[float]]]
 ) -> dict[str, float | list[float]]:
-    """Modules whose base weight is not in the checkpoint have no number."""
+    """Modules whose base weight is not in the base have no number."""
     modules = _read_names(work.modules)
     numbers: dict[str, float | list[float]] = {}
-    with Checkpoint(work.checkpoints[0]) as checkpoint:
-        weights = find_base_weights(checkpoint)
-        known = [module for module in modules if module in weights]
-        _report_missing([module for module in modules if module not in weights], work.checkpoints[0], job)
-        for done, module in enumerate(known, start=1):
+    with Base(work.checkpoints) as base:
+        _report_missing([module for module in modules if module not in base.weights], base.name, job)
+        weights = base.by_place(modules)
+        for done, (weight, adapting) in enumerate(weights, start=1):
             job.check_cancelled()
-            numbers[module] = number(module, checkpoint, weights[module])
-            if done % _PROGRESS_EVERY == 0 or done == len(known):
-                job.progress(done, len(known), "modules")
+            numbers.update(zip(adapting, numbers_of(weight, adapting), strict=True))
+            if done % _PROGRESS_EVERY == 0 or done == len(weights):
+                job.progress(done, len(weights), "weights")
     return numbers
 
 
@@ -134,6 +136,10 @@ def _bidiagonal(diagonal: list[float], above: list[float]) -> Tensor:
     return matrix + torch.diag(torch.tensor(above, dtype=torch.float64), 1) if above else matrix
 
 
+def _project_all(factors: SafetensorsReader, modules: list[str], w_OI: Tensor) -> list[list[float]]:
+    return [_project(factors, module, w_OI) for module in modules]
+
+
 def _project(factors: SafetensorsReader, module: str, w_OI: Tensor) -> list[float]:
     u_RO = factors.tensor(f"{module}.u").to(w_OI)
     vt_RI = factors.tensor(f"{module}.vt").to(w_OI)
@@ -154,7 +160,7 @@ def _read_names(path: str) -> list[str]:
     return names
 
 
-def _report_missing(missing: list[str], checkpoint: str, job: Job) -> None:
+def _report_missing(missing: list[str], base: str, job: Job) -> None:
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        job.log("warning", f'{len(missing)} modules have no weight in "{checkpoint}": {shown}.')
+        job.log("warning", f'{len(missing)} modules have no weight in "{base}": {shown}.')

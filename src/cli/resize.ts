@@ -4,15 +4,12 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Store } from '../runtime/cache/store.ts';
-import { runBuild } from '../runtime/executor/build.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import type { Precision } from '../runtime/stages/resize-recipe.ts';
-import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
-import { wantsColor } from './color.ts';
+import type { ReporterKind } from '../tui/reporter.ts';
 import { resizeGraph } from './resize-graph.ts';
 import { readRecipes } from './resize-recipes.ts';
-import { workerStarter } from './start-worker.ts';
-import { INTERRUPTED, listenForStop } from './stop.ts';
+import { runGraph } from './run-graph.ts';
 import { UsageError } from './usage-error.ts';
 import { userStoreFolder } from './user-store.ts';
 
@@ -44,29 +41,7 @@ export async function resize(options: ResizeOptions): Promise<number> {
     overwrite,
   });
 
-  using stop = listenForStop();
-  // Nobody reads on, as after `| head`: the same as a Ctrl-C.
-  process.stdout.once('error', stop.request);
-  const reporter = await openReporter(options.reporter ?? chooseReporter(process.stdout, process.env), {
-    stdout: process.stdout,
-    color: wantsColor(process.stdout),
-    folder: process.cwd(),
-    now: () => performance.now(),
-  });
-  try {
-    const warn = (message: string) => reporter.listen({ type: 'message', level: 'warning', message });
-    const { ok, interrupted } = await runBuild({
-      graph,
-      store: new Store(userStoreFolder(), { warn }),
-      signal: stop.signal,
-      listener: reporter.listen,
-      startWorker: workerStarter(reporter.listen, stop.signal),
-    });
-    if (interrupted) return INTERRUPTED;
-    return ok ? 0 : 1;
-  } finally {
-    await reporter.close();
-  }
+  return runGraph({ graph, openStore: (warn) => new Store(userStoreFolder(), { warn }), reporter: options.reporter });
 }
 
 function fileAt(path: string) {

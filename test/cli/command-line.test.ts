@@ -41,6 +41,7 @@ test.each([
   ['chop', '--help'],
   ['resize', '--help'],
   ['inspect', '--help'],
+  ['analyze', '--help'],
   ['env', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));

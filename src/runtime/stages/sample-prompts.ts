@@ -69,8 +69,18 @@ export function parsePrompts(
   return { prompts, problems };
 }
 
+/** What an option begins with. */
+const OPTION = /(?:^|\s)--(?=[a-z]+(?:\s|$))/i;
+
+/** A line with options that it would go by if it said nothing else: `--w 1024 --h 1024`. Those of its own stay. */
+export function withOptions(line: string, options: string): string {
+  const found = OPTION.exec(line);
+  const end = found === null ? line.length : found.index;
+  return [line.slice(0, end), options, line.slice(end).trim()].filter((part) => part !== '').join(' ');
+}
+
 function parseLine(line: string, sampler: Sampler): { prompt: SamplePrompt; problems: readonly string[] } {
-  const [prompt = '', ...options] = line.split(/(?:^|\s)--(?=[a-z]+(?:\s|$))/i);
+  const [prompt = '', ...options] = line.split(OPTION);
   const problems: string[] = [];
   let result: SamplePrompt = {
     prompt: prompt.trim(),

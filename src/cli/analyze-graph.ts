@@ -1,0 +1,81 @@
+// The graph of `lorac analyze`: the numbers of a LoRA and of the weights that it changes; with prompts, also pictures.
+//
+//   hero.safetensors ─▶ hero:decompose ─▶ hero:frobenius ─┬─▶ hero ─▶ report.json
+//           │                             (of the base)   │
+//           └─▶ hero:sweep ───────────────────────────────┘ ─▶ grid.png
+//
+// A file that does not have the names and the form that stages read comes through hero:lora first.
+
+import { parse } from 'node:path';
+import type { SourceFile } from '../parser/source.ts';
+import type { AbsolutePath, Graph, GraphNode, NodeId, NodeInput } from '../runtime/graph/graph.ts';
+import { pathIn } from '../runtime/graph/paths.ts';
+import { stages } from '../runtime/stages/index.ts';
+
+export interface AnalyzeJob {
+  readonly lora: AbsolutePath;
+  /** Whether the file has the form that stages read already. */
+  readonly isCanonical: boolean;
+  readonly base: AbsolutePath;
+  /** `undefined`: numbers only. */
+  readonly prompts: AbsolutePath | undefined;
+  /** Of the effect, what the proposal is to keep. */
+  readonly share: number;
+  readonly mixed_precision: 'bf16' | 'fp32';
+  readonly folder: AbsolutePath;
+  readonly overwrite: boolean;
+}
+
+/** What the report is called in the folder, and the grid. */
+export const REPORT = 'report.json';
+export const GRID = 'grid.png';
+
+/** What failures and histories call this program. */
+const source: SourceFile = { path: 'lorac analyze', text: '' };
+const bare = { origin: { source, start: 0, end: 0 }, attributes: {}, settings: {}, files: {}, inputs: {} };
+
+export function analyzeGraph(job: AnalyzeJob): Graph {
+  const { base: checkpoint, prompts, share, mixed_precision, folder, overwrite } = job;
+  const name = parse(job.lora).name;
+  const id = (helper: string) => `${name}:${helper}` as NodeId;
+  const adopted: GraphNode = { ...bare, id: id('lora'), stage: stages.lora, files: { lora: job.lora } };
+  /** What every other node reads the LoRA from. */
+  const from = job.isCanonical
+    ? { files: { lora: job.lora }, inputs: {} }
+    : { files: {}, inputs: { lora: { node: adopted.id, output: 'lora' } } };
+  const decompose: GraphNode = { ...bare, ...from, id: id('decompose'), stage: stages.decompose };
+  const frobenius: GraphNode = {
+    ...bare,
+    id: id('frobenius'),
+    stage: stages.frobenius,
+    files: { checkpoint },
+    inputs: { modules: { node: decompose.id, output: 'modules' } },
+  };
+  const sweep = prompts && {
+    ...bare,
+    id: id('sweep'),
+    stage: stages.sweep,
+    attributes: { share, sampler: 'euler_a', mixed_precision },
+    files: { ...from.files, checkpoint, prompts },
+    inputs: from.inputs,
+    placement: { output: 'grid', target: pathIn(folder, GRID), overwrite },
+  };
+  const seen: Record<string, NodeInput> = sweep ? { sweep: { node: sweep.id, output: 'sweep' } } : {};
+  const analyze: GraphNode = {
+    ...bare,
+    id: name as NodeId,
+    stage: stages.analyze,
+    attributes: { label: name, share },
+    // The command prints the report by itself.
+    settings: { quiet: true },
+    files: from.files,
+    inputs: {
+      ...from.inputs,
+      factors: { node: decompose.id, output: 'factors' },
+      frobenius: { node: frobenius.id, output: 'numbers' },
+      ...seen,
+    },
+    placement: { output: 'report', target: pathIn(folder, REPORT), overwrite },
+  };
+  return { nodes: [...(job.isCanonical ? [] : [adopted]), decompose, frobenius, ...(sweep ? [sweep] : []), analyze] };
+}

@@ -39,7 +39,8 @@ export interface ModuleFacts {
 }
 
 export interface FactsOptions {
-  readonly file: SafetensorsFile;
+  /** Shapes and sizes of the tensors: a file, or what is going to be one. */
+  readonly file: Pick<SafetensorsFile, 'tensor'>;
   readonly scalars: ReadonlyMap<string, number>;
   readonly settings: AdapterSettings | undefined;
   readonly targets: ReadonlyMap<string, LoraTarget>;

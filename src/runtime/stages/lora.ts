@@ -1,13 +1,71 @@
 // A LoRA file of any trainer, in the names and the form that all other stages read.
+// What is understood gets its canonical name and an alpha; the rest is kept, and said. Bytes are copied.
 
+import { cleanLine } from '../../parser/clean-text.ts';
+import { StageFailure } from '../events.ts';
+import { pathIn } from '../graph/paths.ts';
+import { whatFile } from '../inspect/what-file.ts';
+import type { SafetensorsFile } from '../safetensors/file.ts';
+import type { Metadata } from '../safetensors/layout.ts';
+import { writeSafetensors } from '../safetensors/writer.ts';
 import type { Stage } from '../stage.ts';
+import { type CanonicalLora, canonicalLora, canonicalTensors, fileTensors } from './canonical.ts';
+import { inputOf } from './input-of.ts';
+import { listed, openLora } from './weights-file.ts';
 
 export const lora: Stage = {
   name: 'lora',
-  revision: 1,
+  revision: 2,
   pool: 'io',
   runsIn: 'native',
-  async run() {
-    throw new Error('Internal error: the stage "lora" is not written yet.');
+  async run(context) {
+    await using file = await openLora(inputOf(context, 'lora').path);
+    refuseOthers(file);
+    const content = canonicalLora(fileTensors(file));
+    for (const message of oddities(content)) {
+      context.report({ type: 'log', level: 'warning', message: cleanLine(message) });
+    }
+    const output = pathIn(context.work, 'lora.safetensors');
+    await writeSafetensors({
+      path: output,
+      tensors: canonicalTensors(content),
+      metadata: withBase(content),
+      hashes: true,
+      signal: context.signal,
+      onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'bytes' }),
+    });
+    return { outputs: { lora: output } };
   },
 };
+
+/** Throws a `StageFailure` unless the file is a LoRA. */
+function refuseOthers(file: SafetensorsFile): void {
+  const what = whatFile(file);
+  if (what.kind === 'lora') return;
+  const isCheckpoint = what.kind === 'checkpoint';
+  const hint = isCheckpoint ? 'Name it in a checkpoint block.' : what.hint;
+  const message = cleanLine(`"${file.path}" ${isCheckpoint ? 'is a checkpoint, not a LoRA' : what.message}.`);
+  throw new StageFailure({ kind: 'bad-input', message, hint });
+}
+
+/** A1111 takes a file that says other things, and not this one, for Stable Diffusion 1. */
+function withBase({ isSurelySdxl, metadata }: CanonicalLora): Metadata | undefined {
+  if (!isSurelySdxl || metadata?.has('ss_base_model_version')) return metadata;
+  return new Map([...(metadata ?? []), ['ss_base_model_version', 'sdxl_base_v1-0']]);
+}
+
+function oddities({ modules, strangers }: CanonicalLora): readonly string[] {
+  const foreign = modules.filter(({ spelling }) => spelling === undefined).map(({ written }) => written);
+  const unknown = modules.filter(({ spelling, family }) => spelling && family === 'unknown').map(({ name }) => name);
+  const said: string[] = [];
+  const say = (names: readonly string[], reason: string): void => {
+    if (names.length > 0) said.push(`Kept as they are, ${reason}: ${listed(names)}.`);
+  };
+  say(foreign, 'since they are modules of no network that lorac knows');
+  say(
+    strangers.map(({ name }) => name),
+    'since they belong to no adapter that lorac knows',
+  );
+  if (unknown.length > 0) said.push(`Of no kind whose effect lorac knows, and kept: ${listed(unknown)}.`);
+  return said;
+}

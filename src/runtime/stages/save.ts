@@ -1,29 +1,32 @@
-// A LoRA under a name: the header says the name, the tensors' bytes are copied.
+// A LoRA under a name, with the names of modules that a format has: the header says the file's name, bytes are copied.
 // Placing the result where the user wants it is the executor's.
 
+import { LORA_FORMATS } from '../../parser/lora-formats.ts';
 import { pathIn } from '../graph/paths.ts';
-import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
+import { writeSafetensors } from '../safetensors/writer.ts';
 import type { Stage } from '../stage.ts';
-import { copied } from './weigh.ts';
+import { fileTensors } from './canonical.ts';
+import { inFormat } from './in-format.ts';
 import { openLora } from './weights-file.ts';
 
 export const save: Stage = {
   name: 'save',
-  revision: 1,
+  revision: 2,
   pool: 'io',
   runsIn: 'native',
   async run(context) {
     const { lora } = context.inputs;
-    const { title } = context.node.attributes;
-    if (lora === undefined || typeof title !== 'string')
-      throw new Error('Internal error: a save has no LoRA or no title.');
+    const { title, format: written = 'kohya' } = context.node.attributes;
+    const format = LORA_FORMATS.find((each) => each === written);
+    if (lora === undefined || typeof title !== 'string' || format === undefined)
+      throw new Error('Internal error: a save has no LoRA, no title or no format.');
     await using file = await openLora(lora.path);
-    const tensors: readonly TensorToWrite[] = copied(file, file.header.tensors.keys());
+    const { tensors, metadata } = await inFormat(fileTensors(file), format);
     const output = pathIn(context.work, 'lora.safetensors');
     await writeSafetensors({
       path: output,
       tensors,
-      metadata: new Map([...(file.header.metadata ?? []), ['ss_output_name', title], ['modelspec.title', title]]),
+      metadata: new Map([...(metadata ?? []), ['ss_output_name', title], ['modelspec.title', title]]),
       hashes: true,
       signal: context.signal,
       onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'bytes' }),

@@ -166,6 +166,8 @@ const isName = (token: Token | undefined) =>
 function headerAt(source: SourceFile, input: readonly Token[], at: number, depth: number): Header | undefined {
   const word = input[at] as Token;
   if (!isA(word, t.Word)) return undefined;
+  // `let parts = { … }` is a definition, though `train raw = { … }` is a block with an "=" too many.
+  if (isDefinition(input, at)) return undefined;
   const next = input[at + 1];
   const isKnown = isKindWord(word.image);
   const nameless: Header = { name: undefined, badName: false, extending: [], end: at + 1 };
@@ -228,6 +230,11 @@ function isAlmostKind(word: string): boolean {
 function isFirstOnLine(source: SourceFile, token: Token): boolean {
   const lineStart = source.text.lastIndexOf('\n', token.startOffset - 1) + 1;
   return source.text.slice(lineStart, token.startOffset).trim() === '';
+}
+
+function isDefinition(input: readonly Token[], at: number): boolean {
+  const word = input[at]?.image;
+  return (word === 'let' || word === 'param') && isA(input[at + 1], t.Word) && isA(input[at + 2], t.EqualSign);
 }
 
 function isStatementWord(input: readonly Token[], at: number, depth: number): boolean {

@@ -13,7 +13,14 @@ export function missingFiles(program: CheckedProgram, places: Places): Diagnosti
     .flatMap((block): (Diagnostic | undefined)[] => {
       switch (block.kind) {
         case 'checkpoint':
+        case 'lora':
           return [missing('file', block.attributes.path, block.attributeSpans.path ?? block.span, places)];
+        case 'preview':
+        case 'analyze': {
+          const { prompts } = block.attributes;
+          const span = block.attributeSpans.prompts ?? block.span;
+          return [prompts === undefined ? undefined : missing('file', prompts, span, places)];
+        }
         case 'dataset':
           return [block.attributes.images].flat().map((images) => {
             const span = block.attributeSpans.images ?? block.span;

@@ -86,6 +86,26 @@ train two { base = pony  data = gone }
   );
 });
 
+test('so are LoRAs, and the prompts of pictures', () => {
+  writeFileSync('pony.safetensors', '');
+  const text = `checkpoint pony { path = "pony.safetensors" }
+lora hero { path = "hero.safetensors"  base = pony }
+preview grid { loras = [hero]  prompts = "prompts.txt" }
+analyze what { from = hero  prompts = "other.txt" }
+analyze numbers { from = hero }
+`;
+  const source = { path: 'hero.lora', text };
+  const { program } = compile(source, { params: new Map() });
+  const found = program && missingFiles(program, placesOf(source));
+  expect(found?.map(({ message, span }) => `${positionOf(span).line}: ${message.replace(process.cwd(), '.')}`)).toEqual(
+    [
+      '2: There is no file "./hero.safetensors".',
+      '3: There is no file "./prompts.txt".',
+      '4: There is no file "./other.txt".',
+    ],
+  );
+});
+
 test('a file whose name is nearly that of another is answered with the other', () => {
   writeFileSync('Pony-v6.safetensors', '');
   const source = { path: 'hero.lora', text: 'checkpoint pony { path = "pony-v6.safetensor" }' };

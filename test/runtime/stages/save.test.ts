@@ -1,11 +1,12 @@
 // Saving: the name goes into the header, the tensors stay as they are.
 
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { hashesOf } from '../../../src/runtime/safetensors/hashes.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
 import { save } from '../../../src/runtime/stages/save.ts';
+import { savePicture } from '../../../src/runtime/stages/save-picture.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { metadataOf, runAlone } from './lab.ts';
 import { trainedMetadata, writeLora } from './lora-files.ts';
@@ -57,4 +58,14 @@ test('a size that was asked for holds for the saved file too, however long its n
   });
   await using file = await SafetensorsFile.open(outputs.lora ?? '');
   expect(file.sizeBytes).toBeLessThanOrEqual(bytes);
+});
+
+test('a picture is saved as it is, also over what a killed run left of it', async () => {
+  await using folder = await openFolder();
+  const [picture, work] = [folder.path('grid.png'), folder.path('work')];
+  await mkdir(work);
+  await writeFile(picture, 'all of the picture');
+  await writeFile(folder.path('work/picture.png'), 'a part of the picture that is longer than all of it');
+  const { outputs } = await runAlone({ stage: savePicture, inputs: { picture }, work });
+  expect(await readFile(outputs.picture ?? '', 'utf8')).toBe('all of the picture');
 });

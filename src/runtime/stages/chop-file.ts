@@ -13,7 +13,7 @@ import {
   wantedBlocks,
   weightIn,
 } from '../sdxl/block-weights.ts';
-import type { LoraModule, LoraModules } from '../sdxl/lora.ts';
+import type { Family, LoraModule, LoraModules } from '../sdxl/lora.ts';
 import { copied, isLinear, weighted } from './weigh.ts';
 import { listed, withHistory } from './weights-file.ts';
 
@@ -91,16 +91,21 @@ function refuseUnweighable(modules: readonly LoraModule[], weights: BlockWeights
   if (first === undefined) return;
   throw new StageFailure({
     kind: 'bad-input',
-    message: `The weight ${weightOf(first, weights)} cannot be given to ${first.layer ?? first.block}: ${modulesIn(refused)} of kind ${first.family} are in it, whose effect cannot be multiplied.`,
+    message: `The weight ${weightOf(first, weights)} cannot be given to ${first.layer ?? first.block}, which has ${modulesIn(refused)}: ${WHY_NOT[first.family]}.`,
     hint: 'Give such blocks the weight 0 or 1.',
   });
 }
 
-function modulesIn(modules: readonly LoraModule[]): string {
-  return `${modules.length} ${modules.length === 1 ? 'module' : 'modules'} (${listed(
-    modules.map((module) => module.name),
-    2,
-  )})`;
+const WHY_NOT: { readonly [family in Family]?: string } = {
+  DoRA: 'what it does depends on the base weight, and is proportional to none of its tensors',
+  OFT: 'it turns the base weight, and what that does is proportional to none of its tensors',
+  unknown: 'what its tensors do together is not known',
+};
+
+function modulesIn([first, ...others]: readonly LoraModule[]): string {
+  const family = first?.family;
+  const names = [first, ...others].flatMap((module) => (module?.family === family ? (module?.name ?? []) : []));
+  return `${names.length} ${names.length === 1 ? 'module' : 'modules'} of kind ${family} (${listed(names, 2)})`;
 }
 
 function chooseTensors(file: SafetensorsFile, content: LoraModules, weights: BlockWeights): readonly TensorToWrite[] {

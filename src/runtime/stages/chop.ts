@@ -12,7 +12,7 @@ import { openLora } from './weights-file.ts';
 
 export const chop: Stage = {
   name: 'chop',
-  revision: 1,
+  revision: 2,
   pool: 'io',
   runsIn: 'native',
   canonical: (written) => ({ weights: blockWeights(written as BlockChoice) }),

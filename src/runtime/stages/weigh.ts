@@ -23,11 +23,16 @@ export function weighted(file: SafetensorsFile, module: LoraModule, weight: numb
   if (weight === 0) return [];
   if (weight === 1) return copied(file, module.tensors.values());
   if (!isLinear(module)) throw new Error(`Internal error: "${module.name}" cannot be multiplied by ${weight}.`);
-  if (module.family === 'LoRA' && !module.isPeft) return weighLora(file, module, weight);
+  if (module.family === 'LoRA' && readsAlpha(module)) return weighLora(file, module, weight);
   const scaled = new Set(linearRoles(module));
   return [...module.tensors].map(([role, name]) =>
     scaled.has(role) ? multiplied(file, name, weight) : copy(file, name),
   );
+}
+
+/** Under other names than kohya's, readers look for an alpha elsewhere: one that is not there yet would not be found. */
+function readsAlpha({ tensors, isPeft }: LoraModule): boolean {
+  return !isPeft && (tensors.has('alpha') || (tensors.get('up') ?? '').endsWith('.lora_up.weight'));
 }
 
 export function copied(file: SafetensorsFile, names: Iterable<string>): readonly TensorToWrite[] {
@@ -93,19 +98,19 @@ export function linearRoles(module: LoraModule): readonly string[] {
   }
 }
 
+/** What halves round up to infinity. */
+const TOO_LARGE = 65_520;
+
 /** A tensor times a number, rounded once to its type. */
 export function multiplied(file: SafetensorsFile, name: string, weight: number): TensorToWrite {
   const { dtype, shape } = file.tensor(name);
   const make = async (): Promise<Uint8Array> => {
     const bytes = await file.bytesOf(name);
-    if (dtype === 'F64')
-      return fromNumbers(
-        (toFloat64(bytes, dtype) ?? new Float64Array()).map((value) => value * weight),
-        dtype,
-      );
-    if (dtype !== 'F16' && dtype !== 'BF16' && dtype !== 'F32')
+    if (dtype !== 'F16' && dtype !== 'BF16' && dtype !== 'F32' && dtype !== 'F64')
       throw badTensor(file, name, `is ${dtype} and cannot be multiplied`);
-    const numbers = toFloat32(bytes, dtype) ?? new Float32Array();
+    const numbers = (dtype === 'F64' ? toFloat64(bytes, dtype) : toFloat32(bytes, dtype)) ?? new Float64Array();
+    if (dtype === 'F16' && !numbers.every((value) => Math.abs(value * weight) < TOO_LARGE || !Number.isFinite(value)))
+      throw badTensor(file, name, `is F16, and its numbers times ${weight} are too large for that`);
     return fromNumbers(
       numbers.map((value) => value * weight),
       dtype,

@@ -197,7 +197,9 @@ test('adapters whose effect cannot be multiplied are refused any weight but 0 an
   await using folder = await openFolder();
   const extra = [tensor(`${IN04}.dora_scale`, 'F16', [6, 1], [1, 1, 1, 1, 1, 1])];
   const half = chopped(folder, { choice: { weights: { IN04: 0.5 } }, extra });
-  await expect(half).rejects.toThrow(`The weight 0.5 cannot be given to IN04: 1 module (${IN04}) of kind DoRA`);
+  await expect(half).rejects.toThrow(
+    `The weight 0.5 cannot be given to IN04, which has 1 module of kind DoRA (${IN04}): `,
+  );
   const whole = await chopped(folder, { choice: { keep: ['IN04'], text_encoders: 'drop' }, extra });
   await using file = await SafetensorsFile.open(whole.after);
   expect(file.header.tensors.size).toBe(4);

@@ -6,6 +6,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import about from '../package.json' with { type: 'json' };
 import { UsageError } from './cli/usage-error.ts';
+import { LORA_FORMATS } from './parser/lora-formats.ts';
 import { reporterKinds } from './tui/reporter.ts';
 
 const WRONG_USE = 2;
@@ -70,6 +71,7 @@ function commandLine(): Command {
     .option('--drop <BLOCKS>', 'blocks that go; all others stay')
     .option('--weights <BLOCK=WEIGHT,...>', 'a weight for each named block; all others go')
     .option('--text-encoders <WHAT>', 'keep, drop, or a weight, where nothing else names TE1 and TE2')
+    .addOption(loraFormat())
     .option('-o, --output <FILE>', 'where to put it (default: beside FILE, as NAME-chop.safetensors)')
     .option('--overwrite', 'replace a file that is there')
     .addHelpText('after', chopExamples)
@@ -169,6 +171,13 @@ function rerun(): Option {
 
 function format(): Option {
   return new Option('--format <FORMAT>', 'text to read, or JSON on stdout').choices(['text', 'json']).default('text');
+}
+
+/** What the modules of a written LoRA are called. */
+function loraFormat(): Option {
+  return new Option('--format <FORMAT>', 'names of modules as this program has them (default: kohya)').choices(
+    LORA_FORMATS,
+  );
 }
 
 function collect(value: string, before: readonly string[]): string[] {

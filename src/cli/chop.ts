@@ -3,6 +3,7 @@
 import { lstatSync, statSync } from 'node:fs';
 import { dirname, format, join, parse } from 'node:path';
 import { cleanLine } from '../parser/clean-text.ts';
+import type { LoraFormat } from '../parser/lora-formats.ts';
 import { StageFailure } from '../runtime/events.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import { blockLayout, layoutLines } from '../runtime/sdxl/block-layout.ts';
@@ -18,6 +19,7 @@ import { UsageError } from './usage-error.ts';
 export interface ChopOptions extends WrittenChoice {
   readonly file: string;
   readonly output?: string;
+  readonly format?: LoraFormat;
   readonly overwrite?: boolean;
 }
 
@@ -27,15 +29,17 @@ export async function chop(options: ChopOptions): Promise<number> {
     await using file = await openLora(options.file);
     const content = groupModules(file.header.tensors.keys(), file.header.tensors);
     const chosen = readChoice(options, { network: content.network, present: presentBlocks(content) });
-    if (chosen === undefined) {
+    if (chosen === undefined && options.format === undefined) {
       process.stdout.write(`${layoutLines(blockLayout(content)).join('\n')}\n`);
       return 0;
     }
     const output = outputOf(options);
-    for (const message of chosen.warnings) tellWarning(message);
+    for (const message of chosen?.warnings ?? []) tellWarning(message);
     const chopped = await chopFile(file, content, {
       output,
-      choice: chosen.choice,
+      // Another format alone leaves every block as it is.
+      choice: chosen?.choice ?? { drop: [] },
+      format: options.format ?? 'kohya',
       signal: stop.signal,
       warn: tellWarning,
     });

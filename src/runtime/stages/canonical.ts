@@ -14,7 +14,7 @@ import { moduleFacts } from '../inspect/module-facts.ts';
 import { fromNumbers } from '../safetensors/convert.ts';
 import { elementsIn } from '../safetensors/dtype.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
-import type { Metadata } from '../safetensors/layout.ts';
+import type { Metadata, TensorShape } from '../safetensors/layout.ts';
 import type { TensorToWrite } from '../safetensors/writer.ts';
 import { type AdapterSettings, readAdapterSettings } from '../sdxl/adapter-settings.ts';
 import { canonicalName, type Generation } from '../sdxl/formats.ts';
@@ -29,6 +29,8 @@ export interface LoraTensors {
   readonly path: string;
   readonly tensors: readonly TensorToWrite[];
   readonly metadata: Metadata | undefined;
+  /** The file that they are a part of, where they are not all of it: names are judged by the whole. */
+  readonly partOf?: SafetensorsFile;
 }
 
 export interface CanonicalModule {
@@ -84,10 +86,10 @@ export function canonicalTensors({ modules, strangers }: CanonicalLora): readonl
 }
 
 /** Throws a `StageFailure` where a module is there twice, under two spellings. Reads no tensor. */
-export function canonicalLora({ path, tensors, metadata }: LoraTensors): CanonicalLora {
+export function canonicalLora({ path, tensors, metadata, partOf }: LoraTensors): CanonicalLora {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const content = groupModules(byName.keys(), byName);
-  const { base, isSurelySdxl } = baseOf(content, byName, metadata);
+  const { base, isSurelySdxl } = baseOf(partOf?.header ?? { tensors: byName, metadata });
   const generation = ({ 'SD 1.x': 'SD1', 'SD 2.x': 'SD2' } as const)[base as string] ?? 'SDXL';
   const settings = readAdapterSettings(metadata);
   const modules = content.modules.map((module) => canonicalModule(module, { byName, generation, settings }));
@@ -106,13 +108,15 @@ export function canonicalLora({ path, tensors, metadata }: LoraTensors): Canonic
   };
 }
 
+type Shapes = ReadonlyMap<string, TensorShape>;
+
 /** Sizes and scalars are not asked for. */
-function baseOf(
-  { modules, network }: LoraModules,
-  byName: ReadonlyMap<string, TensorToWrite>,
-  metadata: Metadata | undefined,
-): { readonly base: BaseGuess['base']; readonly isSurelySdxl: boolean } {
-  const tensor = (name: string) => ({ ...need(byName, name), begin: 0, end: 0 });
+function baseOf({ tensors, metadata }: { readonly tensors: Shapes; readonly metadata: Metadata | undefined }): {
+  readonly base: BaseGuess['base'];
+  readonly isSurelySdxl: boolean;
+} {
+  const { modules, network } = groupModules(tensors.keys(), tensors);
+  const tensor = (name: string) => ({ ...need(tensors, name), begin: 0, end: 0 });
   const targets = sdxlTargets();
   const options = { file: { tensor }, scalars: new Map(), settings: undefined, targets };
   const facts = modules.map((module) => moduleFacts(module, options));
@@ -233,7 +237,7 @@ function without(metadata: Metadata | undefined, key: string): Metadata | undefi
   return metadata?.has(key) ? new Map([...metadata].filter(([name]) => name !== key)) : metadata;
 }
 
-function need(byName: ReadonlyMap<string, TensorToWrite>, name: string): TensorToWrite {
+function need<T>(byName: ReadonlyMap<string, T>, name: string): T {
   const tensor = byName.get(name);
   if (tensor === undefined) throw new Error(`Internal error: no tensor ${JSON.stringify(name)}.`);
   return tensor;

@@ -2,6 +2,7 @@
 // What is copied keeps its bytes; memory does not grow with the file.
 
 import type { BlockName } from '../../parser/blocks.ts';
+import type { LoraFormat } from '../../parser/lora-formats.ts';
 import { StageFailure } from '../events.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
@@ -14,12 +15,15 @@ import {
   weightIn,
 } from '../sdxl/block-weights.ts';
 import type { Family, LoraModule, LoraModules } from '../sdxl/lora.ts';
+import { inFormat } from './in-format.ts';
 import { copied, isLinear, weighted } from './weigh.ts';
 import { listed, withHistory } from './weights-file.ts';
 
 export interface ChopOptions {
   readonly output: string;
   readonly choice: BlockChoice;
+  /** What the modules are called then; without it, what they are called now. */
+  readonly format?: LoraFormat;
   readonly signal: AbortSignal;
   /** Told what is odd about the choice for this file. */
   warn(message: string): void;
@@ -37,15 +41,17 @@ export interface Chopped {
 
 /** Throws a `StageFailure` where the choice cannot be carried out on this file, whose modules are `content`. */
 export async function chopFile(file: SafetensorsFile, content: LoraModules, options: ChopOptions): Promise<Chopped> {
-  const { output, choice, signal, onProgress, warn } = options;
+  const { output, choice, format, signal, onProgress, warn } = options;
   const weights = blockWeights(choice, content.network);
   refuseUnweighable(content.modules, weights);
-  const tensors = chooseTensors(file, content, weights);
+  const chosen = { tensors: chooseTensors(file, content, weights), metadata: file.header.metadata };
+  const { path } = file;
+  const { tensors, metadata } = format ? await inFormat({ path, ...chosen, partOf: file }, format) : chosen;
   for (const message of oddities(choice, content)) warn(message);
   const sizeBytes = await writeSafetensors({
     path: output,
     tensors,
-    metadata: withHistory(file.header.metadata, { stage: 'chop', weights }),
+    metadata: withHistory(metadata, { stage: 'chop', weights }),
     hashes: true,
     signal,
     ...(onProgress && { onProgress }),

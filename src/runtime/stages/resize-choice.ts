@@ -7,25 +7,25 @@
 // - Equal scores are decided by the module's name, then by strength.
 
 import { StageFailure } from '../events.ts';
-import type { Metadata, TensorShape } from '../safetensors/layout.ts';
-import { sizeWithHashes, type TensorToWrite } from '../safetensors/writer.ts';
-import { resizedMetadata } from './resize-metadata.ts';
 import type { Scored } from './resize-modules.ts';
 import { type Recipe, SPECTRUM_KEYS, type SpectrumKey } from './resize-recipe.ts';
-import { shapesWith } from './resize-tensors.ts';
 
 export interface Plan {
   /** Sorted by name. */
   readonly modules: readonly Scored[];
-  /** What is written beside their directions. */
-  readonly beside: readonly TensorToWrite[];
+  /** Whether anything is written beside their directions. */
+  readonly hasMore: boolean;
   readonly recipe: Recipe;
-  readonly metadata: Metadata | undefined;
+  /** Of the file with these directions, by module, in bytes. */
+  sizeWith(kept: Kept): Promise<number>;
 }
 
+/** Directions by module. */
+export type Kept = readonly (readonly number[])[];
+
 export interface Choice {
-  /** The directions that stay, by module, ascending. */
-  readonly kept: readonly (readonly number[])[];
+  /** The directions that stay, ascending. */
+  readonly kept: Kept;
   /** No direction that was left out by its score alone has one above this. -∞ when none was. */
   readonly threshold: number;
 }
@@ -34,15 +34,13 @@ export interface Choice {
 const ROOM_FOR_NAMES = 640;
 
 /** Chooses by the scores of each module's directions. */
-export function choose(plan: Plan): Choice {
+export async function choose(plan: Plan): Promise<Choice> {
   const { must, may } = candidates(plan, rankDirections(plan.modules));
   const inOrder = [...must, ...may];
   const { limit } = plan.recipe;
-  const count = must.length + countOf(plan, may, inOrder);
-  if (count === 0 && plan.beside.length === 0) throw nothingLeft(plan, inOrder[0]?.score);
-  const kept: number[][] = plan.modules.map(() => []);
-  for (const { module, index } of inOrder.slice(0, count)) kept[module]?.push(index);
-  for (const indices of kept) indices.sort((a, b) => a - b);
+  const count = must.length + (await countOf(plan, may, inOrder));
+  if (count === 0 && !plan.hasMore) throw nothingLeft(plan, inOrder[0]?.score);
+  const kept = firstOf(plan, inOrder, count);
   const last = may[count - must.length - 1]?.score ?? -Infinity;
   const threshold = limit.kind === 'thr' ? limit.score : count === inOrder.length ? -Infinity : last;
   return { kept, threshold };
@@ -116,7 +114,7 @@ function fewest(sigma: Float32Array, share: number, weigh: (value: number) => nu
 }
 
 /** How many of those that may stay do. */
-function countOf(plan: Plan, may: readonly Direction[], inOrder: readonly Direction[]): number {
+async function countOf(plan: Plan, may: readonly Direction[], inOrder: readonly Direction[]): Promise<number> {
   const { limit } = plan.recipe;
   switch (limit.kind) {
     case 'thr':
@@ -134,46 +132,34 @@ function countAbove(ranked: readonly Direction[], score: number): number {
 }
 
 /** How many more than `atLeast` fit. More directions make a larger file, so halving finds the place. */
-function countWithin(
+async function countWithin(
   plan: Plan,
   inOrder: readonly Direction[],
   { bytes, atLeast }: { readonly bytes: number; readonly atLeast: number },
-): number {
-  const sizeOf = (count: number): number => sizeOfFirst(plan, inOrder, count) + ROOM_FOR_NAMES;
-  const fits = (count: number): boolean => sizeOf(count) <= bytes;
-  const isEmpty = atLeast === 0 && plan.beside.length === 0;
-  if (!isEmpty && !fits(atLeast)) throw minimumTooLarge(plan.recipe, sizeOf(atLeast), bytes);
+): Promise<number> {
+  const sizeOf = async (count: number) => (await plan.sizeWith(firstOf(plan, inOrder, count))) + ROOM_FOR_NAMES;
+  const fits = async (count: number): Promise<boolean> => (await sizeOf(count)) <= bytes;
+  const isEmpty = atLeast === 0 && !plan.hasMore;
+  if (!isEmpty && !(await fits(atLeast))) throw minimumTooLarge(plan.recipe, await sizeOf(atLeast), bytes);
   let low = atLeast;
   let high = inOrder.length;
-  if (fits(high)) return high - atLeast;
+  if (await fits(high)) return high - atLeast;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
-    if (fits(middle)) low = middle;
+    if (await fits(middle)) low = middle;
     else high = middle;
   }
   return low - atLeast;
 }
 
-function sizeOfFirst(plan: Plan, ranked: readonly Direction[], count: number): number {
-  const ranks = new Array<number>(plan.modules.length).fill(0);
+function firstOf({ modules }: Plan, inOrder: readonly Direction[], count: number): Kept {
+  const kept: number[][] = modules.map(() => []);
   for (let i = 0; i < count; i += 1) {
-    const module = ranked[i]?.module ?? 0;
-    ranks[module] = (ranks[module] ?? 0) + 1;
+    const direction = inOrder[i];
+    if (direction) kept[direction.module]?.push(direction.index);
   }
-  const made: TensorShape[] = plan.modules.flatMap((module, index) => {
-    const rank = ranks[index] ?? 0;
-    return rank === 0 ? [] : Object.values(shapesWith(module, rank, plan.recipe.precision));
-  });
-  return sizeWithHashes([...plan.beside, ...made], metadataFor(plan, ranks));
-}
-
-/** What the file says about itself when its modules have these ranks. */
-export function metadataFor(plan: Plan, ranks: readonly number[]): Metadata {
-  return resizedMetadata(
-    plan.metadata,
-    plan.recipe,
-    plan.modules.map((module, index) => ({ module, rank: ranks[index] ?? 0 })),
-  );
+  for (const indices of kept) indices.sort((a, b) => a - b);
+  return kept;
 }
 
 function minimumTooLarge({ modules: { min_rank } }: Recipe, needed: number, bytes: number): StageFailure {

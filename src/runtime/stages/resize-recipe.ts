@@ -16,6 +16,7 @@
 //
 //   extract n        modules of LoHa, LoKr, GLoRA and full first become LoRA of at most this rank; the decomposition does it
 
+import type { LoraFormat } from '../../parser/lora-formats.ts';
 import { StageFailure } from '../events.ts';
 import type { Json } from '../graph/json.ts';
 
@@ -48,6 +49,7 @@ export interface Recipe {
   readonly precision: Precision;
   /** `undefined`: modules of other families are kept whole. */
   readonly extract: number | undefined;
+  readonly format: LoraFormat;
 }
 
 /** What a program can write. */
@@ -58,11 +60,13 @@ export type WrittenRecipe = { readonly [key in ScoreKey | ModuleKey]?: number | 
   readonly rescale?: number | undefined;
   readonly precision?: Precision | undefined;
   readonly extract?: number | undefined;
+  /** Said by the command line alone: in a program it is `save` that decides on a format. */
+  readonly format?: LoraFormat | undefined;
 };
 
 /** The part of a fingerprint that is equal for recipes that mean the same: a recipe without keys is `fro_ckpt = 1`. */
 export function recipeAttributes(written: WrittenRecipe): { readonly [name: string]: Json } {
-  const { weights, limit, modules, rescale, precision, extract } = readRecipe(written);
+  const { weights, limit, modules, rescale, precision, extract, format } = readRecipe(written);
   return {
     ...Object.fromEntries(weights),
     ...(limit.kind === 'thr' && { thr: limit.score }),
@@ -71,6 +75,7 @@ export function recipeAttributes(written: WrittenRecipe): { readonly [name: stri
     rescale,
     precision,
     ...(extract !== undefined && { extract }),
+    ...(format !== 'kohya' && { format }),
   };
 }
 
@@ -79,8 +84,8 @@ export function readRecipe(written: WrittenRecipe): Recipe {
     MODULE_KEYS.flatMap((key) => (written[key] === undefined ? [] : [[key, written[key]] as const])),
   );
   const limit = limitOf(written);
-  const { rescale = 1, precision = 'fp16', extract } = written;
-  return { weights: weightsOf(written, limit), limit, modules, rescale, precision, extract };
+  const { rescale = 1, precision = 'fp16', extract, format = 'kohya' } = written;
+  return { weights: weightsOf(written, limit), limit, modules, rescale, precision, extract, format };
 }
 
 /** A threshold stands for nothing else being said; a smallest rank says nothing about what goes. */

@@ -2,6 +2,7 @@
 //
 // With alpha of the original, which stays, and s = alpha / (directions that stay):
 //   down = √(σ·rescale / s) · vt      up = √(σ·rescale / s) · u
+// The format of diffusers has no alpha, so for it s is 1: nothing has to be multiplied, and rounded, once more.
 //
 // Every number is read back after it was rounded, so that what is written can be checked while it is in memory.
 /// <reference lib="esnext.float16" />
@@ -13,7 +14,7 @@ import type { TensorShape } from '../safetensors/layout.ts';
 import type { TensorToWrite } from '../safetensors/writer.ts';
 import type { Rounded, Verification } from './resize-check.ts';
 import { type FactorModule, notFinite } from './resize-factors.ts';
-import type { Precision } from './resize-recipe.ts';
+import type { Precision, Recipe } from './resize-recipe.ts';
 
 /** The shapes that a module has with so many directions. */
 export function shapesWith(
@@ -30,18 +31,23 @@ export function shapesWith(
   };
 }
 
+export function alphaWith(module: FactorModule, rank: number, { format }: Recipe): number {
+  return format === 'diffusers' ? rank : module.alpha;
+}
+
 /** What a module is after resizing. `kept` are directions in ascending order. */
 export function keptTensors(options: {
   readonly file: SafetensorsFile;
   readonly module: FactorModule;
   readonly kept: readonly number[];
-  readonly rescale: number;
-  readonly precision: Precision;
+  readonly recipe: Recipe;
   readonly verification: Verification;
 }): readonly TensorToWrite[] {
-  const { file, module, kept, rescale, precision, verification } = options;
+  const { file, module, kept, recipe, verification } = options;
+  const { rescale, precision } = recipe;
   const shapes = shapesWith(module, kept.length, precision);
-  const scale = module.alpha / kept.length;
+  const alpha = alphaWith(module, kept.length, recipe);
+  const scale = alpha / kept.length;
   const strengths = Float64Array.from(kept, (index) => Math.sqrt(((module.sigma[index] ?? 0) * rescale) / scale));
   if (precision === 'fp16') for (const strength of strengths) if (strength > 65504) throw tooLarge(module.name);
   const check = verification.of({ module, kept, strengths, scale });
@@ -58,7 +64,7 @@ export function keptTensors(options: {
   return [
     {
       ...shapes.alpha,
-      source: { kind: 'bytes', bytes: fromNumbers(Float64Array.of(module.alpha), 'F32') },
+      source: { kind: 'bytes', bytes: fromNumbers(Float64Array.of(alpha), 'F32') },
     },
     { ...shapes.down, source: { kind: 'made', make: () => make('vt') } },
     { ...shapes.up, source: { kind: 'made', make: () => make('u') } },

@@ -11,8 +11,9 @@ import { groupModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import { inputOf } from './input-of.ts';
 import { describeDifference, Verification } from './resize-check.ts';
-import { choose, metadataFor } from './resize-choice.ts';
+import { choose } from './resize-choice.ts';
 import { readFactors } from './resize-factors.ts';
+import { resizedFile, sizeOfResized } from './resize-file.ts';
 import { keptBeside, remarksOn, sortModules } from './resize-modules.ts';
 import {
   parseReferences,
@@ -22,7 +23,6 @@ import {
   recipeAttributes,
   type WrittenRecipe,
 } from './resize-recipe.ts';
-import { keptTensors } from './resize-tensors.ts';
 import { openLora, openWeights } from './weights-file.ts';
 
 export const resize: Stage = {
@@ -42,29 +42,28 @@ export const resize: Stage = {
     for (const remark of remarksOn(sorted, recipe, decomposition.skipped)) context.report({ type: 'log', ...remark });
 
     const beside = keptBeside(original, sorted, recipe);
-    const plan = { modules: sorted.scored, beside, recipe, metadata: original.header.metadata };
-    const { kept, threshold } = choose(plan);
-    const verification = new Verification(recipe);
-    const { rescale, precision } = recipe;
-    const made = sorted.scored.flatMap((module, index) => {
-      const indices = kept[index] ?? [];
-      return indices.length === 0
-        ? []
-        : keptTensors({ file: factors, module, kept: indices, rescale, precision, verification });
+    // Stored results have paths that say nothing.
+    const { files, inputs } = context.node;
+    const label = files.lora ?? inputs.lora?.node ?? original.path;
+    const parts = { original, label, factors, modules: sorted.scored, beside, recipe };
+    const { kept, threshold } = await choose({
+      modules: sorted.scored,
+      hasMore: beside.length > 0,
+      recipe,
+      sizeWith: (some) => sizeOfResized(parts, some),
     });
     const output = pathIn(context.work, 'lora.safetensors');
-    const ranks = kept.map((indices) => indices.length);
+    const verification = new Verification(recipe);
     await writeSafetensors({
       path: output,
-      tensors: [...beside, ...made],
-      metadata: metadataFor(plan, ranks),
+      ...(await resizedFile(parts, kept, verification)),
       hashes: true,
       signal: context.signal,
       onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'bytes' }),
     });
 
     const difference = verification.difference(sorted.scored, kept);
-    context.report({ type: 'log', level: 'info', message: describeDifference(difference, precision) });
+    context.report({ type: 'log', level: 'info', message: describeDifference(difference, recipe.precision) });
     const { all, rounding, residual, leftOut, worst } = difference;
     return {
       outputs: { lora: output },

@@ -32,9 +32,9 @@ export async function runAlone({ stage, attributes = {}, inputs, work }: Alone):
   }
   const written = attributes as { readonly [name: string]: Json };
   const context: Pick<StageContext, 'inputs' | 'work' | 'signal' | 'report'> & {
-    readonly node: Pick<GraphNode, 'attributes' | 'settings'>;
+    readonly node: Pick<GraphNode, 'attributes' | 'settings' | 'files' | 'inputs'>;
   } = {
-    node: { attributes: stage.canonical?.(written) ?? written, settings: written },
+    node: { attributes: stage.canonical?.(written) ?? written, settings: written, files: {}, inputs: {} },
     inputs: artifacts,
     work: absolutePath(work),
     signal: new AbortController().signal,

@@ -1,0 +1,243 @@
+// What a sweep concludes from pictures whose content the tests decide on, and what it never renders twice.
+
+import { expect, test } from 'vitest';
+import { sweep } from '../../../src/runtime/stages/sweep.ts';
+import type { Sweep } from '../../../src/runtime/stages/sweep-effects.ts';
+import { shortestPrefix, worstCost } from '../../../src/runtime/stages/sweep-search.ts';
+import { IN04, MID00, OUT01, TE1, TE2, type TinyModule } from './lora-files.ts';
+import { type PictureLab, pictureLab } from './picture-lab.ts';
+import { type Item, pictureWorker } from './picture-worker.ts';
+
+const attributes = { share: 0.8, sampler: 'euler_a', mixed_precision: 'bf16' };
+const blocks = ['IN04', 'MID00', 'OUT01', 'TE1', 'TE2'];
+
+function openSweep(prompts = 'a cat --d 1\n', modules?: readonly TinyModule[]): Promise<PictureLab> {
+  return pictureLab(sweep, { id: 'what:sweep', attributes, prompts, ...(modules && { loras: { lora: modules } }) });
+}
+
+/** A number for each block, times how much of it is on; a picture without the LoRA is black. */
+function additive(strengths: { readonly [block: string]: number }) {
+  return ({ lora }: Item): readonly number[] =>
+    blocks.map((block) =>
+      lora === null ? 0 : (strengths[block] ?? 0) * (lora.blocks?.[block] ?? (lora.blocks ? 0 : 1)),
+    );
+}
+
+/** All blocks move the same number, so what is on adds up. */
+function summed(strengths: { readonly [block: string]: number }) {
+  const parts = additive(strengths);
+  return (item: Item): readonly number[] => [parts(item).reduce((sum, part) => sum + part, 0)];
+}
+
+const strengths = { IN04: 0.02, MID00: 0.08, OUT01: 0.5, TE1: 0.3, TE2: 0.1 };
+
+test('blocks are ranked by what they do alone and what is lost without them', async () => {
+  using lab = await openSweep();
+  const worker = pictureWorker({ show: summed(strengths) });
+  const { ok, texts } = await lab.run(worker);
+  expect(ok).toBe(true);
+  const result = JSON.parse(texts.sweep as string) as Sweep;
+  expect(result.ranking).toEqual(['OUT01', 'TE1', 'TE2', 'MID00', 'IN04']);
+  expect(result.prompts[0]?.distance).toBeCloseTo(1);
+  expect(result.blocks.map(({ block }) => block)).toEqual(blocks);
+  for (const { block, only, without, effect } of result.blocks) {
+    const share = strengths[block as keyof typeof strengths];
+    expect([block, only, without, effect].map(rounded)).toEqual([block, share, share, share].map(rounded));
+  }
+  const one = result.prompts[0]?.blocks.OUT01;
+  expect(one?.only.fromNone).toBeCloseTo(0.5);
+  expect(one?.without.fromNone).toBeCloseTo(0.5);
+});
+
+test('the proposal is the shortest beginning of the ranking whose picture was seen to keep the share', async () => {
+  using lab = await openSweep();
+  const worker = pictureWorker({ show: summed(strengths) });
+  const { texts } = await lab.run(worker);
+  const { proposal, tried, wanted } = JSON.parse(texts.sweep as string) as Sweep;
+  expect(wanted).toBe(0.8);
+  expect(proposal?.keep).toEqual(['OUT01', 'TE1']);
+  expect(proposal?.share).toBeCloseTo(0.8);
+  expect(tried.map(({ keep }) => keep.length)).toEqual([1, 2]);
+  // None, all, and each block alone and off: the first alone is among them, so two blocks are the only addition.
+  expect(worker.requests).toEqual([12, 1]);
+});
+
+test('a share that pictures do not reach before all blocks are on is answered with all of them', async () => {
+  using lab = await openSweep();
+  // Nothing but all of it does anything.
+  const show = ({ lora }: Item) => [lora !== null && lora.blocks === null ? 1 : 0];
+  const { texts } = await lab.run(pictureWorker({ show }));
+  const { proposal, blocks: effects } = JSON.parse(texts.sweep as string) as Sweep;
+  expect(proposal).toEqual({ keep: blocks, share: 1 });
+  expect(effects.map(({ only, without }) => [only, without])).toEqual(blocks.map(() => [0, 1]));
+});
+
+test('a block that leads away from the whole counts against itself', async () => {
+  using lab = await openSweep();
+  const { texts } = await lab.run(pictureWorker({ show: summed({ OUT01: 0.45, TE1: 0.15, IN04: -0.1 }) }));
+  const { blocks: effects, proposal } = JSON.parse(texts.sweep as string) as Sweep;
+  const away = effects.find(({ block }) => block === 'IN04');
+  expect(away?.only).toBeCloseTo(-0.2);
+  expect(away?.effect).toBeCloseTo(0);
+  expect(proposal?.keep).toEqual(['OUT01']);
+  expect(proposal?.share).toBeCloseTo(0.9);
+});
+
+test('every prompt counts alike, however strongly the LoRA moves it, and one that it leaves as it is does not count', async () => {
+  using lab = await openSweep('strong --d 1\nweak --d 2\nstill --d 3\n');
+  const show = (item: Item): readonly number[] => {
+    const { prompt } = item.prompt;
+    if (prompt === 'still') return [0.5];
+    const strong = summed({ OUT01: 0.8, TE1: 0.2 })(item);
+    return prompt === 'strong' ? strong : summed({ OUT01: 0.02, TE1: 0.08 })(item);
+  };
+  const { texts } = await lab.run(pictureWorker({ show }));
+  const { blocks: effects, prompts } = JSON.parse(texts.sweep as string) as Sweep;
+  expect(prompts.map(({ distance }) => distance).map(rounded)).toEqual([1, 0.1, 0].map(rounded));
+  expect(effects.find(({ block }) => block === 'OUT01')?.effect).toBeCloseTo((0.8 + 0.2) / 2);
+});
+
+test('a LoRA that changes nothing is said to change nothing', async () => {
+  using lab = await openSweep();
+  const worker = pictureWorker({ show: () => [0.3] });
+  const { ok, texts } = await lab.run(worker);
+  expect(ok).toBe(true);
+  expect(JSON.parse(texts.sweep as string)).toMatchObject({ blocks: [], ranking: [], proposal: null, tried: [] });
+  expect(worker.grids[0]?.title).toBe('The LoRA changes nothing in these pictures.');
+  expect(worker.grids[0]?.cells).toHaveLength(2);
+});
+
+test('a LoRA with one block is rendered with it and without it, and nothing more', async () => {
+  using lab = await openSweep('a cat --d 1\n', [{ name: OUT01, kernel: 3 }]);
+  const worker = pictureWorker({ show: summed({ OUT01: 1 }) });
+  const { texts } = await lab.run(worker);
+  expect(worker.requests).toEqual([2]);
+  const { blocks: effects, proposal } = JSON.parse(texts.sweep as string) as Sweep;
+  expect(effects).toEqual([{ block: 'OUT01', only: 1, without: 1, effect: 1 }]);
+  expect(proposal).toEqual({ keep: ['OUT01'], share: 1 });
+});
+
+test('the cost is said before anything is rendered', async () => {
+  using lab = await openSweep('a cat --d 1\na dog --d 2\n');
+  const worker = pictureWorker({ show: summed(strengths) });
+  const { said, events } = await lab.run(worker);
+  expect(said[0]).toMatch(/^2 prompts × 12 pictures \(.*each of its 5 blocks alone and off\), then up to 4 more/);
+  const kinds = events.flatMap((event) => (event.type === 'node-progress' ? [event.progress.type] : []));
+  expect(kinds.indexOf('log')).toBeLessThan(kinds.indexOf('artifact'));
+  expect(worker.rendered.length).toBeLessThanOrEqual(24 + 4);
+});
+
+test('a sweep that is stopped in the middle goes on where it was, and comes to the same result', async () => {
+  using whole = await openSweep();
+  const quiet = await whole.run(pictureWorker({ show: summed(strengths) }));
+  using lab = await openSweep();
+  const stop = new AbortController();
+  const first = pictureWorker({
+    show: summed(strengths),
+    before: (count) => {
+      if (count === 7) stop.abort();
+    },
+  });
+  expect(await lab.run(first, { signal: stop.signal })).toMatchObject({ ok: false });
+  expect(first.rendered).toHaveLength(7);
+  const second = pictureWorker({ show: summed(strengths) });
+  const after = await lab.run(second);
+  expect(after.texts).toEqual(quiet.texts);
+  expect(second.rendered).toHaveLength(13 - 7);
+  expect(after.said[0]).toContain('7 are there already');
+});
+
+test('another share renders only what was not looked at yet', async () => {
+  using lab = await openSweep();
+  await lab.run(pictureWorker({ show: summed(strengths) }));
+  const worker = pictureWorker({ show: summed(strengths) });
+  const { texts } = await lab.run(worker, { attributes: { share: 0.85 } });
+  const { proposal } = JSON.parse(texts.sweep as string) as Sweep;
+  expect(proposal?.keep).toEqual(['OUT01', 'TE1', 'TE2']);
+  // One, two and all but one were there.
+  expect(worker.requests).toEqual([1]);
+});
+
+test('the grid has two rows for each prompt, blocks in the order of the network, and numbers below the pictures', async () => {
+  using lab = await openSweep('a cat --d 1\na dog --d 2\n');
+  const worker = pictureWorker({ show: summed(strengths) });
+  await lab.run(worker);
+  const [grid] = worker.grids;
+  expect(grid?.columns).toEqual([
+    'none',
+    'all',
+    'kept',
+    'IN04 · no. 5',
+    'MID00 · no. 4',
+    'OUT01 · no. 1',
+    'TE1 · no. 2',
+    'TE2 · no. 3',
+  ]);
+  expect(grid?.rows).toHaveLength(4);
+  const cell = (row: number, column: number) => grid?.cells.find((one) => one.row === row && one.column === column);
+  expect(cell(0, 5)?.caption).toBe('does 50 %');
+  expect(cell(3, 6)?.caption).toBe('30 % lost');
+  expect(cell(0, 2)?.caption).toBe('keeps 80 %');
+  // Alone: against none. Off: against all.
+  expect(cell(0, 5)?.compared).toBe(cell(0, 0)?.picture);
+  expect(cell(1, 5)?.compared).toBe(cell(0, 1)?.picture);
+  expect(cell(1, 0)).toBeUndefined();
+  expect(grid?.title).toContain('Kept: OUT01, TE1, 80 % of the effect');
+});
+
+test('copies of all pictures lie in the run folder while it works, and those of an earlier sweep go', async () => {
+  using lab = await openSweep();
+  lab.folder.write({ '.lorac/runs/what/pictures/9-only-OUT08.png': 'of another LoRA' });
+  await lab.run(pictureWorker({ show: summed(strengths) }));
+  expect(lab.shown()).toEqual(
+    [...['none', 'all', 'keep-1', 'keep-2'], ...blocks.flatMap((block) => [`only-${block}`, `without-${block}`])]
+      .map((name) => `1-${name}.png`)
+      .sort(),
+  );
+});
+
+test('a file without a block of SDXL is refused with the reason', async () => {
+  using lab = await openSweep('a cat\n', [{ name: 'something_else' }]);
+  const { ok, said } = await lab.run(pictureWorker({ show: () => [0] }));
+  expect(ok).toBe(false);
+  expect(said).toEqual([expect.stringContaining('nothing to switch on and off')]);
+});
+
+test('the search finds the shortest beginning where more blocks never keep less, and looks at no length twice', async () => {
+  for (let count = 1; count <= 24; count += 1) {
+    for (let answer = 1; answer <= count; answer += 1) {
+      const looked: number[] = [];
+      const shareOf = (length: number): number => {
+        looked.push(length);
+        return length >= answer ? 0.9 : 0.1;
+      };
+      expect(await shortestPrefix({ count, wanted: 0.8, shareOf })).toBe(answer);
+      expect(new Set(looked).size).toBe(looked.length);
+      expect(looked).not.toContain(count);
+    }
+    expect(await worstCost(count, () => true)).toBeLessThanOrEqual(2 * Math.ceil(Math.log2(count + 1)));
+  }
+});
+
+test('what the search finds has been seen to keep the share, also where more blocks sometimes keep less', async () => {
+  const shares = [0.2, 0.9, 0.3, 0.4, 0.85, 0.5, 0.6, 0.95, 0.7, 1];
+  for (const wanted of [0.1, 0.35, 0.8, 0.86, 0.97, 1]) {
+    const length = await shortestPrefix({
+      count: shares.length,
+      wanted,
+      shareOf: (asked) => shares[asked - 1] as number,
+    });
+    expect(shares[length - 1]).toBeGreaterThanOrEqual(wanted);
+  }
+});
+
+function rounded(value: unknown): unknown {
+  return typeof value === 'number' ? Math.round(value * 1e9) / 1e9 : value;
+}
+
+test('only the modules of the file decide which blocks there are', async () => {
+  using lab = await openSweep('a cat --d 1\n', [{ name: IN04 }, { name: MID00 }, { name: TE1 }, { name: TE2 }]);
+  const { texts } = await lab.run(pictureWorker({ show: summed(strengths) }));
+  const { blocks: effects } = JSON.parse(texts.sweep as string) as Sweep;
+  expect(effects.map(({ block }) => block)).toEqual(['IN04', 'MID00', 'TE1', 'TE2']);
+});

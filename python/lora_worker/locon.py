@@ -5,7 +5,7 @@ round small updates away. Its parameters are F32 and are cast to the dtype of wh
 
 Layers of SDXL's text encoder 1 behind the last hidden state that SDXL reads never get a gradient. They have no branch
 and are not in the files: `trainable` leaves them out of a list of targets. Readers treat a missing module as one that
-changes nothing, which is what LyCORIS' zero-filled modules do as well.
+changes nothing, which is what LyCORIS' zero-filled modules do as well. `adapters` reads finished files.
 
 Shape letters: O output features, I input features, R rank, K kernel size.
 """
@@ -13,23 +13,17 @@ Shape letters: O output features, I input features, R rank, K kernel size.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
-from os import PathLike
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from lora_worker.blocks import block_weight
-from lora_worker.errors import bad_input
 from lora_worker.models import Models
 from lora_worker.naming import LoraTarget
-from lora_worker.safetensors_file import SafetensorsReader
 from lora_worker.streams import module_stream
 
 
@@ -89,11 +83,6 @@ class LoCon:
             handle.remove()
         self._handles.clear()
 
-    def weigh(self, strength: float, blocks: Mapping[str, float] | None) -> None:
-        """From now on each branch adds its ΔW times `strength` times the weight of its block (None: all have 1)."""
-        for name, branch in self.branches.items():
-            branch.scale = branch.alpha / branch.down.shape[0] * strength * block_weight(name, blocks)
-
     def parameters(self, *components: str) -> list[nn.Parameter]:
         """Down and up of every branch of these components ("unet", "te1", "te2"), in the order of the branches."""
         chosen = (branch for branch in self.branches.values() if branch.target.component in components)
@@ -142,32 +131,6 @@ def create(models: Models, targets: Iterable[LoraTarget], shape: LoConShape, *, 
     return LoCon(models, branches)
 
 
-def load_lora(models: Models, path: str | PathLike[str]) -> LoCon:
-    """The branches of a LoRA file, attached. Ends with `remove`.
-
-    Raises `bad-input` when the file holds anything but LoCon modules that these models have.
-    """
-    by_name = {target.name: target for target in models.targets()}
-    device = models.device
-    with SafetensorsReader(path) as reader:
-        parts = sorted(key.partition(".")[::2] for key in reader.header.tensors)
-        modules = {name: {part for _, part in group} for name, group in groupby(parts, key=itemgetter(0))}
-        branches = [_read_branch(reader, by_name.get(name), name, modules[name], device) for name in modules]
-    network = LoCon(models, branches)
-    network.attach()
-    return network
-
-
-@contextmanager
-def applied(models: Models, path: str | PathLike[str]) -> Iterator[LoCon]:
-    """Within the block the models compute with the LoRA of that file."""
-    network = load_lora(models, path)
-    try:
-        yield network
-    finally:
-        network.remove()
-
-
 def _adding(branch: Branch) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     return lambda _layer, inputs, output: output + branch(inputs[0])
 
@@ -182,22 +145,3 @@ def _shapes(target: LoraTarget, rank: int) -> tuple[torch.Size, torch.Size]:
     inner = {"linear": (), "conv1x1": (1, 1), "conv3x3": (3, 3)}[target.kind]
     outer = () if target.kind == "linear" else (1, 1)
     return torch.Size((rank, target.in_features, *inner)), torch.Size((target.out_features, rank, *outer))
-
-
-def _read_branch(
-    reader: SafetensorsReader, target: LoraTarget | None, name: str, parts: set[str], device: torch.device
-) -> Branch:
-    if target is None:
-        raise bad_input(f'"{reader.path}" has a module that this checkpoint does not have: "{name}".')
-    needed = {"lora_down.weight", "lora_up.weight"}
-    if not needed <= parts <= {*needed, "alpha"}:
-        raise bad_input(f'The module "{name}" of "{reader.path}" is not a plain LoRA: it has {sorted(parts)}.')
-    down, up = (reader.tensor(f"{name}.{part}").float().to(device) for part in sorted(needed))
-    wanted = _shapes(target, down.shape[0])
-    if (down.shape, up.shape) != wanted:
-        raise bad_input(
-            f'"{name}" of "{reader.path}" has down {list(down.shape)} and up {list(up.shape)}, '
-            f"and this checkpoint needs {list(wanted[0])} and {list(wanted[1])}."
-        )
-    alpha = reader.tensor(f"{name}.alpha").item() if "alpha" in parts else float(down.shape[0])
-    return Branch(target, down, up, alpha)

@@ -7,6 +7,8 @@ device up to rounding, and training goes on as if nobody had looked.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from lora_worker.architecture import LATENT_CHANNELS, VAE_FACTOR, VAE_SCALE, Architecture
 from lora_worker.errors import bad_input, non_finite
+from lora_worker.job import Job
 from lora_worker.models import Models, size_embedding_inputs
 
 
@@ -57,13 +60,47 @@ class SamplePrompt:
         return prompt
 
 
+Text = tuple[Tensor, Tensor]
+"""Context [B, 77, C] and pooled text [B, P] of `captions_of` a prompt."""
+
+
+@contextmanager
+def cancellable(models: Models, job: Job) -> Iterator[None]:
+    """Within the block a cancel is heard before every pass of the UNet: one picture takes as long as many steps."""
+    hearing = models.unet.register_forward_pre_hook(lambda *_: job.check_cancelled())
+    try:
+        yield
+    finally:
+        hearing.remove()
+
+
+def captions_of(prompt: SamplePrompt) -> tuple[str, ...]:
+    """What has to be encoded for a prompt, and decides its `Text` besides the text encoders."""
+    return (prompt.negative_prompt, prompt.prompt) if _is_guided(prompt) else (prompt.prompt,)
+
+
+@torch.no_grad()
+def encode(models: Models, prompt: SamplePrompt) -> Text:
+    """The part of a picture that only the text encoders have to do with."""
+    context, pooled = models.text.encode(captions_of(prompt))
+    return context.to(models.dtype), pooled.to(models.dtype)
+
+
 @torch.no_grad()
 def render(
-    models: Models, vae: AutoencoderKL, prompt: SamplePrompt, *, device: torch.device | str | None = None
+    models: Models,
+    vae: AutoencoderKL,
+    prompt: SamplePrompt,
+    *,
+    device: torch.device | str | None = None,
+    text: Text | None = None,
 ) -> Image.Image:
-    """The picture of a prompt. Raises `non-finite` when the numbers run away."""
+    """The picture of a prompt. `text` is what `encode` gives, for whoever has it already.
+
+    Raises `non-finite` when the numbers run away.
+    """
     device = models.device if device is None else device
-    latents_1CHW = _denoise(models, prompt, torch.device(device))
+    latents_1CHW = _denoise(models, prompt, text or encode(models, prompt), torch.device(device))
     pixels = vae.decode((latents_1CHW / VAE_SCALE).to(vae.device, vae.dtype), return_dict=False)[0]
     if not torch.isfinite(pixels).all():
         raise non_finite(
@@ -73,23 +110,26 @@ def render(
     return _to_image(pixels[0])
 
 
-def _denoise(models: Models, prompt: SamplePrompt, device: torch.device) -> Tensor:
+def _is_guided(prompt: SamplePrompt) -> bool:
+    return prompt.scale > 1
+
+
+def _denoise(models: Models, prompt: SamplePrompt, text: Text, device: torch.device) -> Tensor:
     scheduler = _scheduler(models.architecture)
     scheduler.set_timesteps(prompt.steps, device=device)
     generator = torch.Generator("cpu").manual_seed(prompt.seed)
     size = (prompt.width, prompt.height)
-    guided = prompt.scale > 1
-    captions = [prompt.negative_prompt, prompt.prompt] if guided else [prompt.prompt]
-    context, pooled = models.text.encode(captions)
-    context, pooled = context.to(models.dtype), pooled.to(models.dtype)
-    sizes = torch.tensor([size_embedding_inputs(size, (0, 0), size)] * len(captions), device=device)
+    guided = _is_guided(prompt)
+    context, pooled = text
+    copies = context.shape[0]
+    sizes = torch.tensor([size_embedding_inputs(size, (0, 0), size)] * copies, device=device)
 
     shape = (1, LATENT_CHANNELS, prompt.height // VAE_FACTOR, prompt.width // VAE_FACTOR)
     latents = torch.randn(shape, generator=generator).to(device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, timestep).to(models.dtype)
-        batch = scaled.expand(len(captions), -1, -1, -1)
-        output = models.predict(batch, timestep.expand(len(captions)), context, pooled, sizes).float()
+        batch = scaled.expand(copies, -1, -1, -1)
+        output = models.predict(batch, timestep.expand(copies), context, pooled, sizes).float()
         if guided:
             without, with_prompt = output.chunk(2)
             output = without + prompt.scale * (with_prompt - without)

@@ -15,7 +15,7 @@ from lora_worker.job import Job
 from lora_worker.locon import LoCon
 from lora_worker.models import Models, load_vae
 from lora_worker.pictures import save_png
-from lora_worker.sampling import SamplePrompt, render
+from lora_worker.sampling import SamplePrompt, cancellable, render
 from lora_worker.train_request import Train
 from lora_worker.whole_file import write_json
 
@@ -38,14 +38,9 @@ class TrainingPictures:
         A picture that cannot be made is a warning: it is no reason to lose a training.
         """
         missing = [index for index in range(len(self._work.prompts)) if not self._path(step, index).exists()]
-        # Before every pass of the UNet, since one picture takes as long as several steps.
-        hearing = self._models.unet.register_forward_pre_hook(lambda *_: self._job.check_cancelled())
-        try:
-            with self._network.rounded_to(dtype):
-                for index in missing:
-                    self._render_one(step, index)
-        finally:
-            hearing.remove()
+        with cancellable(self._models, self._job), self._network.rounded_to(dtype):
+            for index in missing:
+                self._render_one(step, index)
 
     def existing(self) -> dict[str, str]:
         """Every picture that there is, as outputs `sample.STEP.PROMPT`."""

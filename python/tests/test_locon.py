@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_worker import locon
-from lora_worker.errors import WorkerError
+from lora_worker import adapters, locon
 from lora_worker.locon import LoConShape
-from lora_worker.lora_file import lora_tensors, write_lora
-from lora_worker.safetensors_file import write_safetensors
+from lora_worker.lora_file import write_lora
 
 FIXTURES = Path(__file__).parents[2] / "test" / "fixtures"
 SHAPE = LoConShape(dim=2, alpha=1, conv_dim=4, conv_alpha=3)
@@ -155,50 +153,9 @@ def test_a_saved_lora_renders_like_the_network_rounded_to_the_files_dtype(toy_mo
         rounded = outputs(toy_models)
     assert same(outputs(toy_models), exact)
     network.remove()
-    with locon.applied(toy_models, tmp_path / "lora.safetensors"):
+    with adapters.applied(toy_models, tmp_path / "lora.safetensors"):
         loaded = outputs(toy_models)
     assert same(loaded, rounded)
     assert not same(rounded, exact)
     assert not same(loaded, bare)
     assert same(outputs(toy_models), bare)
-
-
-def test_it_is_removed_even_when_rendering_fails(toy_models, tmp_path):
-    write_lora(tmp_path / "lora.safetensors", random_network(toy_models), {}, dtype=torch.float32)
-    bare = outputs(toy_models)
-    with pytest.raises(ZeroDivisionError), locon.applied(toy_models, tmp_path / "lora.safetensors"):
-        raise ZeroDivisionError
-    assert same(outputs(toy_models), bare)
-
-
-def test_a_file_without_some_modules_and_alphas_can_be_loaded(toy_models, tmp_path):
-    network = random_network(toy_models)
-    name = next(iter(network.branches))
-    tensors = {
-        key: tensor for key, tensor in lora_tensors(network, torch.float32).items() if key.startswith(f"{name}.")
-    }
-    del tensors[f"{name}.alpha"]
-    write_safetensors(tmp_path / "lora.safetensors", tensors)
-    with locon.applied(toy_models, tmp_path / "lora.safetensors") as loaded:
-        assert list(loaded.branches) == [name]
-        assert loaded.branches[name].scale == 1
-
-
-@pytest.mark.parametrize("damage", ["unknown module", "other shape", "other kind", "missing half"])
-def test_a_file_that_does_not_fit_is_refused_by_name(toy_models, tmp_path, damage):
-    network = random_network(toy_models)
-    name = next(iter(network.branches))
-    tensors = lora_tensors(network, torch.float32)
-    if damage == "unknown module":
-        tensors["lora_unet_elsewhere.alpha"] = torch.tensor(1.0)
-        name = "lora_unet_elsewhere"
-    elif damage == "other shape":
-        tensors[f"{name}.lora_down.weight"] = torch.zeros(2, 7)
-    elif damage == "other kind":
-        tensors[f"{name}.dora_scale"] = torch.ones(1)
-    else:
-        del tensors[f"{name}.lora_up.weight"]
-    write_safetensors(tmp_path / "lora.safetensors", tensors)
-    with pytest.raises(WorkerError, match=name) as error, locon.applied(toy_models, tmp_path / "lora.safetensors"):
-        pass
-    assert error.value.kind == "bad-input"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora_worker import locon
+from lora_worker import adapters, locon
+from lora_worker.families import change_of, decomposed, family_of
 from lora_worker.lora_file import write_lora
 from lora_worker.models import load_models, load_vae
 
 pytest.importorskip("peft", reason="it is in requirements-test.lock")
 
 from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
+from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
+from torch import nn
 
 # diffusers hands tensors to numpy in a way that numpy 2 frowns upon.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -60,7 +63,7 @@ def test_a_lora_changes_all_models_as_it_does_here(toy_checkpoint, tmp_path, mak
     path = tmp_path / "lora.safetensors"
     write_lora(path, network, {}, dtype=torch.float16)
     bare = answers(models)
-    with locon.applied(models, path):
+    with adapters.applied(models, path):
         ours = answers(models)
 
     # From here on the models are PEFT's.
@@ -85,3 +88,49 @@ def test_a_lora_changes_all_models_as_it_does_here(toy_checkpoint, tmp_path, mak
         change = (here - without).norm()
         assert change > 0.01 * without.norm()
         assert (there - here).norm() < 1e-4 * change
+
+
+CHANNELS, WIDTH, RANK = 24, 32, 2
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoHaConfig(r=RANK, alpha=3, target_modules=["0"]),
+        LoHaConfig(r=RANK, alpha=3, target_modules=["0"], use_effective_conv2d=True),
+        LoKrConfig(r=RANK, alpha=3, target_modules=["0"]),
+        LoKrConfig(r=64, alpha=64, target_modules=["0"]),
+        LoKrConfig(r=RANK, alpha=3, target_modules=["0"], use_effective_conv2d=True, decompose_both=True),
+        LoraConfig(r=RANK, lora_alpha=3, target_modules=["0"], use_dora=True),
+    ],
+    ids=["LoHa", "Tucker LoHa", "LoKr", "whole LoKr", "Tucker LoKr", "DoRA"],
+)
+def test_a_family_does_to_a_layer_what_it_does_in_peft(kind, config):
+    torch.manual_seed(0)
+    layer = nn.Linear(CHANNELS, WIDTH) if kind == "linear" else nn.Conv2d(CHANNELS, WIDTH, 3, stride=2, padding=1)
+    base = layer.weight.detach().clone()
+    model = inject_adapter_in_model(config, nn.Sequential(layer))
+    names = {
+        "lora_A.default.weight": "lora_down.weight",
+        "lora_B.default.weight": "lora_up.weight",
+        "lora_magnitude_vector.default.weight": "dora_scale",
+    }
+    parts = {}
+    for name, parameter in model[0].named_parameters():
+        if not name.startswith("base_layer"):
+            parameter.data += torch.randn(parameter.shape) * 0.5
+            parts[names.get(name, name.removesuffix(".default"))] = parameter.data
+    x = torch.randn(5, CHANNELS, *(() if kind == "linear" else (7, 9)))
+
+    change = change_of(family_of(set(parts)), parts, base.shape, 3.0)
+    with torch.no_grad():
+        if "dora_scale" in parts:
+            layer.weight.data = decomposed(base, change.delta(base), parts["dora_scale"], on_output=True)
+            ours = layer(x)
+            layer.weight.data = base
+        else:
+            ours = layer(x) + change.beside(layer, x, 1.0)
+        theirs = model(x)
+        assert (theirs - layer(x)).norm() > 0.1 * theirs.norm()
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import adapter_samples
 import numpy as np
 import pytest
 import torch
+from adapter_samples import Maker
 from support import RecordingJob
 
-from lora_worker.errors import WorkerError
+from lora_worker import adapters
+from lora_worker.adapter_targets import modules_by_name
+from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.models import Models
+from lora_worker.safetensors_file import write_safetensors
 from lora_worker.sampling import SamplePrompt, _scheduler, render
+from lora_worker.stages import sample as sample_stage
 from lora_worker.stages.sample import parse, run
 
 # diffusers hands tensors to numpy in a way that numpy 2 frowns upon.
@@ -138,6 +144,76 @@ def test_the_stage_writes_and_announces_each_picture(toy_checkpoint, toy_models,
     assert first != (tmp_path / "2.png").read_bytes()
     run(work, RecordingJob())
     assert (tmp_path / "1.png").read_bytes() == first
+
+
+class CancelledAfter(RecordingJob):
+    """Is asked so many times whether it is cancelled before it says so."""
+
+    def __init__(self, questions):
+        super().__init__()
+        self.questions = questions
+
+    @property
+    def cancelled(self):
+        self.questions -= 1
+        return self.questions < 0
+
+
+def lora_files(models, folder):
+    """One that changes text and pictures, and one that changes pictures alone."""
+    modules = modules_by_name(models)
+    names = ["lora_te1_text_model_encoder_layers_0_mlp_fc1", "lora_unet_output_blocks_1_1_proj_out"]
+    samples = [adapter_samples.lora(Maker(modules[name].weight, seed)) for seed, name in enumerate(names)]
+    files = {"both": zip(names, samples, strict=True), "unet": [(names[1], samples[1])]}
+    for file, pairs in files.items():
+        tensors = {f"{name}.{part}": tensor for name, sample in pairs for part, tensor in sample.parts.items()}
+        write_safetensors(folder / f"{file}.safetensors", tensors)
+    return {file: str(folder / f"{file}.safetensors") for file in files}
+
+
+def request(checkpoint, folder, loras):
+    items = [
+        {"name": f"{place}", "lora": lora, "prompt": FIELDS, "output": str(folder / f"{place}.png")}
+        for place, lora in enumerate(loras)
+    ]
+    return parse({"op": "sample", "checkpoint": str(checkpoint), "mixed_precision": "fp32", "items": items})
+
+
+def test_each_picture_has_its_own_weights_and_shares_what_it_can(toy_checkpoint, toy_models, tmp_path, monkeypatch):
+    files = lora_files(toy_models, tmp_path)
+    loras = [
+        None,
+        {"path": files["both"], "strength": 1, "blocks": None},
+        {"path": files["both"], "strength": 1, "blocks": {"OUT01": 1}},
+        {"path": files["both"], "strength": 0.5, "blocks": {"TE1": 2}},
+        {"path": files["both"], "strength": 0, "blocks": None},
+        {"path": files["unet"], "strength": 1, "blocks": None},
+        {"path": files["both"], "strength": 1, "blocks": {"OUT01": 1, "TE1.0": 1}},
+    ]
+    encoded, opened = [], []
+    encode_really, read_really = sample_stage.encode, adapters.read_adapters
+    monkeypatch.setattr(sample_stage, "encode", lambda *given: encoded.append(1) or encode_really(*given))
+    monkeypatch.setattr(adapters, "read_adapters", lambda *given: opened.append(given[1]) or read_really(*given))
+    run(request(toy_checkpoint, tmp_path, loras), RecordingJob())
+    bytes_of = [(tmp_path / f"{place}.png").read_bytes() for place in range(len(loras))]
+    none, whole, out, text, zero, unet, named = bytes_of
+    assert zero == none and unet == out and named == whole
+    assert len({none, whole, out, text}) == 4
+    # Twice the weight at half the strength: the captions of `whole`, `text` and `named` are the same.
+    assert len(encoded) == 2
+    assert opened == [files["both"], files["unet"], files["both"]]
+    # In another order, and alone, each is what it was.
+    run(request(toy_checkpoint, tmp_path, loras[::-1]), RecordingJob())
+    assert [(tmp_path / f"{place}.png").read_bytes() for place in range(len(loras))] == bytes_of[::-1]
+
+
+# A picture of two steps asks once, and before each of its passes of the UNet.
+@pytest.mark.parametrize(("questions", "pictures"), [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (6, 2)])
+def test_a_cancel_is_heard_between_pictures_and_within_one(toy_checkpoint, tmp_path, questions, pictures):
+    job = CancelledAfter(questions)
+    with pytest.raises(Cancelled):
+        run(request(toy_checkpoint, tmp_path, [None, None, None]), job)
+    assert len(job.of_type("artifact")) == len(list(tmp_path.glob("*.png"))) == pictures
 
 
 def test_the_stage_renders_in_half_precision(toy_checkpoint, tmp_path):

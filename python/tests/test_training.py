@@ -9,7 +9,7 @@ import torch
 from torch.func import functional_call
 from training_lab import TrainingLab, share_models
 
-from lora_worker import locon, training
+from lora_worker import adapters, locon, training
 from lora_worker.models import load_models
 from lora_worker.train_request import Train, parse_train
 from lora_worker.training import Trainer, image_losses
@@ -223,6 +223,6 @@ def test_the_loss_falls(lab, toy_models, precision):
         return torch.cat(each).mean().item()
 
     before = loss()
-    with locon.applied(toy_models, outputs["lora"]):
+    with adapters.applied(toy_models, outputs["lora"]):
         after = loss()
     assert after < 0.95 * before

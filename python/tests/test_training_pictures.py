@@ -8,7 +8,7 @@ from PIL import Image
 from support import RecordingJob
 from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, share_models, steps_of
 
-from lora_worker import locon, training_pictures
+from lora_worker import adapters, training_pictures
 from lora_worker.errors import Cancelled, non_finite
 from lora_worker.sampling import SamplePrompt, render
 
@@ -24,7 +24,7 @@ def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
 
 def test_pictures_show_what_the_saved_lora_shows(lab, toy_models, toy_vae):
     outputs = lab.life(lab.request(save_steps=[2], samples={"steps": [2], "prompts": [PROMPT]}))
-    with locon.applied(toy_models, outputs["step.2"]):
+    with adapters.applied(toy_models, outputs["step.2"]):
         wanted = render(toy_models, toy_vae, SamplePrompt.parse(PROMPT))
     assert np.array_equal(np.asarray(Image.open(outputs["sample.2.0"])), np.asarray(wanted))
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 
+from lora_worker.adapters import AttachedLora, applied
 from lora_worker.devices import torch_device
 from lora_worker.job import Job
-from lora_worker.locon import applied
-from lora_worker.models import load_models, load_vae
+from lora_worker.models import Models, load_models, load_vae
 from lora_worker.pictures import save_png
 from lora_worker.protocol import Fields
-from lora_worker.sampling import SamplePrompt, render
+from lora_worker.sampling import SamplePrompt, Text, cancellable, captions_of, encode, render
+
+# A megabyte each.
+_KEPT_TEXTS = 128
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,41 @@ def _applied_lora(fields: Fields) -> AppliedLora:
 
 
 def run(work: Sample, job: Job) -> dict[str, str]:
-    """Renders in the order of the items. Neighbours with the same LoRA share its loading."""
+    """Renders in the order of the items. Neighbours with the same LoRA share its loading, whatever its weights."""
     device = torch_device()
     models = load_models(work.checkpoint, device=device, dtype=work.dtype)
     vae = load_vae(work.checkpoint, device=device, dtype=torch.float32)
+    texts = _Texts(models)
     done = 0
-    for path, items in groupby(work.items, key=lambda item: item.lora_path):
-        with nullcontext() if path is None else applied(models, path) as network:
-            for item in items:
-                job.check_cancelled()
-                job.progress(done, len(work.items), "pictures", item.prompt.prompt)
-                if network is not None and item.lora is not None:
-                    network.weigh(item.lora.strength, item.lora.blocks)
-                save_png(render(models, vae, item.prompt, device=device), item.output)
-                job.artifact(item.name, item.output)
-                done += 1
+    with cancellable(models, job):
+        for path, items in groupby(work.items, key=lambda item: item.lora_path):
+            with nullcontext() if path is None else applied(models, path, strength=0) as lora:
+                for item in items:
+                    job.check_cancelled()
+                    job.progress(done, len(work.items), "pictures", item.prompt.prompt)
+                    if lora is not None and item.lora is not None:
+                        lora.weigh(item.lora.strength, item.lora.blocks)
+                    text = texts.of(item.prompt, path, lora)
+                    save_png(render(models, vae, item.prompt, device=device, text=text), item.output)
+                    job.artifact(item.name, item.output)
+                    done += 1
     job.progress(done, len(work.items), "pictures")
     return {}
+
+
+class _Texts:
+    """Encoded captions. A sweep renders a prompt dozens of times, and seldom touches the text encoders."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._known: dict[tuple[object, ...], Text] = {}
+
+    def of(self, prompt: SamplePrompt, path: str | None, lora: AttachedLora | None) -> Text:
+        """With the LoRA as it is weighed now."""
+        weights = lora.text_weights() if lora is not None else frozenset()
+        key = (captions_of(prompt), weights, path if weights else None)
+        if key not in self._known:
+            if len(self._known) == _KEPT_TEXTS:
+                del self._known[next(iter(self._known))]
+            self._known[key] = encode(self._models, prompt)
+        return self._known[key]

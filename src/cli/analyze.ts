@@ -13,6 +13,7 @@ import { whatFile } from '../runtime/inspect/what-file.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import type { AnalyzeReport } from '../runtime/stages/analyze.ts';
 import { reportLines } from '../runtime/stages/analyze-text.ts';
+import { isCanonical } from '../runtime/stages/canonical.ts';
 import { openWeights } from '../runtime/stages/weights-file.ts';
 import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
 import { analyzeGraph, GRID, REPORT } from './analyze-graph.ts';
@@ -42,16 +43,25 @@ export async function analyze(options: AnalyzeOptions): Promise<number> {
   const prompts = promptFile(options);
   const share = shareOf(options.share);
   using stop = listenForStop();
-  let isCanonical: boolean;
+  let isReadable: boolean;
   try {
-    isCanonical = await examine(lora, base, prompts !== undefined);
+    isReadable = await examine(lora, base, prompts !== undefined);
   } catch (error) {
     if (!(error instanceof StageFailure)) throw error;
     tellFailure(error.failure);
     return 1;
   }
   const { mixedPrecision: mixed_precision, overwrite = false } = options;
-  const graph = analyzeGraph({ lora, isCanonical, base, prompts, share, mixed_precision, folder, overwrite });
+  const graph = analyzeGraph({
+    lora,
+    isCanonical: isReadable,
+    base,
+    prompts,
+    share,
+    mixed_precision,
+    folder,
+    overwrite,
+  });
 
   // Nobody reads on, as after `| head`: the same as a Ctrl-C.
   process.stdout.once('error', stop.request);
@@ -111,7 +121,7 @@ async function examine(lora: string, base: string, isRendered: boolean): Promise
   if (isRendered && whatBase.kind === 'other') {
     throw new UsageError(`"${base}" ${whatBase.message}.`, whatBase.hint ?? 'pictures need an SDXL checkpoint');
   }
-  return true;
+  return isCanonical(file);
 }
 
 function fileAt(path: string): AbsolutePath {

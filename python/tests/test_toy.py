@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from test_architecture import FIXTURES
 
 from lora_worker.architecture import VAE_SCALE, read_architecture
@@ -17,6 +20,8 @@ from lora_worker.naming import lora_targets
 from lora_worker.safetensors_file import read_header
 from lora_worker.toy.__main__ import main as toy_main
 from lora_worker.toy.checkpoint import SIZES, write_toy_checkpoint
+from lora_worker.toy.lora import ToyLora, write_toy_lora
+from lora_worker.toy.lora import main as lora_main
 from lora_worker.toy.pictures import draw, write_pictures
 from lora_worker.toy.pictures import main as pictures_main
 from lora_worker.toy.shapes import checkpoint_shapes
@@ -100,3 +105,30 @@ def test_both_programs_run_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["pictures", str(tmp_path / "pictures")])
     pictures_main()
     assert len(list((tmp_path / "pictures").rglob("*.txt"))) == 12
+
+
+@pytest.mark.parametrize("names", ["kohya", "peft"])
+def test_a_toy_lora_adapts_modules_of_its_checkpoint_most_of_all_in_one_block(tmp_path, monkeypatch, names):
+    path = tmp_path / "new" / "lora.safetensors"
+    arguments = ["lora", str(path), "--size", "test", "--rank", "4", "--strong", "input_blocks.7", "--names", names]
+    monkeypatch.setattr("sys.argv", arguments)
+    lora_main()
+    again = tmp_path / "again.safetensors"
+    write_toy_lora(again, ToyLora(size="test", rank=4, strong="input_blocks.7", names=names))
+    assert again.read_bytes() == path.read_bytes()
+
+    tensors = load_file(path)
+    down, up = (".lora_down", ".lora_up") if names == "kohya" else (".lora_A", ".lora_B")
+    is_strong = re.compile(r"_input_blocks_7_" if names == "kohya" else r"down_blocks\.2\.attentions\.0\.")
+    strengths = {True: [], False: []}
+    for name, tensor in tensors.items():
+        if f"{down}.weight" in name:
+            partner = tensors[name.replace(down, up)]
+            assert tensor.shape[0] == partner.shape[1] == 4
+            delta = partner.float().flatten(1) @ tensor.float().flatten(1)
+            strengths[bool(is_strong.search(name))].append((delta.norm() / partner.shape[0] ** 0.5).item())
+    assert min(strengths[True]) > 5 * max(strengths[False]) > 0
+    targets = lora_targets(SIZES["test"])
+    assert len(strengths[True]) + len(strengths[False]) == sum(
+        names == "kohya" or (target.component == "unet" and ".attn" in target.module_path) for target in targets
+    )

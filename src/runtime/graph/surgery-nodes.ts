@@ -37,7 +37,7 @@ export function addResize(draft: GraphDraft, block: BlockOf<'resize'>): NodeId {
   return draft.node(block.name, { stage: draft.stages.resize, origin: block.span, attributes, inputs });
 }
 
-/** U, σ and V of a LoRA: `raw:decompose`, or `raw:decompose[64]` where other families are made LoRA of that rank first. */
+/** U, σ and V of a LoRA: `raw:decompose`, or `raw:decompose[extract=64]` where other families are made LoRA of that rank first. */
 export function addDecompose(
   draft: GraphDraft,
   asked: { readonly from: Reference; readonly extract?: number | undefined; readonly origin: Span },
@@ -47,7 +47,7 @@ export function addDecompose(
   const stage = draft.stages.decompose;
   if (extract === undefined) return draft.node(`${from.block}:decompose`, { stage, origin, inputs });
   const base = draft.baseOf(from);
-  return draft.node(`${from.block}:decompose[${extract}]`, {
+  return draft.node(`${from.block}:decompose[extract=${extract}]`, {
     stage,
     origin,
     attributes: { extract },

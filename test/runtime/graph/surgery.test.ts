@@ -131,17 +131,17 @@ test('an extraction is a decomposition of its own, with numbers of its own', () 
   });
   expect(read(graph, 'deep')).toEqual({
     lora: 'hero.lora',
-    factors: 'hero:decompose[64].factors',
+    factors: 'hero:decompose[extract=64].factors',
     frobenius: 'pony:frobenius[hero[64]].numbers',
     projections: 'hero:projections[64].numbers',
   });
-  expect(read(graph, 'same').factors).toBe('hero:decompose[64].factors');
+  expect(read(graph, 'same').factors).toBe('hero:decompose[extract=64].factors');
   expect(node(graph, 'hero:decompose').attributes).toEqual({});
-  expect(node(graph, 'hero:decompose[64]')).toMatchObject({
+  expect(node(graph, 'hero:decompose[extract=64]')).toMatchObject({
     attributes: { extract: 64 },
     files: { checkpoint: '/project/models/pony.safetensors' },
   });
-  expect(node(graph, 'style:decompose[64]').files).toEqual({});
+  expect(node(graph, 'style:decompose[extract=64]').files).toEqual({});
 });
 
 test('the format of a save is part of what it gives', () => {

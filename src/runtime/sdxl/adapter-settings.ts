@@ -10,8 +10,15 @@ export interface AdapterSettings {
 
 interface Settings {
   readonly alpha: number | undefined;
-  readonly alphas: ReadonlyMap<string, number>;
+  /** By the end of a module's path. */
+  readonly alphas: ReadonlyMap<string, Pattern>;
   readonly isRankStabilized: boolean;
+}
+
+interface Pattern {
+  readonly alpha: number;
+  /** Where two patterns fit, the one that was written first holds. */
+  readonly place: number;
 }
 
 /** `undefined` when the metadata has none, or none that can be read. */
@@ -40,18 +47,27 @@ function settingsOf(root: { readonly [key: string]: unknown }, component: string
   const pairs = typeof patterns === 'object' && patterns !== null ? Object.entries(patterns) : [];
   return {
     alpha: typeof alpha === 'number' ? alpha : undefined,
-    alphas: new Map(pairs.filter((pair): pair is [string, number] => typeof pair[1] === 'number')),
+    alphas: new Map(pairs.flatMap(([pattern, value], place) => alphasOf(pattern, value, place)).reverse()),
     isRankStabilized: read('use_rslora') === true,
   };
 }
 
-/** PEFT looks for the end of a module's path. Patterns are taken by the letter: they come from a file. */
-function patternAlpha(module: string, alphas: ReadonlyMap<string, number>): number | undefined {
-  for (const [pattern, alpha] of alphas) {
-    const end = pattern.replace(/^\^/, '').replace(/\$$/, '');
-    if (module === end || module.endsWith(`.${end}`)) return alpha;
+/** Patterns are taken by the letter, since they come from a file; we ourselves write several paths as one, `(?:a|b)`. */
+function alphasOf(pattern: string, value: unknown, place: number): readonly (readonly [string, Pattern])[] {
+  if (typeof value !== 'number') return [];
+  const end = pattern.replace(/^\^/, '').replace(/\$$/, '');
+  const [, several] = /^\(\?:([^()]*)\)$/.exec(end) ?? [];
+  return (several?.split('|') ?? [end]).map((path) => [path, { alpha: value, place }] as const);
+}
+
+/** PEFT looks for the end of a module's path. */
+function patternAlpha(module: string, alphas: ReadonlyMap<string, Pattern>): number | undefined {
+  let found = alphas.get(module);
+  for (let dot = module.indexOf('.'); dot >= 0; dot = module.indexOf('.', dot + 1)) {
+    const other = alphas.get(module.slice(dot + 1));
+    if (other && (found === undefined || other.place < found.place)) found = other;
   }
-  return undefined;
+  return found?.alpha;
 }
 
 function parseObject(text: string | undefined): { readonly [key: string]: unknown } | undefined {

@@ -7,6 +7,7 @@
 //
 // Everything else is kept as it is. Bytes are copied: no number of a factor is ever rounded again.
 
+import { SDXL } from '../../parser/blocks.ts';
 import { cleanLine } from '../../parser/clean-text.ts';
 import { StageFailure } from '../events.ts';
 import { type BaseGuess, guessBase } from '../inspect/base-guess.ts';
@@ -48,7 +49,7 @@ export interface CanonicalLora {
   readonly path: string;
   readonly generation: Generation;
   /** Whether names and shapes say so; metadata is often wrong. */
-  readonly isSurelySdxl: boolean;
+  isSurelySdxl(): boolean;
   readonly modules: readonly CanonicalModule[];
   /** Tensors that belong to no module. */
   readonly strangers: readonly TensorToWrite[];
@@ -57,6 +58,10 @@ export interface CanonicalLora {
   /** Whether every tensor is called what the file calls it. */
   readonly keepsNames: boolean;
 }
+
+/** A module of SDXL as kohya calls it, whatever stands behind its name. */
+export const KOHYA_SDXL =
+  /^lora_(?:unet_(?:input_blocks|middle_block|output_blocks|time_embed|label_emb|out)|te[12]_text)_[a-z0-9_]+$/;
 
 export const fileTensors = (file: SafetensorsFile): LoraTensors => ({
   path: file.path,
@@ -89,8 +94,8 @@ export function canonicalTensors({ modules, strangers }: CanonicalLora): readonl
 export function canonicalLora({ path, tensors, metadata, partOf }: LoraTensors): CanonicalLora {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const content = groupModules(byName.keys(), byName);
-  const { base, isSurelySdxl } = baseOf(partOf?.header ?? { tensors: byName, metadata });
-  const generation = ({ 'SD 1.x': 'SD1', 'SD 2.x': 'SD2' } as const)[base as string] ?? 'SDXL';
+  const whole = partOf ? { content: groupFile(partOf), ...partOf.header } : { content, tensors: byName, metadata };
+  const generation = generationOf(whole);
   const settings = readAdapterSettings(metadata);
   const modules = content.modules.map((module) => canonicalModule(module, { byName, generation, settings }));
   refuseTwice(path, modules, content);
@@ -98,7 +103,7 @@ export function canonicalLora({ path, tensors, metadata, partOf }: LoraTensors):
   return {
     path,
     generation,
-    isSurelySdxl,
+    isSurelySdxl: () => guess({ ...whole, metadata: undefined }) === 'SDXL',
     modules,
     strangers: content.strangers.flatMap((name) => byName.get(name) ?? []),
     metadata: isUnderstood ? without(metadata, 'lora_adapter_metadata') : metadata,
@@ -108,20 +113,30 @@ export function canonicalLora({ path, tensors, metadata, partOf }: LoraTensors):
   };
 }
 
-type Shapes = ReadonlyMap<string, TensorShape>;
+interface Whole {
+  readonly content: LoraModules;
+  readonly tensors: ReadonlyMap<string, TensorShape>;
+  readonly metadata: Metadata | undefined;
+}
+
+/** Names that only kohya gives to SDXL settle it. To look at every shape takes a while, compared with copying a block. */
+function generationOf(whole: Whole): Generation {
+  const { network, modules } = whole.content;
+  if (network === SDXL && modules.every(({ name }) => KOHYA_SDXL.test(name))) return 'SDXL';
+  return ({ 'SD 1.x': 'SD1', 'SD 2.x': 'SD2' } as const)[guess(whole) as string] ?? 'SDXL';
+}
 
 /** Sizes and scalars are not asked for. */
-function baseOf({ tensors, metadata }: { readonly tensors: Shapes; readonly metadata: Metadata | undefined }): {
-  readonly base: BaseGuess['base'];
-  readonly isSurelySdxl: boolean;
-} {
-  const { modules, network } = groupModules(tensors.keys(), tensors);
+function guess({ content, tensors, metadata }: Whole): BaseGuess['base'] {
   const tensor = (name: string) => ({ ...need(tensors, name), begin: 0, end: 0 });
   const targets = sdxlTargets();
   const options = { file: { tensor }, scalars: new Map(), settings: undefined, targets };
-  const facts = modules.map((module) => moduleFacts(module, options));
-  const guess = (said: Metadata | undefined) => guessBase(facts, { network, targets, metadata: said }).base;
-  return { base: guess(metadata), isSurelySdxl: guess(undefined) === 'SDXL' };
+  const facts = content.modules.map((module) => moduleFacts(module, options));
+  return guessBase(facts, { network: content.network, targets, metadata }).base;
+}
+
+function groupFile({ header }: SafetensorsFile): LoraModules {
+  return groupModules(header.tensors.keys(), header.tensors);
 }
 
 interface Context {

@@ -96,11 +96,17 @@ async function peftModule(lora: CanonicalLora, module: CanonicalModule): Promise
 function sidesOf({ name }: CanonicalModule, down: TensorToWrite): readonly number[] {
   const sides = down.shape.slice(2);
   if (sides.some((side) => side !== 1)) return sides;
-  const kind = targets.get(name)?.kind;
+  const kind = targets().get(name)?.kind;
   return kind === 'linear' ? [] : kind === 'conv1x1' ? [1, 1] : sides;
 }
 
-const targets = sdxlTargets();
+let known: ReturnType<typeof sdxlTargets> | undefined;
+
+/** Made when it is asked for the first time: most files are never written in this format. */
+function targets(): ReturnType<typeof sdxlTargets> {
+  known ??= sdxlTargets();
+  return known;
+}
 
 function magnitudeForm(name: string, out: number, ones: readonly number[]): Pick<TensorToWrite, 'name' | 'shape'> {
   return { name: `${name}.lora_magnitude_vector`, shape: ones.length === 0 ? [out] : [1, out, ...ones] };

@@ -4,7 +4,14 @@
 import type { LoraFormat } from '../../parser/lora-formats.ts';
 import type { Metadata } from '../safetensors/layout.ts';
 import type { TensorToWrite } from '../safetensors/writer.ts';
-import { type CanonicalLora, canonicalLora, canonicalTensors, type LoraTensors, tensorName } from './canonical.ts';
+import {
+  type CanonicalLora,
+  canonicalLora,
+  canonicalTensors,
+  KOHYA_SDXL,
+  type LoraTensors,
+  tensorName,
+} from './canonical.ts';
 import { inDiffusersFormat } from './diffusers-format.ts';
 import { nameIn } from './refuse-format.ts';
 
@@ -15,6 +22,7 @@ export interface FormattedLora {
 
 /** Throws a `StageFailure`. What has kohya's names already is the same in that format, to the last byte. */
 export async function inFormat(lora: LoraTensors, format: LoraFormat): Promise<FormattedLora> {
+  if (format === 'kohya' && lora.tensors.every(({ name }) => hasKohyaName(name))) return lora;
   const canonical = canonicalLora(lora);
   switch (format) {
     case 'kohya':
@@ -24,6 +32,12 @@ export async function inFormat(lora: LoraTensors, format: LoraFormat): Promise<F
     default:
       return { tensors: renamed(canonical, format), metadata: canonical.metadata };
   }
+}
+
+/** PEFT's suffixes are to be found behind names of any trainer. */
+function hasKohyaName(tensor: string): boolean {
+  const dot = tensor.indexOf('.');
+  return KOHYA_SDXL.test(tensor.slice(0, dot)) && !/^\.lora(?:_[A-Z]|\.|_linear|_magnitude)/.test(tensor.slice(dot));
 }
 
 /** Formats that differ from kohya's by the names of modules alone. Tensors of no module stay as they are. */

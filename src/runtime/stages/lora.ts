@@ -50,7 +50,7 @@ function refuseOthers(file: SafetensorsFile): void {
 
 /** A1111 takes a file that says other things, and not this one, for Stable Diffusion 1. */
 function withBase({ isSurelySdxl, metadata }: CanonicalLora): Metadata | undefined {
-  if (!isSurelySdxl || metadata?.has('ss_base_model_version')) return metadata;
+  if (metadata?.has('ss_base_model_version') || !isSurelySdxl()) return metadata;
   return new Map([...(metadata ?? []), ['ss_base_model_version', 'sdxl_base_v1-0']]);
 }
 

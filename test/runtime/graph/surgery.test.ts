@@ -132,8 +132,8 @@ test('an extraction is a decomposition of its own, with numbers of its own', () 
   expect(read(graph, 'deep')).toEqual({
     lora: 'hero.lora',
     factors: 'hero:decompose[extract=64].factors',
-    frobenius: 'pony:frobenius[hero[64]].numbers',
-    projections: 'hero:projections[64].numbers',
+    frobenius: 'pony:frobenius[hero[extract=64]].numbers',
+    projections: 'hero:projections[extract=64].numbers',
   });
   expect(read(graph, 'same').factors).toBe('hero:decompose[extract=64].factors');
   expect(node(graph, 'hero:decompose').attributes).toEqual({});

@@ -1,12 +1,18 @@
 // ΔW of a module of any family, from its tensors, before its scale. What needs the base weight has none of its own.
 
 import { toFloat64 } from '../safetensors/convert.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
+import type { Dtype } from '../safetensors/dtype.ts';
 import type { LoraModule } from '../sdxl/lora.ts';
 import type { FactorPair, Matrix, Product, WholeMatrix } from './product.ts';
 
 /** Why a module has no ΔW to be worked with: the words that follow its name. */
 export class NoDelta extends Error {}
+
+/** Where a module's tensors are: a file, or what is going to be one. */
+export interface TensorSource {
+  tensor(name: string): { readonly dtype: Dtype; readonly shape: readonly number[] };
+  bytesOf(name: string): Promise<Uint8Array<ArrayBuffer>>;
+}
 
 /** A tensor as a matrix: rows, and all else as columns. */
 interface Unfolded extends Matrix {
@@ -17,8 +23,8 @@ type Read = (role: string) => Promise<Unfolded | undefined>;
 type Need = (role: string) => Promise<Unfolded>;
 
 /** Throws `NoDelta`. */
-export async function readProduct(file: SafetensorsFile, module: LoraModule): Promise<Product> {
-  const read: Read = (role) => readMatrix(file, module.tensors.get(role));
+export async function readProduct(source: TensorSource, module: LoraModule): Promise<Product> {
+  const read: Read = (role) => readMatrix(source, module.tensors.get(role));
   const need: Need = async (role) => {
     const found = await read(role);
     if (found === undefined) throw new NoDelta(`lacks "${role}"`);
@@ -49,10 +55,11 @@ export async function readProduct(file: SafetensorsFile, module: LoraModule): Pr
   }
 }
 
-async function readMatrix(file: SafetensorsFile, tensor: string | undefined): Promise<Unfolded | undefined> {
+/** A tensor as a matrix of doubles; `undefined` where there is no such tensor. Throws `NoDelta` for numbers of an odd kind. */
+export async function readMatrix(source: TensorSource, tensor: string | undefined): Promise<Unfolded | undefined> {
   if (tensor === undefined) return undefined;
-  const { shape, dtype } = file.tensor(tensor);
-  const data = toFloat64(await file.bytesOf(tensor), dtype);
+  const { shape, dtype } = source.tensor(tensor);
+  const data = toFloat64(await source.bytesOf(tensor), dtype);
   if (data === undefined) throw new NoDelta(`is stored as ${dtype}`);
   const [rows = 1] = shape;
   return { rows, columns: rows === 0 ? 0 : data.length / rows, shape, data };

@@ -1,0 +1,41 @@
+// What a merged LoRA says about itself: all that the first file said, with ranks that are true now, and the weights.
+
+import type { Metadata } from '../safetensors/layout.ts';
+import type { MergeContent } from './merge-input.ts';
+import type { MergedModule } from './merge-modules.ts';
+import type { Precision } from './merge-numbers.ts';
+import { changeNetworkArgs, type Ranked, setRanks } from './rank-metadata.ts';
+import { withHistory } from './weights-file.ts';
+
+/** Readers take a file with other metadata but not this one for Stable Diffusion 1. */
+const BASE = 'ss_base_model_version';
+
+export function mergedMetadata(
+  contents: readonly MergeContent[],
+  modules: readonly MergedModule[],
+  precision: Precision,
+): Metadata {
+  const [first] = contents;
+  const metadata = withHistory(first?.metadata, {
+    stage: 'merge',
+    weights: contents.map(({ source }) => source.weight),
+    precision,
+  });
+  const base = contents.map((content) => content.metadata?.get(BASE)).find((version) => version !== undefined);
+  if (base !== undefined) metadata.set(BASE, base);
+  // PEFT's ranks and alphas: the tensors say them.
+  metadata.delete('lora_adapter_metadata');
+  setRanks(metadata, modules.flatMap(rankedOf));
+  if (modules.every(({ form }) => form === 'LoRA')) {
+    changeNetworkArgs(metadata, (args) => {
+      if (args.has('algo')) args.set('algo', 'locon');
+    });
+  }
+  return metadata;
+}
+
+function rankedOf({ rank, alpha, tensors }: MergedModule): readonly Ranked[] {
+  if (rank === undefined || alpha === undefined) return [];
+  const isWide = tensors.some(({ shape }) => shape.slice(2).some((side) => side > 1));
+  return [{ rank, alpha, isWide }];
+}

@@ -83,15 +83,17 @@ function commandLine(): Command {
   lorac
     .command('resize')
     .description('write smaller LoRAs: only those directions of each module whose score is high enough')
-    .argument('<BASE>', 'the checkpoint that the LoRAs were trained on')
-    .argument('<LORA...>', 'LoRAs in .safetensors files')
+    .argument('<BASE>', 'the checkpoint that the LoRAs were trained on, or the folder of a diffusers model')
+    .argument('<LORA...>', 'LoRAs in .safetensors files; a.safetensors:0.5,b.safetensors:0.5 is the sum of two')
     .option('-r, --recipes <RECIPE>', 'what stays, as resize_lora takes it', 'fro_ckpt=1,thr=-3.55')
+    .option('--extract <RANK>', 'first make LoRA, of at most this rank, of LoHa, LoKr, GLoRA and full modules')
     .option('-o, --output <DIR>', 'where to put the results (default: beside each LoRA)')
     .addOption(
       new Option('-t, --output-dtype <TYPE>', 'numbers that results are stored in')
         .choices(['16', '32', 'bf16', 'fp16', 'fp32'])
         .default('16'),
     )
+    .addOption(loraFormat())
     .option('--overwrite', 'replace files that lorac did not make')
     .addOption(new Option('--reporter <KIND>', 'how to tell what happens').choices(reporterKinds).env('LORAC_REPORTER'))
     .addHelpText('after', resizeExamples)
@@ -233,12 +235,14 @@ A recipe is key=number with commas between, several recipes have colons between 
   size=20            keep as many as fit 20 MiB, header and all; goes before thr
   max_rank, min_rank, sv_ratio, sv_fro, sv_cumulative   cut each module by itself; without thr or size, by these alone
   rescale=1.5        multiply the whole LoRA
+  extract=64         as --extract, for this recipe alone
 
 Examples:
   lorac resize pony.safetensors hero.safetensors                         hero_frockpt1_th-3.55.safetensors
   lorac resize pony.safetensors hero.safetensors -r fro_ckpt=1,thr=-3.4:fro_ckpt=1,thr=-3 -o small
   lorac resize pony.safetensors *.safetensors -r spn_lora=1,size=20 -o small -t bf16
   lorac resize pony.safetensors hero.safetensors -r sv_fro=0.9,max_rank=16
+  lorac resize models/sdxl hero.safetensors:0.7,style.safetensors:0.4 -r max_rank=32     a sum of two, made small
 
 Decompositions are kept in the user's cache folder (LORAC_STORE names another), so another threshold takes a moment.`;
 

@@ -2,10 +2,16 @@
 
 import { nearest } from '../parser/suggest.ts';
 import { StageFailure } from '../runtime/events.ts';
-import { MODULE_KEYS, readRecipe, SCORE_KEYS, type WrittenRecipe } from '../runtime/stages/resize-recipe.ts';
+import {
+  LARGEST_EXTRACT,
+  MODULE_KEYS,
+  readRecipe,
+  SCORE_KEYS,
+  type WrittenRecipe,
+} from '../runtime/stages/resize-recipe.ts';
 import { UsageError } from './usage-error.ts';
 
-const limits = ['thr', 'size', 'rescale', ...MODULE_KEYS] as const;
+const limits = ['thr', 'size', 'rescale', ...MODULE_KEYS, 'extract'] as const;
 const keys: readonly string[] = [...SCORE_KEYS, ...limits];
 
 /** What a number has to be, where not every number will do. */
@@ -17,10 +23,15 @@ const rules: { readonly [key: string]: { readonly words: string; readonly holds:
   sv_ratio: { words: 'at least 1', holds: (value) => value >= 1 },
   sv_fro: { words: 'above 0 and at most 1', holds: isShare },
   sv_cumulative: { words: 'above 0 and at most 1', holds: isShare },
+  extract: { words: `a whole number from 1 to ${LARGEST_EXTRACT}`, holds: isExtract },
 };
 
 function isRank(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 1;
+}
+
+function isExtract(value: number): boolean {
+  return isRank(value) && value <= LARGEST_EXTRACT;
 }
 
 function isShare(value: number): boolean {
@@ -30,6 +41,13 @@ function isShare(value: number): boolean {
 /** Several have colons between them. Throws `UsageError` that quotes what is wrong. */
 export function readRecipes(text: string): readonly WrittenRecipe[] {
   return text.split(':').map(readOne);
+}
+
+/** The rank of `--extract`. */
+export function readExtract(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && isExtract(value)) return value;
+  throw new UsageError(`--extract is "${text}", and it has to be a whole number from 1 to ${LARGEST_EXTRACT}.`);
 }
 
 function readOne(text: string): WrittenRecipe {

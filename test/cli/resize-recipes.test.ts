@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { resizeGraph } from '../../src/cli/resize-graph.ts';
+import { type JobPart, resizeGraph } from '../../src/cli/resize-graph.ts';
 import { readRecipes } from '../../src/cli/resize-recipes.ts';
 import { UsageError } from '../../src/cli/usage-error.ts';
 import { absolutePath } from '../../src/runtime/graph/paths.ts';
@@ -28,6 +28,7 @@ test.each([
   ['size=0', 'size is 0, and it has to be above 0.'],
   ['max_rank=1.5', 'max_rank is 1.5, and it has to be a whole number of at least 1.'],
   ['sv_fro=90', 'sv_fro is 90, and it has to be above 0 and at most 1.'],
+  ['extract=0', 'extract is 0, and it has to be a whole number from 1 to 1024.'],
   ['min_rank=4,max_rank=2', 'min_rank is 4, and max_rank is 2.'],
   ['fro_ckpt=1,params=-1', 'In the recipe "fro_ckpt=1,params=-1": The weights of'],
 ])('%s is refused', (text, message) => {
@@ -55,12 +56,24 @@ test('names tell apart what is written differently', () => {
   expect(named('sv_fro=0.9,max_rank=16')).toBe('hero_maxrank16_svfro0.9.safetensors');
   expect(named('spn_lora=1,thr=-1,min_rank=1')).toBe('hero_spnlora1_minrank1_th-1.safetensors');
   expect(named('min_rank=1')).toBe('hero_frockpt1_minrank1_th-3.55.safetensors');
+  expect(named('extract=64')).toBe('hero_frockpt1_extract64_th-3.55.safetensors');
 });
 
-function graphOf(recipes: string, loras: readonly string[] = ['/x/hero.safetensors'], folder?: string) {
+function graphOf(
+  recipes: string,
+  loras: readonly (string | readonly Partial<JobPart>[])[] = ['/x/hero.safetensors'],
+  folder?: string,
+) {
+  const part = (given: Partial<JobPart>): JobPart => ({
+    path: absolutePath('/x/hero.safetensors'),
+    weight: 1,
+    isCanonical: true,
+    needsBase: false,
+    ...given,
+  });
   return resizeGraph({
-    base: absolutePath('/x/pony.safetensors'),
-    loras: loras.map(absolutePath),
+    base: { checkpoint: absolutePath('/x/pony.safetensors') },
+    loras: loras.map((parts) => (typeof parts === 'string' ? [part({ path: absolutePath(parts) })] : parts.map(part))),
     recipes: readRecipes(recipes),
     folder: folder === undefined ? undefined : absolutePath(folder),
     overwrite: false,
@@ -79,6 +92,63 @@ test('several recipes share one decomposition, and only what they name is comput
   expect(ids('max_rank=4')).toEqual(['hero:decompose', 'hero_maxrank4.safetensors']);
   const [, , , first] = graphOf('fro_ckpt=1,thr=-3:fro_ckpt=1,spn_ckpt=1,thr=-2').nodes;
   expect(Object.keys(first?.inputs ?? {})).toEqual(['factors', 'frobenius']);
+});
+
+test('a recipe that extracts has a decomposition of its own, and numbers of its own', () => {
+  const { nodes } = graphOf('thr=-3:thr=-3,extract=64', [[{ needsBase: true }]]);
+  expect(nodes.map(({ id }) => id)).toEqual([
+    'hero:decompose',
+    'hero:frobenius',
+    'hero:decompose[extract=64]',
+    'hero:frobenius[extract=64]',
+    'hero_frockpt1_th-3.safetensors',
+    'hero_frockpt1_extract64_th-3.safetensors',
+  ]);
+  expect(nodes[0]).toMatchObject({ attributes: {}, files: { lora: '/x/hero.safetensors' } });
+  expect(nodes[2]).toMatchObject({
+    attributes: { extract: 64 },
+    files: { lora: '/x/hero.safetensors', checkpoint: '/x/pony.safetensors' },
+  });
+  const [, , other] = graphOf('extract=64').nodes;
+  expect(graphOf('extract=64').nodes[0]?.files).toEqual({ lora: '/x/hero.safetensors' });
+  expect(other?.inputs.factors).toEqual({ node: 'hero:decompose[extract=64]', output: 'factors' });
+});
+
+test('a file in another form is brought into ours first, once for all that read it', () => {
+  const { nodes } = graphOf('thr=-3:max_rank=4', [[{ isCanonical: false }]]);
+  expect(nodes.map(({ id }) => id)).toEqual([
+    'hero:lora',
+    'hero:decompose',
+    'hero:frobenius',
+    'hero_frockpt1_th-3.safetensors',
+    'hero_maxrank4.safetensors',
+  ]);
+  const adopted = { node: 'hero:lora', output: 'lora' };
+  expect(nodes[1]).toMatchObject({ files: {}, inputs: { lora: adopted } });
+  expect(nodes[3]).toMatchObject({ files: {}, inputs: { lora: adopted } });
+});
+
+test('a sum of files is made in singles before it is resized', () => {
+  const style = absolutePath('/y/style.safetensors');
+  const { nodes } = graphOf('max_rank=4', [
+    [
+      { weight: 0.5, isCanonical: false },
+      { path: style, weight: -0.25 },
+    ],
+  ]);
+  expect(nodes.map(({ id }) => id)).toEqual([
+    'hero:lora',
+    'hero0.5+style-0.25:merge',
+    'hero0.5+style-0.25:decompose',
+    'hero0.5+style-0.25_maxrank4.safetensors',
+  ]);
+  expect(nodes[1]).toMatchObject({
+    attributes: { weights: [0.5, -0.25], precision: 'fp32' },
+    files: { 'lora.1': '/y/style.safetensors' },
+    inputs: { 'lora.0': { node: 'hero:lora', output: 'lora' } },
+  });
+  expect(nodes[3]?.placement?.target).toBe('/x/hero0.5+style-0.25_maxrank4.safetensors');
+  expect(graphOf('max_rank=4', [[{ weight: 0.5 }]]).nodes[0]).toMatchObject({ id: 'hero0.5:merge' });
 });
 
 test('results lie beside their LoRA, or in the folder that is named', () => {

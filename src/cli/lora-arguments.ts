@@ -1,0 +1,69 @@
+// The LoRAs that a command line names: a file, or several to be added up, each with its weight:
+// hero.safetensors:0.5,style.safetensors:0.5
+
+import { existsSync, statSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import type { AbsolutePath } from '../runtime/graph/graph.ts';
+import { absolutePath } from '../runtime/graph/paths.ts';
+import { whatFile } from '../runtime/inspect/what-file.ts';
+import { type CanonicalLora, canonicalLora, fileTensors, isCanonical } from '../runtime/stages/canonical.ts';
+import { openLora } from '../runtime/stages/weights-file.ts';
+import { UsageError } from './usage-error.ts';
+
+export interface LoraPart {
+  readonly path: AbsolutePath;
+  readonly weight: number;
+}
+
+/** What its header says about a LoRA file. */
+export interface LoraHeader {
+  /** Whether stages can read it as it is. */
+  readonly isCanonical: boolean;
+  readonly generation: CanonicalLora['generation'];
+  readonly isSurelySdxl: boolean;
+  readonly families: ReadonlySet<string>;
+}
+
+/** Throws `UsageError` for what names no file. A file whose name looks like a sum is that file. */
+export function readLoraArgument(text: string): readonly LoraPart[] {
+  if (existsSync(text)) return [{ path: fileAt(text), weight: 1 }];
+  const parts = text.split(',').map((part) => {
+    const [, path = part, weight = '1'] = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(part) ?? [];
+    if (Number(weight) === 0) {
+      throw new UsageError(`In "${text}" the weight of "${path}" is 0.`, 'leave it out');
+    }
+    return { path: fileAt(path), weight: Number(weight) };
+  });
+  const twice = parts.find(({ path }, index) => parts.findIndex((part) => part.path === path) !== index);
+  if (twice) throw new UsageError(`In "${text}" there is "${twice.path}" twice.`, 'give it the sum of its weights');
+  return parts;
+}
+
+export function fileAt(path: string): AbsolutePath {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isFile()) return absolutePath(resolve(path));
+  throw new UsageError(found === undefined ? `There is no file "${path}".` : `"${path}" is not a file.`);
+}
+
+/** Throws `UsageError` for a file that is no LoRA, and a `StageFailure` for one that cannot be read. */
+export async function readLoraHeader(path: AbsolutePath): Promise<LoraHeader> {
+  await using file = await openLora(path);
+  const what = whatFile(file);
+  if (what.kind === 'checkpoint') {
+    throw new UsageError(`"${path}" is a checkpoint, and a LoRA is needed.`, 'the base comes first, then LoRAs');
+  }
+  if (what.kind === 'other') throw new UsageError(`"${path}" ${what.message}.`, what.hint);
+  const { generation, isSurelySdxl, modules } = canonicalLora(fileTensors(file));
+  const families = new Set(modules.map(({ family }) => family));
+  return { isCanonical: isCanonical(file), generation, isSurelySdxl: isSurelySdxl(), families };
+}
+
+/** What the sum is called: `hero0.5+style0.5`. */
+export function sumName(parts: readonly LoraPart[], nameOf: (path: AbsolutePath) => string): string {
+  return parts.map(({ path, weight }) => `${nameOf(path)}${weight === 1 ? '' : weight}`).join('+');
+}
+
+/** A file's name without its folder and suffix. */
+export function stemOf(path: AbsolutePath): string {
+  return basename(path).replace(/\.[^.]*$/, '');
+}

@@ -20,7 +20,8 @@ export interface LoraHeader {
   /** Whether stages can read it as it is. */
   readonly isCanonical: boolean;
   readonly generation: CanonicalLora['generation'];
-  readonly isSurelySdxl: boolean;
+  /** Whether names and shapes say so, whatever the metadata says. */
+  isSurelySdxl(): boolean;
   readonly families: ReadonlySet<string>;
 }
 
@@ -55,7 +56,7 @@ export async function readLoraHeader(path: AbsolutePath): Promise<LoraHeader> {
   if (what.kind === 'other') throw new UsageError(`"${path}" ${what.message}.`, what.hint);
   const { generation, isSurelySdxl, modules } = canonicalLora(fileTensors(file));
   const families = new Set(modules.map(({ family }) => family));
-  return { isCanonical: isCanonical(file), generation, isSurelySdxl: isSurelySdxl(), families };
+  return { isCanonical: isCanonical(file), generation, isSurelySdxl, families };
 }
 
 /** What the sum is called: `hero0.5+style0.5`. */

@@ -74,7 +74,7 @@ function recipesOf({ recipes, extract, outputDtype, format }: ResizeOptions): re
 /** A part with what its header says. Refuses a LoRA of another generation than the base's. */
 async function looked(part: LoraPart, { isSdxl }: Base, base: string): Promise<JobPart> {
   const { isCanonical, families, generation, isSurelySdxl } = await readLoraHeader(part.path);
-  const isOther = isSdxl === true ? generation !== 'SDXL' : isSdxl === false && isSurelySdxl;
+  const isOther = isSdxl === true ? generation !== 'SDXL' : isSdxl === false && isSurelySdxl();
   if (isOther) {
     const [lora, checkpoint] = isSdxl ? ['Stable Diffusion 1 or 2', 'SDXL'] : ['SDXL', 'Stable Diffusion 1 or 2'];
     throw new UsageError(

@@ -51,6 +51,7 @@ const REPLACED: { readonly [family in Family]?: RegExp } = {
   full: /^(?:diff|alpha)$/,
 };
 
+/** Throws a `StageFailure` where a recipe measures by a base that has nothing to do with the LoRA. */
 export function sortModules(
   content: LoraModules,
   { modules: factors }: Decomposition,
@@ -79,7 +80,17 @@ export function sortModules(
       }
     }
   }
+  const unweighed = whole.filter(({ why }) => why === 'no base weight');
+  if (scored.length === 0 && unweighed.length > 0) throw strangeBase(unweighed.map(({ module }) => module));
   return { scored, originals, empty, whole, strangers: content.strangers };
+}
+
+function strangeBase(unweighed: readonly LoraModule[]): StageFailure {
+  return new StageFailure({
+    kind: 'bad-input',
+    message: `The base has no weight for any module of the LoRA: ${listedModules(unweighed)}.`,
+    hint: 'Name the checkpoint that the LoRA was trained on, or write a recipe that needs none, such as spn_lora = 1.',
+  });
 }
 
 /** Names that say a module's scale outside of it, and ranks that readers cut, are not what the decomposition took. */

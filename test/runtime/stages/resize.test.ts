@@ -259,6 +259,19 @@ test('numbers that are not finite are refused with the name of what has them', a
   await expect(endless).rejects.toThrow(`The numbers of "frobenius" have none for "${MID00}"`);
 });
 
+test('a base that has no weight for any module is refused, and a recipe that asks for none needs none', async () => {
+  await using folder = await openFolder();
+  await expect(resized(folder, { recipe: { fro_ckpt: 1, thr: -20 }, frobenius: { other: 1 } })).rejects.toMatchObject({
+    failure: {
+      kind: 'bad-input',
+      message: expect.stringContaining('The base has no weight for any module of the LoRA: lora_te1_text_model'),
+      hint: expect.stringContaining('Name the checkpoint that the LoRA was trained on'),
+    },
+  });
+  const { after } = await resized(folder, { recipe: { spn_lora: 1, thr: -20 }, frobenius: { other: 1 } });
+  expect((await ranksOf(after)).size).toBe(5);
+});
+
 test('weights that cancel each other are refused', () => {
   expect(() => readRecipe({ fro_ckpt: 1, params: -1 })).toThrow('add up to 0');
 });

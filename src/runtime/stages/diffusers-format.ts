@@ -11,6 +11,7 @@ import type { StageFailure } from '../events.ts';
 import { elementsIn } from '../safetensors/dtype.ts';
 import type { Metadata } from '../safetensors/layout.ts';
 import type { TensorToWrite } from '../safetensors/writer.ts';
+import type { Family } from '../sdxl/lora.ts';
 import { sdxlTargets } from '../sdxl/standard.ts';
 import type { CanonicalLora, CanonicalModule } from './canonical.ts';
 import type { FormattedLora } from './in-format.ts';
@@ -45,7 +46,8 @@ interface PeftModule {
   readonly tensors: readonly TensorToWrite[];
 }
 
-const EXTRACT = 'A resize with extract makes LoRA modules of other kinds.';
+const EXTRACT = 'A resize with extract makes LoRA modules of LoHa, LoKr, GLoRA and full.';
+const EXTRACTED: readonly Family[] = ['LoHa', 'LoKr', 'GLoRA', 'full'];
 
 function refusal(lora: CanonicalLora, reason: string, hint = 'Take another format.'): StageFailure {
   return cannotBeWritten(lora, 'diffusers', { reason, hint });
@@ -59,7 +61,10 @@ async function peftModule(lora: CanonicalLora, module: CanonicalModule): Promise
   const [up, down, alpha, magnitudes] = ['up', 'down', 'alpha', 'dora_scale'].map((role) => tensors.get(role));
   const isLora = family === 'LoRA' || family === 'DoRA';
   if (!isLora || up === undefined || down === undefined || alpha === undefined) {
-    throw refuse(`is of kind ${family}, and diffusers loads LoRA and DoRA alone`, EXTRACT);
+    throw refuse(
+      `is of kind ${family}, and diffusers loads LoRA and DoRA alone`,
+      EXTRACTED.includes(family) ? EXTRACT : undefined,
+    );
   }
   const extra = [...tensors.keys()].find((role) => !['up', 'down', 'alpha', 'dora_scale'].includes(role));
   if (extra !== undefined) throw refuse(`has "${extra}" as well, which PEFT does not have`);

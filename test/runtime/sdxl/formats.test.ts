@@ -4,69 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { LORA_FORMATS, type LoraFormat } from '../../../src/parser/lora-formats.ts';
 import { canonicalName, diffusersPath, type Generation, moduleNameIn } from '../../../src/runtime/sdxl/formats.ts';
 import { kohyaName, readModuleName } from '../../../src/runtime/sdxl/names.ts';
-import { sdxlModules, sdxlShapes } from './sdxl-fixtures.ts';
-
-/** kohya's name of a module, and the path that diffusers has for it. */
-interface Named {
-  readonly kohya: string;
-  readonly diffusers: string;
-}
-
-/** Layers of SDXL outside of what preset `full` adapts. */
-const outside: readonly Named[] = [
-  ['input_blocks_0_0', 'conv_in'],
-  ['time_embed_0', 'time_embedding.linear_1'],
-  ['time_embed_2', 'time_embedding.linear_2'],
-  ['label_emb_0_0', 'add_embedding.linear_1'],
-  ['label_emb_0_2', 'add_embedding.linear_2'],
-  ['out_0', 'conv_norm_out'],
-  ['out_2', 'conv_out'],
-  ['input_blocks_4_0_in_layers_0', 'down_blocks.1.resnets.0.norm1'],
-  ['middle_block_2_out_layers_0', 'mid_block.resnets.1.norm2'],
-  ['output_blocks_5_1_norm', 'up_blocks.1.attentions.2.norm'],
-  ['output_blocks_5_1_transformer_blocks_1_norm3', 'up_blocks.1.attentions.2.transformer_blocks.1.norm3'],
-].map(([kohya, diffusers]) => ({ kohya: `lora_unet_${kohya}`, diffusers: diffusers as string }));
-
-const textProjection = { kohya: 'lora_te2_text_projection', diffusers: 'text_projection' };
-
-const all: readonly Named[] = [
-  ...sdxlModules().map(({ lora_key, diffusers_key }) => ({ kohya: lora_key, diffusers: diffusers_key })),
-  ...outside,
-  textProjection,
-];
-
-/** Made from the tables alone, without any rule of ours. */
-function expected(format: LoraFormat, { kohya, diffusers }: Named): string {
-  const underscored = diffusers.replaceAll('.', '_');
-  if (kohya.startsWith('lora_te')) {
-    const isFirst = kohya.startsWith('lora_te1_');
-    if (format === 'diffusers') return `${isFirst ? 'text_encoder' : 'text_encoder_2'}.${diffusers}`;
-    if (format === 'comfyui') return `text_encoders.${isFirst ? 'clip_l' : 'clip_g'}.transformer.${diffusers}`;
-    return kohya;
-  }
-  switch (format) {
-    case 'kohya':
-      return kohya;
-    case 'kohya-diffusers':
-      return `lora_unet_${underscored}`;
-    case 'diffusers':
-      return `unet.${diffusers}`;
-    case 'lycoris':
-      return `lycoris_${underscored}`;
-    case 'comfyui': {
-      const weight = checkpointNames.get(kohya.replace('lora_unet_', ''));
-      return `diffusion_model.${weight}`;
-    }
-  }
-}
-
-/** Layers of the UNet by their names with underscores, from the tensors of a checkpoint. */
-const checkpointNames = new Map(
-  [...sdxlShapes().keys()]
-    .filter((key) => key.startsWith('model.diffusion_model.') && key.endsWith('.weight'))
-    .map((key) => key.slice('model.diffusion_model.'.length, -'.weight'.length))
-    .map((layer) => [layer.replaceAll('.', '_'), layer]),
-);
+import { checkpointNames, everyModule, spelt } from './spellings.ts';
 
 function read(name: string) {
   const found = readModuleName(name);
@@ -76,19 +14,20 @@ function read(name: string) {
 
 describe.each(LORA_FORMATS)('as %s', (format) => {
   test('every module is named as the tables say', () => {
-    for (const module of all) expect(moduleNameIn(format, read(module.kohya), 'SDXL')).toBe(expected(format, module));
+    for (const module of everyModule)
+      expect(moduleNameIn(format, read(module.kohya), 'SDXL')).toBe(spelt(format, module));
   });
 
   test.each(LORA_FORMATS)('and from there as %s', (other) => {
-    for (const module of all)
-      expect(moduleNameIn(other, read(expected(format, module)), 'SDXL')).toBe(expected(other, module));
+    for (const module of everyModule)
+      expect(moduleNameIn(other, read(spelt(format, module)), 'SDXL')).toBe(spelt(other, module));
   });
 });
 
 test('no two modules of SDXL have one name', () => {
   for (const format of LORA_FORMATS) {
-    const names = all.map((module) => moduleNameIn(format, read(module.kohya), 'SDXL'));
-    expect(new Set(names).size).toBe(all.length);
+    const names = everyModule.map((module) => moduleNameIn(format, read(module.kohya), 'SDXL'));
+    expect(new Set(names).size).toBe(everyModule.length);
   }
 });
 

@@ -27,7 +27,7 @@ export function checkpointJson(file: SafetensorsFile, what: OtherFile, hashes: F
   };
 }
 
-function fileJson({ report, hashes, norms, base, warnings }: Inspected) {
+function fileJson({ report, hashes, norms, normsFrom, base, warnings }: Inspected) {
   const { path, sizeBytes, headerBytes, modules, metadata, schemes, families, dtypes, ...rest } = report;
   const stored = (key: string): string | undefined => metadata?.get(key);
   return {
@@ -43,6 +43,7 @@ function fileJson({ report, hashes, norms, base, warnings }: Inspected) {
       ...block,
       norm: norms?.blocks.get(block.place),
       baseNorm: base?.get(block.place),
+      energyShares: norms?.shares.get(block.place),
     })),
     modules: modules.map(
       ({ module, key, place, family, kind, out, columns, rank, alpha, scale, sizeBytes: size, problems }) => ({
@@ -70,7 +71,11 @@ function fileJson({ report, hashes, norms, base, warnings }: Inspected) {
         sshsLegacyHash: { stored: stored('sshs_legacy_hash'), true: hashes.legacy },
       },
     }),
-    ...(norms && { unmeasured: plain(norms.unmeasured), broken: norms.broken }),
+    ...(norms && {
+      norms: { decomposed: norms.decomposed, measured: norms.modules.size - norms.decomposed, from: normsFrom ?? null },
+      unmeasured: plain(norms.unmeasured),
+      broken: norms.broken,
+    }),
     metadata: metadata === undefined ? null : plain(metadata),
     warnings,
   };

@@ -1,20 +1,21 @@
 // What lorac inspect tells, for people. Every word that comes from a file is cleaned on its way.
 
 import { cleanLine } from '../parser/clean-text.ts';
-import { heatMark, heatStrip, table } from '../runtime/inspect/heat.ts';
+import { heatMark, table } from '../runtime/inspect/heat.ts';
 import type { LoraReport, RankFacts } from '../runtime/inspect/report.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import type { FileHashes } from '../runtime/safetensors/hashes.ts';
 import type { Architecture } from '../runtime/sdxl/architecture.ts';
 import { count, size } from '../tui/units.ts';
+import { blockLines } from './inspect-blocks.ts';
 import type { Compared, Inspected, OtherFile } from './inspected.ts';
 
 export function loraLines(inspected: Inspected, color: boolean): string[] {
   const { report, hashes, warnings } = inspected;
   const sections = [
     summary(report),
-    blocks(inspected, color),
-    ...(report.base.base === 'SDXL' ? [report.layout] : []),
+    blockLines(inspected, color),
+    ...(['SDXL', 'SD 1.x', 'SD 2.x'].includes(report.base.base) ? [report.layout] : []),
     ...(hashes === undefined ? [] : [hashLines(hashes, report.metadata)]),
     metadataLines(report.metadata),
     warnings.map((warning) => cleanLine(`warning: ${warning}`)),
@@ -114,37 +115,6 @@ function span(numbers: readonly number[]): string {
     .map((number) => String(Number(number.toPrecision(4))));
   const missing = words.length < numbers.length ? ' or none' : '';
   return `${words.length <= 3 ? words.join(', ') : `${words[0]} to ${words.at(-1)}`}${missing}`;
-}
-
-function blocks({ report, norms, base }: Inspected, color: boolean): string[] {
-  const heat = new Map(
-    report.blocks.map(({ place, sizeBytes }) => {
-      const norm = norms?.blocks.get(place) ?? 0;
-      return [
-        place,
-        norms === undefined ? sizeBytes : base === undefined ? norm : norm / (base.get(place) ?? Number.NaN),
-      ];
-    }),
-  );
-  const highest = Math.max(0, ...[...heat.values()].filter(Number.isFinite));
-  const head = ['block', '', 'modules', 'tensors', 'size', ...(norms ? ['‖ΔW‖'] : []), ...(base ? ['‖ΔW‖/‖W‖'] : [])];
-  const rows = report.blocks.map(({ place, modules, tensors, sizeBytes }) => {
-    const value = heat.get(place) ?? 0;
-    return [
-      place,
-      heatMark(value, highest, color),
-      String(modules),
-      String(tensors),
-      size(sizeBytes),
-      ...(norms ? [norms.blocks.get(place)?.toPrecision(4) ?? '-'] : []),
-      ...(base ? [Number.isFinite(value) ? value.toExponential(2) : '-'] : []),
-    ];
-  });
-  const by = norms === undefined ? 'size' : base === undefined ? '‖ΔW‖' : '‖ΔW‖/‖W‖';
-  const unmeasured = [...(norms?.unmeasured ?? [])].map(([reason, { count: number, example }]) =>
-    cleanLine(`Without ‖ΔW‖: ${count(number, 'module')} (${example} …) whose effect ${reason}.`),
-  );
-  return [`by ${by}   ${heatStrip(heat, color)}`, '', ...table([head, ...rows], 2), ...unmeasured];
 }
 
 function hashLines(hashes: FileHashes, metadata: ReadonlyMap<string, string> | undefined): string[] {

@@ -1,8 +1,10 @@
 // lorac inspect: what is in a LoRA file, or in a checkpoint; with a second file, what differs, or how strong it is there.
 
 import { jsonLine } from '../parser/clean-text.ts';
+import type { Digest } from '../runtime/cache/digest.ts';
 import { StageFailure } from '../runtime/events.ts';
 import { measureBase } from '../runtime/inspect/base-norms.ts';
+import { openBase } from '../runtime/inspect/base-weights.ts';
 import { compareLoras } from '../runtime/inspect/compare.ts';
 import { measureDifference, measureNorms, type NormOptions, type Norms, type Side } from '../runtime/inspect/norms.ts';
 import { type LoraReport, reportLora } from '../runtime/inspect/report.ts';
@@ -70,10 +72,13 @@ async function tellLora(
   const seen = await look(file, options, signal);
   if (other === undefined || base !== undefined) {
     const { modules } = seen.report;
+    const weights = base && openBase(base);
     const wantsNorms = options.norms === true || base !== undefined;
-    const norms = wantsNorms ? await measureNorms(file, modules, withProgress('measuring', signal)) : undefined;
-    const baseNorms = base && (await measureBase(base, modules, withProgress('measuring the base', signal)));
-    const first = inspected(seen, norms, baseNorms);
+    const stored = wantsNorms ? await lookUp(seen, signal) : undefined;
+    const told = { ...withProgress('measuring', signal), base: weights, spectra: stored?.spectra };
+    const norms = wantsNorms ? await measureNorms(file, modules, told) : undefined;
+    const baseNorms = weights && (await measureBase(weights, modules, withProgress('measuring the base', signal)));
+    const first = { ...inspected(seen, norms, baseNorms), normsFrom: stored?.store };
     return print(options.json ? [jsonLine(loraJson(first, undefined))] : loraLines(first, color));
   }
   const seenOther = await look(other, options, signal);
@@ -84,6 +89,12 @@ async function tellLora(
   const first = inspected(seen, difference?.first, undefined);
   const compared: Compared = { second: inspected(seenOther, difference?.second, undefined), comparison, difference };
   print(options.json ? [jsonLine(loraJson(first, compared))] : comparisonLines(first, compared, color));
+}
+
+/** Imported when norms are asked for: stages know the worker, and a view of a header need not. */
+async function lookUp({ file, hashes }: Seen, signal: AbortSignal) {
+  const { storedSpectra } = await import('./stored-decomposition.ts');
+  return storedSpectra(file.path, hashes?.file as Digest | undefined, signal);
 }
 
 interface Seen {
@@ -102,7 +113,8 @@ function inspected(
   norms: Norms | undefined,
   base: ReadonlyMap<string, number> | undefined,
 ): Inspected {
-  return { report, hashes, norms, base, warnings: [...file.header.warnings, ...warningsOf(report, { hashes, norms })] };
+  const warnings = [...file.header.warnings, ...warningsOf(report, { hashes, norms })];
+  return { report, hashes, norms, normsFrom: undefined, base, warnings };
 }
 
 async function tellOther(

@@ -11,6 +11,8 @@ export interface Inspected {
   readonly report: LoraReport;
   readonly hashes: FileHashes | undefined;
   readonly norms: Norms | undefined;
+  /** The store whose decomposition norms came from; `undefined` where all were measured. */
+  readonly normsFrom: string | undefined;
   /** ‖W‖ by block, where the second file is the base. */
   readonly base: ReadonlyMap<string, number> | undefined;
   readonly warnings: readonly string[];

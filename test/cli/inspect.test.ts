@@ -69,7 +69,7 @@ test('a LoRA: what it is made of, its blocks, layout, hashes and metadata, and w
 
 test('norms per block, and no hashes when none are asked for', async () => {
   const { stdout } = await run('inspect', 'hero.safetensors', '--norms', '--no-hashes');
-  expect(stdout.split('\n\n').slice(1, 3)).toMatchSnapshot();
+  expect(stdout.split('\n\n').slice(1, 4)).toMatchSnapshot();
   expect(stdout).not.toContain('AutoV2');
 });
 

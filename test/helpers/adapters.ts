@@ -49,9 +49,23 @@ const needsBase = 'depends on the base weight';
 const hada = { hada_w1_a: [OUT, RANK], hada_w1_b: [RANK, IN], hada_w2_a: [OUT, RANK], hada_w2_b: [RANK, IN] };
 
 /** The norm of a row, or of a column, of W + ΔW. */
-const mergedRow = (at: At, o: number): number => Math.sqrt(sum(IN, (i) => (at('base', o, i) + lora(at, o, i)) ** 2));
+const mergedRow = (at: At, o: number): number =>
+  Math.sqrt(sum(IN, (i) => (at('base', o, i, 0, 0) + lora(at, o, i)) ** 2));
 const mergedColumn = (at: At, i: number): number =>
-  Math.sqrt(sum(OUT, (o) => (at('base', o, i) + lora(at, o, i)) ** 2));
+  Math.sqrt(sum(OUT, (o) => (at('base', o, i, 0, 0) + lora(at, o, i)) ** 2));
+
+/** Of a convolution, whose input channels are a column each. */
+const convolution = (at: At, o: number, i: number, k: Kernel): number =>
+  byAlpha(at) * sum(RANK, (r) => at('lora_up.weight', o, r, 0, 0) * at('lora_down.weight', r, i, ...k));
+const mergedChannel = (at: At, i: number): number =>
+  Math.sqrt(
+    sum(OUT, (o) =>
+      sum(
+        9,
+        (k) => (at('base', o, i, Math.floor(k / 3), k % 3) + convolution(at, o, i, [Math.floor(k / 3), k % 3])) ** 2,
+      ),
+    ),
+  );
 
 const kron = (at: At, o: number, i: number): number => at('lokr_w1', Math.floor(o / 3), i) * at('lokr_w2', o % 3, 0);
 
@@ -114,8 +128,7 @@ export const adapters: readonly Adapter[] = [
     kernel: 3,
     shapes: { alpha: [], 'lora_up.weight': [OUT, RANK, 1, 1], 'lora_down.weight': [RANK, IN, 3, 3] },
     scale: half,
-    delta: (at, o, i, k) =>
-      byAlpha(at) * sum(RANK, (r) => at('lora_up.weight', o, r, 0, 0) * at('lora_down.weight', r, i, ...k)),
+    delta: convolution,
   },
   {
     family: 'LoRA (Tucker)',
@@ -148,7 +161,7 @@ export const adapters: readonly Adapter[] = [
     scale: half,
     unmeasured: needsBase,
     delta: (at, o, i) =>
-      (at('dora_scale', o, 0) * (at('base', o, i) + lora(at, o, i))) / mergedRow(at, o) - at('base', o, i),
+      (at('dora_scale', o, 0) * (at('base', o, i, 0, 0) + lora(at, o, i))) / mergedRow(at, o) - at('base', o, i, 0, 0),
   },
   {
     family: 'DoRA',
@@ -159,7 +172,26 @@ export const adapters: readonly Adapter[] = [
     scale: half,
     unmeasured: needsBase,
     delta: (at, o, i) =>
-      (at('dora_scale', 0, i) * (at('base', o, i) + lora(at, o, i))) / mergedColumn(at, i) - at('base', o, i),
+      (at('dora_scale', 0, i) * (at('base', o, i, 0, 0) + lora(at, o, i))) / mergedColumn(at, i) -
+      at('base', o, i, 0, 0),
+  },
+  {
+    family: 'DoRA',
+    form: 'of a convolution, by input channels',
+    kind: 'conv3x3',
+    rank: RANK,
+    kernel: 3,
+    shapes: {
+      alpha: [],
+      'lora_up.weight': [OUT, RANK, 1, 1],
+      'lora_down.weight': [RANK, IN, 3, 3],
+      dora_scale: [1, IN, 1, 1],
+    },
+    scale: half,
+    unmeasured: needsBase,
+    delta: (at, o, i, k) =>
+      (at('dora_scale', 0, i) * (at('base', o, i, ...k) + convolution(at, o, i, k))) / mergedChannel(at, i) -
+      at('base', o, i, ...k),
   },
   {
     family: 'LoHa',
@@ -257,7 +289,7 @@ export const adapters: readonly Adapter[] = [
     unmeasured: needsBase,
     delta: (at, o, i) =>
       byAlpha(at) *
-      (sum(IN, (c) => at('base', o, c) * product(at, c, i, 'a1.weight', 'a2.weight')) +
+      (sum(IN, (c) => at('base', o, c, 0, 0) * product(at, c, i, 'a1.weight', 'a2.weight')) +
         product(at, o, i, 'b1.weight', 'b2.weight')),
   },
   {
@@ -276,8 +308,29 @@ export const adapters: readonly Adapter[] = [
     unmeasured: needsBase,
     delta: (at, o, i) =>
       byAlpha(at) *
-      (sum(IN, (c) => at('base', o, c) * product(at, c, i, 'a2.weight', 'a1.weight')) +
+      (sum(IN, (c) => at('base', o, c, 0, 0) * product(at, c, i, 'a2.weight', 'a1.weight')) +
         product(at, o, i, 'b2.weight', 'b1.weight')),
+  },
+  {
+    family: 'GLoRA',
+    form: 'of a convolution',
+    // Its flat factors hide the kernel of a module that SDXL does not have.
+    kind: 'linear',
+    rank: RANK,
+    kernel: 3,
+    shapes: {
+      alpha: [],
+      'a1.weight': [IN, RANK, 1, 1],
+      'a2.weight': [RANK, IN, 1, 1],
+      'b1.weight': [OUT, RANK, 1, 1],
+      'b2.weight': [RANK, IN, 3, 3],
+    },
+    scale: half,
+    unmeasured: needsBase,
+    delta: (at, o, i, k) =>
+      byAlpha(at) *
+      (sum(IN, (c) => at('base', o, c, ...k) * product(at, c, i, 'a1.weight', 'a2.weight')) +
+        sum(RANK, (r) => at('b1.weight', o, r) * at('b2.weight', r, i, ...k))),
   },
   {
     family: 'full',
@@ -304,7 +357,7 @@ export const adapters: readonly Adapter[] = [
     rank: undefined,
     shapes: { weight: [OUT], on_input: [] },
     unmeasured: needsBase,
-    delta: (at, o, i) => at('base', o, i) * at('weight', o),
+    delta: (at, o, i) => at('base', o, i, 0, 0) * at('weight', o),
   },
   {
     family: 'IA3',
@@ -313,7 +366,7 @@ export const adapters: readonly Adapter[] = [
     rank: undefined,
     shapes: { weight: [IN], on_input: [] },
     unmeasured: needsBase,
-    delta: (at, o, i) => at('base', o, i) * at('weight', i),
+    delta: (at, o, i) => at('base', o, i, 0, 0) * at('weight', i),
   },
   {
     family: 'OFT',
@@ -364,10 +417,10 @@ export async function writeAdapter(path: string, example: Adapter): Promise<numb
   return Math.sqrt((await deltaOf(path, example)).reduce((square, value) => square + value ** 2, 0));
 }
 
-/** The weight that modules adapt, where that counts: the same in every run. */
-export function baseWeight(): readonly number[] {
+/** The weight that a module adapts, where that counts: out × in × kernel × kernel, the same in every run. */
+export function baseWeight({ kernel = 1 }: Adapter): readonly number[] {
   const random = randomNumbers(11);
-  return Array.from({ length: OUT * IN }, () => Math.fround(random()));
+  return Array.from({ length: OUT * IN * kernel ** 2 }, () => Math.fround(random()));
 }
 
 /** Every number of ΔW as its definition has it, from the tensors of the file, in doubles. Empty without a formula. */
@@ -393,10 +446,11 @@ function places(kernel: number): (readonly [number, number, number, number])[] {
   ) as unknown as (readonly [number, number, number, number])[];
 }
 
-async function numbersOf(path: string, { module = MODULE }: Adapter): Promise<At> {
+async function numbersOf(path: string, adapter: Adapter): Promise<At> {
+  const { module = MODULE, kernel = 1 } = adapter;
   await using file = await SafetensorsFile.open(path);
   const values = new Map<string, { readonly shape: readonly number[]; readonly numbers: ArrayLike<number> }>();
-  values.set('base', { shape: [OUT, IN], numbers: baseWeight() });
+  values.set('base', { shape: [OUT, IN, kernel, kernel], numbers: baseWeight(adapter) });
   for (const { name, shape, dtype } of file.header.tensors.values()) {
     const numbers = toFloat64(await file.bytesOf(name), dtype) ?? [];
     values.set(name.slice(module.length + 1), { shape, numbers });

@@ -2,35 +2,23 @@
 
 import { toFloat64 } from '../safetensors/convert.ts';
 import type { Dtype } from '../safetensors/dtype.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import { readArchitecture, te1Root } from '../sdxl/architecture.ts';
-import { loraTargets } from '../sdxl/modules.ts';
+import type { BaseWeights } from './base-weights.ts';
 import type { ModuleFacts } from './module-facts.ts';
 import type { NormOptions } from './norms.ts';
 
-/** Throws `NotSdxl` for a base that is none. Modules that the base has no weight for count nothing. */
+/** Modules that the base has no weight for count nothing. */
 export async function measureBase(
-  base: SafetensorsFile,
+  base: BaseWeights,
   modules: readonly ModuleFacts[],
   { signal, onProgress }: NormOptions,
 ): Promise<ReadonlyMap<string, number>> {
-  const { tensors, metadata } = base.header;
-  const targets = new Map(loraTargets(readArchitecture(tensors, metadata)).map((target) => [target.name, target]));
-  const root = te1Root(tensors);
   const squares = new Map<string, number>();
   for (const [done, { key, place }] of modules.entries()) {
     signal.throwIfAborted();
     onProgress?.(done, modules.length);
-    const target = targets.get(key);
-    if (target === undefined) continue;
-    const info = tensors.get(target.ldmKey.replace(/^conditioner\.embedders\.0\.transformer\.text_model\./, root));
-    if (info === undefined) continue;
-    const [rows = 1] = info.shape;
-    const [from, to] = target.ldmRows ?? [0, rows];
-    const rowBytes = (info.end - info.begin) / rows;
-    const bytes = new Uint8Array((to - from) * rowBytes);
-    await base.readInto(bytes, base.positionOf(info) + from * rowBytes);
-    squares.set(place, (squares.get(place) ?? 0) + squareOf(bytes, info.dtype));
+    const weight = await base.read(key);
+    if (weight === undefined) continue;
+    squares.set(place, (squares.get(place) ?? 0) + squareOf(weight.bytes, weight.dtype));
   }
   return new Map([...squares].map(([place, square]) => [place, Math.sqrt(square)]));
 }

@@ -157,15 +157,19 @@ function kronExtent(
   return { out: a[0] ?? 0, columns: product(b.slice(1)), kernel: b.length > 2 ? b.slice(2) : undefined };
 }
 
-/** Old files have 1 and 2 exchanged; the rank is the smaller of the two readings. */
+/** Old files of GLoRA have 1 and 2 exchanged. Where both readings fit, the rank is the smaller side. */
+export function oldGlora(shape: ShapeOf): boolean {
+  const [first = [], second = []] = [shape('b1'), shape('b2')];
+  const [now = 0, before = 0] = [second[0], first[0]];
+  return first[1] !== now || (second[1] === before && before < now);
+}
+
 function gloraFactors(
   shape: ShapeOf,
 ): { readonly out: number; readonly columns: number; readonly rank: number } | undefined {
   const [first, second] = [shape('b1'), shape('b2')];
   if (first === undefined || second === undefined) return undefined;
-  const [now, before] = [second[0] ?? 0, first[0] ?? 0];
-  const isOld = first[1] !== now || (second[1] === before && before < now);
-  const [up, down] = isOld ? [second, first] : [first, second];
+  const [up, down] = oldGlora(shape) ? [second, first] : [first, second];
   return { out: up[0] ?? 0, columns: product(down.slice(1)), rank: down[0] ?? 0 };
 }
 

@@ -1,10 +1,14 @@
-// ‖ΔW‖ of every module and every block, and of the difference of two files; natively, one module at a time.
+// ‖ΔW‖ of every module and every block, and of the difference of two files. From the singular values of a decomposition
+// where one is there; else natively, one module at a time.
 
 import type { SafetensorsFile } from '../safetensors/file.ts';
+import type { BaseWeights } from './base-weights.ts';
 import { type Delta, inner, isEqual, sameShape } from './delta.ts';
 import type { ModuleFacts } from './module-facts.ts';
-import { NoDelta, readDelta } from './read-delta.ts';
+import { NoDelta } from './read-delta.ts';
+import { readEffect } from './read-effect.ts';
 import { orderOf } from './report.ts';
+import { addEnergy, type Energy, energyOf, type Spectrum, sharesOf } from './spectra.ts';
 
 export interface Norms {
   /** By module name. Modules whose effect cannot be measured are missing. */
@@ -14,22 +18,35 @@ export interface Norms {
   readonly unmeasured: ReadonlyMap<string, { readonly count: number; readonly example: string }>;
   /** Modules with NaN or infinity in a factor. */
   readonly broken: readonly string[];
+  /** How many norms came from a decomposition. */
+  readonly decomposed: number;
+  /** What share of ΔW² the strongest directions of each module have, by block, as `SHARES` counts them; of decomposed modules. */
+  readonly shares: ReadonlyMap<string, readonly number[]>;
 }
 
 export interface NormOptions {
   readonly signal: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
+  /** Without it, modules whose effect depends on the base weight are not measured. */
+  readonly base?: BaseWeights | undefined;
+  /** By kohya's names; what is not there is measured. */
+  readonly spectra?: ReadonlyMap<string, Spectrum> | undefined;
 }
 
 export async function measureNorms(
   file: SafetensorsFile,
   modules: readonly ModuleFacts[],
-  { signal, onProgress }: NormOptions,
+  { signal, onProgress, base, spectra }: NormOptions,
 ): Promise<Norms> {
-  const tally = new Tally();
-  for (const [done, facts] of modules.entries()) {
+  const tally = new Tally(base);
+  const measured = modules.filter((facts) => {
+    const spectrum = spectra?.get(facts.key);
+    if (spectrum !== undefined) tally.addSpectrum(facts, spectrum);
+    return spectrum === undefined;
+  });
+  for (const [done, facts] of measured.entries()) {
     signal.throwIfAborted();
-    onProgress?.(done, modules.length);
+    onProgress?.(done, measured.length);
     const delta = await tally.read(file, facts);
     if (delta !== undefined) tally.add(facts, inner(delta, delta));
   }
@@ -54,9 +71,9 @@ export interface Difference {
 export async function measureDifference(
   first: Side,
   second: Side,
-  { signal, onProgress }: NormOptions,
+  { signal, onProgress, base }: NormOptions,
 ): Promise<Difference> {
-  const [one, two] = [new Tally(), new Tally()];
+  const [one, two] = [new Tally(base), new Tally(base)];
   const [ones, others] = [first, second].map(({ modules }) => new Map(modules.map((facts) => [facts.key, facts])));
   const all = [...first.modules, ...second.modules].sort((a, b) => orderOf(a.place) - orderOf(b.place));
   const places = new Map(all.map((facts) => [facts.key, facts.place]));
@@ -117,11 +134,18 @@ class Tally {
   private readonly squares = new Map<string, number>();
   private readonly unmeasured = new Map<string, { count: number; example: string }>();
   private readonly broken: string[] = [];
+  private readonly energies = new Map<string, Energy>();
+  private decomposed = 0;
+  private readonly base: BaseWeights | undefined;
+
+  constructor(base: BaseWeights | undefined) {
+    this.base = base;
+  }
 
   /** `undefined`, with the reason noted, for a module without a ΔW of its own. */
   async read(file: SafetensorsFile, facts: ModuleFacts): Promise<Delta | undefined> {
     try {
-      return await readDelta(file, facts);
+      return await readEffect(file, facts, this.base);
     } catch (error) {
       if (!(error instanceof NoDelta)) throw error;
       const { count, example } = this.unmeasured.get(error.message) ?? { count: 0, example: facts.module.name };
@@ -140,8 +164,18 @@ class Tally {
     this.squares.set(place, (this.squares.get(place) ?? 0) + positive);
   }
 
+  addSpectrum(facts: ModuleFacts, spectrum: Spectrum): void {
+    const energy = energyOf(spectrum);
+    const before = this.energies.get(facts.place);
+    this.energies.set(facts.place, before === undefined ? energy : addEnergy(before, energy));
+    this.decomposed += 1;
+    this.add(facts, energy.all);
+  }
+
   norms(): Norms {
+    const { modules, unmeasured, broken, decomposed } = this;
     const blocks = new Map([...this.squares].map(([place, square]) => [place, Math.sqrt(square)]));
-    return { modules: this.modules, blocks, unmeasured: this.unmeasured, broken: this.broken };
+    const shares = new Map([...this.energies].map(([place, energy]) => [place, sharesOf(energy)]));
+    return { modules, blocks, unmeasured, broken, decomposed, shares };
   }
 }

@@ -2,6 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { measureBase } from '../../../src/runtime/inspect/base-norms.ts';
+import { openBase } from '../../../src/runtime/inspect/base-weights.ts';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
 import { openFolder } from '../safetensors/files.ts';
@@ -45,7 +46,7 @@ test.each<Float>(['F16', 'BF16', 'F32'])('in %s; text encoder 2 has three weight
   ]);
   const { modules } = await reportOf(folder.path('lora'));
   await using base = await SafetensorsFile.open(folder.path('base'));
-  const norms = await measureBase(base, modules, { signal: new AbortController().signal });
+  const norms = await measureBase(openBase(base), modules, { signal: new AbortController().signal });
   const random = randomNumbers(5);
   const [width, all] = [32, 3 * 32 * 32];
   const numbers = Array.from({ length: all }, () => Math.round(random() * 16) / 16);

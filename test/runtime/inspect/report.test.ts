@@ -257,7 +257,14 @@ test.each([
 });
 
 test('NaN in a factor is told by module', async () => {
-  const norms = { modules: new Map(), blocks: new Map(), unmeasured: new Map(), broken: [proj] };
+  const norms = {
+    modules: new Map(),
+    blocks: new Map(),
+    unmeasured: new Map(),
+    broken: [proj],
+    decomposed: 0,
+    shares: new Map(),
+  };
   expect(warningsOf(await reported(right), { norms })).toEqual([
     expect.stringContaining(`infinity, which spoils every picture: ${proj}`),
   ]);

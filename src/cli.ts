@@ -103,6 +103,27 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('merge')
+    .description('add LoRAs up to one that does what all of them do, each at its weight')
+    .argument(
+      '<LORA[:WEIGHT]...>',
+      'LoRAs in .safetensors files, of any trainer; a weight may be negative (default: 1)',
+    )
+    .requiredOption('-o, --output <FILE>', 'where to put the sum')
+    .addOption(
+      new Option('--precision <TYPE>', 'numbers that the sum is stored in')
+        .choices(['fp16', 'bf16', 'fp32'])
+        .default('fp16'),
+    )
+    .addOption(loraFormat())
+    .option('--overwrite', 'replace a file that is there')
+    .addHelpText('after', mergeExamples)
+    .action(async (loras: string[], options) => {
+      const { merge } = await import('./cli/merge.ts');
+      process.exitCode = await merge({ loras, ...options });
+    });
+
+  lorac
     .command('inspect')
     .description('say what is in a LoRA file or a checkpoint, and what differs between two LoRAs')
     .argument('<FILE>', 'a .safetensors file')
@@ -245,6 +266,17 @@ Examples:
   lorac resize models/sdxl hero.safetensors:0.7,style.safetensors:0.4 -r max_rank=32     a sum of two, made small
 
 Decompositions are kept in the user's cache folder (LORAC_STORE names another), so another threshold takes a moment.`;
+
+const mergeExamples = `
+Examples:
+  lorac merge hero.safetensors:0.8 style.safetensors:0.5 -o both.safetensors
+  lorac merge style.safetensors sliders.safetensors:-0.7 -o less.safetensors     a negative weight takes away
+  lorac merge hero.safetensors -o hero32.safetensors --precision fp32            one file, with other numbers
+  lorac merge a.safetensors b.safetensors -o both.safetensors --format diffusers
+
+Nothing is approximated: ranks add up, so the sum is about as large as the files together. To make it smaller:
+  lorac resize pony.safetensors both.safetensors -r fro_ckpt=1,thr=-3.55
+DoRA, OFT and GLoRA modules cannot be added to others; where only one file has them they stay, at the weight 1.`;
 
 const inspectExamples = `
 Examples:

@@ -1,7 +1,6 @@
 // lorac chop FILE: which blocks a LoRA file has, or another file with only some of them.
 
-import { lstatSync, statSync } from 'node:fs';
-import { dirname, format, join, parse } from 'node:path';
+import { join, parse } from 'node:path';
 import { cleanLine } from '../parser/clean-text.ts';
 import type { LoraFormat } from '../parser/lora-formats.ts';
 import { StageFailure } from '../runtime/events.ts';
@@ -12,9 +11,9 @@ import { type Chopped, chopFile, presentBlocks } from '../runtime/stages/chop-fi
 import { openLora } from '../runtime/stages/weights-file.ts';
 import { count, size } from '../tui/units.ts';
 import { readChoice, type WrittenChoice } from './block-choice.ts';
+import { outputFile } from './output-file.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 import { tellFailure, tellWarning } from './tell-failure.ts';
-import { UsageError } from './usage-error.ts';
 
 export interface ChopOptions extends WrittenChoice {
   readonly file: string;
@@ -56,22 +55,8 @@ export async function chop(options: ChopOptions): Promise<number> {
 /** Beside the input, called as chop_blocks calls it, unless something else is asked for. */
 function outputOf({ file, output, overwrite = false }: ChopOptions): string {
   const { dir, name } = parse(file);
-  const named = output ?? format({ dir, name: `${name}-chop`, ext: '.safetensors' });
-  const isFolder = statSync(named, { throwIfNoEntry: false })?.isDirectory() === true;
-  const path = isFolder ? join(named, `${name}-chop.safetensors`) : named;
-  if (isSame(path, file)) throw new UsageError(`"${path}" is the file that is read.`, 'name another with -o');
-  if (!overwrite && lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-    throw new UsageError(`"${path}" exists already.`, 'name another with -o, or replace it with --overwrite');
-  }
-  if (statSync(dirname(path), { throwIfNoEntry: false }) === undefined) {
-    throw new UsageError(`There is no folder "${dirname(path)}".`);
-  }
-  return path;
-}
-
-function isSame(path: string, other: string): boolean {
-  const [one, two] = [path, other].map((each) => statSync(each, { throwIfNoEntry: false, bigint: true }));
-  return one !== undefined && two !== undefined && one.ino === two.ino && one.dev === two.dev;
+  const chopped = `${name}-chop.safetensors`;
+  return outputFile({ path: output ?? join(dir, chopped), name: chopped, inputs: [file], overwrite });
 }
 
 function told(file: SafetensorsFile, { kept, dropped, tensors, sizeBytes }: Chopped, output: string): string[] {

@@ -1,10 +1,13 @@
 // A weighted sum of LoRA files, written as one: what the stage and the command share.
 //
-// The inputs have kohya's names. One module after the other is read and written, so memory does not grow with the files.
+// The inputs may be spelt as any trainer does. One module after the other is read and written, so memory does not grow with the files.
 // Everything that cannot be summed is found before anything is written, all of it at once.
 
+import type { LoraFormat } from '../../parser/lora-formats.ts';
 import { StageFailure } from '../events.ts';
 import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
+import type { LoraTensors } from './canonical.ts';
+import { inFormat } from './in-format.ts';
 import { type MergeContent, type MergeInput, readContent } from './merge-input.ts';
 import { mergedMetadata } from './merge-metadata.ts';
 import { type MergedModule, mergeModule, type Part } from './merge-modules.ts';
@@ -15,6 +18,9 @@ import { listed } from './weights-file.ts';
 export interface MergeOptions {
   readonly output: string;
   readonly precision: Precision;
+  readonly format: LoraFormat;
+  /** What the file calls itself; without it, as the first input does. */
+  readonly title?: string;
   readonly signal: AbortSignal;
   warn(message: string): void;
   onProgress?(doneBytes: number, totalBytes: number): void;
@@ -34,7 +40,7 @@ export interface Merged {
 
 /** Throws a `StageFailure` where the files cannot be summed. */
 export async function mergeFiles(inputs: readonly MergeInput[], options: MergeOptions): Promise<Merged> {
-  const { output, precision, signal, warn, onProgress } = options;
+  const { output, precision, format, title, signal, warn, onProgress } = options;
   const contents = await Promise.all(inputs.map(readContent));
   refuseDifferentBases(contents);
   const parts = partsByName(contents);
@@ -44,10 +50,14 @@ export async function mergeFiles(inputs: readonly MergeInput[], options: MergeOp
   }
   for (const message of oddities(contents)) warn(message);
   const merged = [...modules.values()];
-  const sizeBytes = await writeSafetensors({
+  const lora: LoraTensors = {
     path: output,
     tensors: [...merged.flatMap(({ tensors }) => tensors), ...strangersOf(contents)],
-    metadata: mergedMetadata(contents, merged, precision),
+    metadata: mergedMetadata(contents, { modules: merged, precision, title }),
+  };
+  const sizeBytes = await writeSafetensors({
+    path: output,
+    ...(await inFormat(lora, format)),
     hashes: true,
     signal,
     ...(onProgress && { onProgress }),

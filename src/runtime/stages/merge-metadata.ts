@@ -10,11 +10,17 @@ import { withHistory } from './weights-file.ts';
 /** Readers take a file with other metadata but not this one for Stable Diffusion 1. */
 const BASE = 'ss_base_model_version';
 
-export function mergedMetadata(
-  contents: readonly MergeContent[],
-  modules: readonly MergedModule[],
-  precision: Precision,
-): Metadata {
+/** Two files of one name would stand for each other in a list of LoRAs. */
+const TITLES = ['ss_output_name', 'modelspec.title'];
+
+interface Result {
+  readonly modules: readonly MergedModule[];
+  readonly precision: Precision;
+  /** What the file calls itself; `undefined`: as the first input does. */
+  readonly title: string | undefined;
+}
+
+export function mergedMetadata(contents: readonly MergeContent[], { modules, precision, title }: Result): Metadata {
   const [first] = contents;
   const metadata = withHistory(first?.metadata, {
     stage: 'merge',
@@ -23,6 +29,7 @@ export function mergedMetadata(
   });
   const base = contents.map((content) => content.metadata?.get(BASE)).find((version) => version !== undefined);
   if (base !== undefined) metadata.set(BASE, base);
+  for (const key of TITLES) if (title !== undefined) metadata.set(key, title);
   // PEFT's ranks and alphas: the tensors say them.
   metadata.delete('lora_adapter_metadata');
   setRanks(metadata, modules.flatMap(rankedOf));

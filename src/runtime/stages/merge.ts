@@ -32,6 +32,7 @@ export const merge: Stage = {
     await mergeFiles(inputs, {
       output,
       precision,
+      format: 'kohya',
       signal: context.signal,
       warn: (message) => context.report({ type: 'log', level: 'warning', message }),
       onProgress: (done, total) => context.report({ type: 'progress', done, total, unit: 'bytes' }),

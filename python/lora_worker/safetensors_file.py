@@ -64,8 +64,11 @@ def write_safetensors(
             file.write(chunk)
 
 
-def header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Everything before the data: the length, then the JSON text, padded with spaces to a multiple of eight."""
+def header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, at_least: int = 0) -> bytes:
+    """Everything before the data: the length, then the JSON text, padded with spaces to a multiple of eight.
+
+    `at_least` so many bytes, for one who writes the header when the data is there already.
+    """
     header: dict[str, Any] = {}
     if metadata:
         header["__metadata__"] = {key: metadata[key] for key in sorted(metadata)}
@@ -79,6 +82,7 @@ def header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
             "data_offsets": [begin, end],
         }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(at_least - 8)
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 

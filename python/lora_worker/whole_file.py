@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import Any, BinaryIO
 
 
 @contextmanager
 def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to. It gets its name, replacing what had it, when the block ends without an error."""
+    """A file to write to. It gets its name, replacing what had it, when the block ends without an error.
+
+    With an error what was written is gone, and so is the room that it took.
+    """
     target = os.fspath(path)
     partial = f"{target}.partial"
-    with open(partial, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            os.remove(partial)
+        raise
     os.replace(partial, target)
     flush_folder(os.path.dirname(target) or ".")
 

@@ -51,6 +51,7 @@ def test_the_factors_of_every_golden_module_multiply_back_to_its_change(tmp_path
     facts = json.loads(metadata["lorac.modules"])
     assert len(facts) == 54
     for module, fact in facts.items():
+        assert 0 <= fact["residual"] < 1e-5 and fact["discarded"] == 0 and fact["family"] == "LoRA"
         up = lora[f"{module}.lora_up.weight"].float().flatten(1)
         down = lora[f"{module}.lora_down.weight"].float().flatten(1)
         change = float(lora[f"{module}.alpha"]) / down.shape[0] * up @ down
@@ -91,12 +92,16 @@ def test_the_sign_of_a_negative_alpha_is_in_the_factors(tmp_path: Path):
     factors, metadata, _ = decomposed(tmp_path, lora)
     assert (factors["m.s"] >= 0).all()
     torch.testing.assert_close(rebuilt(factors, "m"), -2 * up @ down)
-    assert json.loads(metadata["lorac.modules"])["m"] == {
+    facts = json.loads(metadata["lorac.modules"])["m"]
+    assert facts.pop("residual") < 1e-6
+    assert facts == {
         "alpha": -4.0,
         "rank": 2,
         "scale": 2.0,
         "up_shape": [6, 2],
         "down_shape": [2, 5],
+        "family": "LoRA",
+        "discarded": 0,
     }
 
 
@@ -134,13 +139,24 @@ def test_modules_of_other_families_are_listed_and_left_out(tmp_path: Path):
         "scaled.lora_up.weight": up,
         "scaled.lora_down.weight": down,
         "scaled.scalar": torch.tensor(0.5),
+        "turn.oft_blocks": torch.ones(2, 2, 2),
+        "haha.hada_w1_a": up,
+        "haha.dora_scale": up,
+        "bias.diff_b": torch.ones(4),
+        "odd.lora_up.weight": up,
+        "odd.lora_down.weight": down,
+        "odd.reshape_weight": torch.ones(2),
     }
     factors, metadata, _ = decomposed(tmp_path, lora)
     assert {name.partition(".")[0] for name in factors} == {"plain"}
     assert json.loads(metadata["lorac.skipped"]) == {
-        "kron": "not a LoRA module: lokr_w1",
-        "norm": "not a LoRA module: w_norm",
-        "scaled": 'has "scalar" beside its LoRA',
+        "kron": "extract = 64 would make a LoRA of it first",
+        "norm": "a norm has no directions",
+        "scaled": '"scalar" beside it changes what it means',
+        "turn": "OFT turns the base weight and has no low rank",
+        "haha": "a LoHa with a DoRA magnitude cannot be extracted",
+        "bias": "only its bias changes",
+        "odd": "it is of no known family: lora_down.weight, lora_up.weight, reshape_weight",
     }
 
 

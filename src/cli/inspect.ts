@@ -14,6 +14,7 @@ import { SafetensorsError } from '../runtime/safetensors/error.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import { type FileHashes, hashesOf } from '../runtime/safetensors/hashes.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
+import { NonFiniteScan } from '../runtime/safetensors/non-finite.ts';
 import { openWeights } from '../runtime/stages/weights-file.ts';
 import { wantsColor } from './color.ts';
 import { checkpointJson, loraJson } from './inspect-json.ts';
@@ -101,19 +102,24 @@ interface Seen {
   readonly file: SafetensorsFile;
   readonly report: LoraReport;
   readonly hashes: FileHashes | undefined;
+  /** Tensors with NaN or infinity: looked for where all bytes are read anyway. */
+  readonly nonFinite: readonly string[] | undefined;
 }
 
 async function look(file: SafetensorsFile, { hashes }: InspectOptions, signal: AbortSignal): Promise<Seen> {
   const report = reportLora(file);
-  return { file, report, hashes: hashes === false ? undefined : await hashesOf(file.path, { signal }) };
+  if (hashes === false) return { file, report, hashes: undefined, nonFinite: undefined };
+  const scan = new NonFiniteScan(file);
+  const found = await hashesOf(file.path, { signal, onBytes: (bytes, position) => scan.update(bytes, position) });
+  return { file, report, hashes: found, nonFinite: await scan.names() };
 }
 
 function inspected(
-  { file, report, hashes }: Seen,
+  { file, report, hashes, nonFinite }: Seen,
   norms: Norms | undefined,
   base: ReadonlyMap<string, number> | undefined,
 ): Inspected {
-  const warnings = [...file.header.warnings, ...warningsOf(report, { hashes, norms })];
+  const warnings = [...file.header.warnings, ...warningsOf(report, { hashes, norms, nonFinite })];
   return { report, hashes, norms, normsFrom: undefined, base, warnings };
 }
 

@@ -8,13 +8,15 @@ import type { LoraReport } from './report.ts';
 export interface Measured {
   readonly hashes?: FileHashes | undefined;
   readonly norms?: Norms | undefined;
+  /** Tensors with NaN or infinity. */
+  readonly nonFinite?: readonly string[] | undefined;
 }
 
-export function warningsOf(report: LoraReport, { hashes, norms }: Measured): readonly string[] {
+export function warningsOf(report: LoraReport, { hashes, norms, nonFinite = [] }: Measured): readonly string[] {
   return [
     ...aboutModules(report),
     ...aboutNames(report),
-    ...(norms === undefined ? [] : aboutNumbers(norms)),
+    ...aboutNumbers(report, norms?.broken ?? [], new Set(nonFinite)),
     ...aboutMetadata(report),
     ...(hashes === undefined ? [] : aboutHashes(report, hashes)),
   ];
@@ -89,9 +91,23 @@ function aboutNames({ modules, schemes, base }: LoraReport): readonly string[] {
   return warnings;
 }
 
-function aboutNumbers({ broken }: Norms): readonly string[] {
-  if (broken.length === 0) return [];
-  return [`${some(broken, 'module')} with NaN or infinity, which spoils every picture: ${listed(broken)}.`];
+function aboutNumbers(
+  { modules, strangers }: LoraReport,
+  broken: readonly string[],
+  nonFinite: ReadonlySet<string>,
+): readonly string[] {
+  const inside = modules.flatMap(({ module }) =>
+    broken.includes(module.name) || [...module.tensors.values()].some((tensor) => nonFinite.has(tensor))
+      ? module.name
+      : [],
+  );
+  const outside = strangers.filter((tensor) => nonFinite.has(tensor));
+  return [
+    ...(inside.length === 0
+      ? []
+      : [`${some(inside, 'module')} with NaN or infinity, which spoils every picture: ${listed(inside)}.`]),
+    ...(outside.length === 0 ? [] : [`${some(outside, 'other tensor')} with NaN or infinity: ${listed(outside)}.`]),
+  ];
 }
 
 const MEBIBYTE = 2 ** 20;

@@ -60,15 +60,21 @@ export interface FileHashes {
   readonly autoV3: string;
 }
 
+export interface HashOptions {
+  readonly signal?: AbortSignal;
+  /** Gets all bytes of the file in pieces of a multiple of 4, but for the last, to look for something else in the same pass. */
+  readonly onBytes?: (bytes: Uint8Array<ArrayBuffer>, position: number) => void;
+}
+
 /** All hashes of a file as it lies there, in one pass. The next piece is read while one is hashed. */
-export async function hashesOf(path: string, options: { readonly signal?: AbortSignal } = {}): Promise<FileHashes> {
+export async function hashesOf(path: string, options: HashOptions = {}): Promise<FileHashes> {
   await using file = await SafetensorsFile.open(path);
   const { dataStart, tensors, metadata } = file.header;
   const whole = createHash('sha256');
   const model = new ModelHash();
   const legacy = new LegacyHash([...tensors.values()], metadata);
   let [filling, full] = [new Uint8Array(CHUNK_BYTES), new Uint8Array(CHUNK_BYTES)];
-  const read = async (position: number): Promise<Uint8Array> => {
+  const read = async (position: number): Promise<Uint8Array<ArrayBuffer>> => {
     const part = filling.subarray(0, Math.min(CHUNK_BYTES, file.sizeBytes - position));
     await file.readInto(part, position);
     return part;
@@ -87,6 +93,7 @@ export async function hashesOf(path: string, options: { readonly signal?: AbortS
     const data = part.subarray(Math.max(0, dataStart - position));
     model.update(data);
     legacy.update(data);
+    options.onBytes?.(part, position);
   }
   const hex = model.hex();
   return { file: whole.digest('hex'), model: hex, legacy: legacy.hex(), autoV3: hex.slice(0, 12) };

@@ -6,18 +6,20 @@
 //
 // A file that does not have the names and the form that stages read comes through hero:lora first.
 
-import { parse } from 'node:path';
 import type { SourceFile } from '../parser/source.ts';
 import type { AbsolutePath, Graph, GraphNode, NodeId, NodeInput } from '../runtime/graph/graph.ts';
 import { pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
+import type { BaseFiles } from './base-files.ts';
+import { stemOf } from './lora-arguments.ts';
 
 export interface AnalyzeJob {
   readonly lora: AbsolutePath;
   /** Whether the file has the form that stages read already. */
   readonly isCanonical: boolean;
-  readonly base: AbsolutePath;
-  /** `undefined`: numbers only. */
+  /** By role: one checkpoint, or the files of a diffusers folder. */
+  readonly base: BaseFiles;
+  /** `undefined`: numbers only. Pictures need a base in one file. */
   readonly prompts: AbsolutePath | undefined;
   /** Of the effect, what the proposal is to keep. */
   readonly share: number;
@@ -35,8 +37,8 @@ const source: SourceFile = { path: 'lorac analyze', text: '' };
 const bare = { origin: { source, start: 0, end: 0 }, attributes: {}, settings: {}, files: {}, inputs: {} };
 
 export function analyzeGraph(job: AnalyzeJob): Graph {
-  const { base: checkpoint, prompts, share, mixed_precision, folder, overwrite } = job;
-  const name = parse(job.lora).name;
+  const { base, prompts, share, mixed_precision, folder, overwrite } = job;
+  const name = stemOf(job.lora);
   const id = (helper: string) => `${name}:${helper}` as NodeId;
   const adopted: GraphNode = { ...bare, id: id('lora'), stage: stages.lora, files: { lora: job.lora } };
   /** What every other node reads the LoRA from. */
@@ -48,7 +50,7 @@ export function analyzeGraph(job: AnalyzeJob): Graph {
     ...bare,
     id: id('frobenius'),
     stage: stages.frobenius,
-    files: { checkpoint },
+    files: base,
     inputs: { modules: { node: decompose.id, output: 'modules' } },
   };
   const sweep = prompts && {
@@ -56,7 +58,7 @@ export function analyzeGraph(job: AnalyzeJob): Graph {
     id: id('sweep'),
     stage: stages.sweep,
     attributes: { share, sampler: 'euler_a', mixed_precision },
-    files: { ...from.files, checkpoint, prompts },
+    files: { ...from.files, ...base, prompts },
     inputs: from.inputs,
     placement: { output: 'grid', target: pathIn(folder, GRID), overwrite },
   };

@@ -2,11 +2,10 @@
 // What was computed and rendered stays in the user's cache, so a stopped analysis goes on and a second one is quick.
 
 import { readFileSync, statSync } from 'node:fs';
-import { dirname, parse, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { jsonLine } from '../parser/clean-text.ts';
 import { Store } from '../runtime/cache/store.ts';
 import { StageFailure } from '../runtime/events.ts';
-import { runBuild } from '../runtime/executor/build.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath, pathIn } from '../runtime/graph/paths.ts';
 import { whatFile } from '../runtime/inspect/what-file.ts';
@@ -15,12 +14,13 @@ import type { AnalyzeReport } from '../runtime/stages/analyze.ts';
 import { reportLines } from '../runtime/stages/analyze-text.ts';
 import { isCanonical } from '../runtime/stages/canonical.ts';
 import { openWeights } from '../runtime/stages/weights-file.ts';
-import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
-import { analyzeGraph, GRID, REPORT } from './analyze-graph.ts';
+import type { ReporterKind } from '../tui/reporter.ts';
+import { type AnalyzeJob, analyzeGraph, GRID, REPORT } from './analyze-graph.ts';
 import { promptFile, type WrittenPrompts } from './analyze-prompts.ts';
+import { openBase } from './base-files.ts';
 import { wantsColor } from './color.ts';
-import { workerStarter } from './start-worker.ts';
-import { INTERRUPTED, listenForStop } from './stop.ts';
+import { fileAt, stemOf } from './lora-arguments.ts';
+import { runGraph } from './run-graph.ts';
 import { tellFailure } from './tell-failure.ts';
 import { UsageError } from './usage-error.ts';
 import { userStoreFolder } from './user-store.ts';
@@ -37,58 +37,26 @@ export interface AnalyzeOptions extends WrittenPrompts {
 }
 
 export async function analyze(options: AnalyzeOptions): Promise<number> {
+  const { mixedPrecision: mixed_precision, overwrite = false, json, reporter } = options;
   const lora = fileAt(options.lora);
-  const base = fileAt(options.base);
   const folder = folderFor(options, lora);
   const prompts = promptFile(options);
   const share = shareOf(options.share);
-  using stop = listenForStop();
-  let isReadable: boolean;
-  try {
-    isReadable = await examine(lora, base, prompts !== undefined);
-  } catch (error) {
+  const looked = await look(options, prompts !== undefined).catch((error: unknown) => {
     if (!(error instanceof StageFailure)) throw error;
     tellFailure(error.failure);
-    return 1;
-  }
-  const { mixedPrecision: mixed_precision, overwrite = false } = options;
-  const graph = analyzeGraph({
-    lora,
-    isCanonical: isReadable,
-    base,
-    prompts,
-    share,
-    mixed_precision,
-    folder,
-    overwrite,
+    return undefined;
   });
-
-  // Nobody reads on, as after `| head`: the same as a Ctrl-C.
-  process.stdout.once('error', stop.request);
-  // With --json, stdout is for the report alone.
-  const stdout = options.json ? process.stderr : process.stdout;
-  const reporter = await openReporter(options.reporter ?? chooseReporter(stdout, process.env), {
-    stdout,
-    color: wantsColor(stdout),
-    folder: process.cwd(),
-    now: () => performance.now(),
+  if (looked === undefined) return 1;
+  const exitCode = await runGraph({
+    graph: analyzeGraph({ lora, ...looked, prompts, share, mixed_precision, folder, overwrite }),
+    openStore: (warn) => new Store(userStoreFolder(), { warn }),
+    // With --json, stdout is for the report alone.
+    stream: json ? process.stderr : process.stdout,
+    reporter,
   });
-  try {
-    const warn = (message: string) => reporter.listen({ type: 'message', level: 'warning', message });
-    const { ok, interrupted } = await runBuild({
-      graph,
-      store: new Store(userStoreFolder(), { warn }),
-      signal: stop.signal,
-      listener: reporter.listen,
-      startWorker: workerStarter(reporter.listen, stop.signal),
-    });
-    if (interrupted) return INTERRUPTED;
-    if (!ok) return 1;
-  } finally {
-    await reporter.close();
-  }
-  tell(folder, prompts !== undefined, options);
-  return 0;
+  if (exitCode === 0) tell(folder, prompts !== undefined, options);
+  return exitCode;
 }
 
 /** What was placed a moment ago is what the store has. */
@@ -106,33 +74,37 @@ function tell(folder: AbsolutePath, hasGrid: boolean, { json, lora, reporter }: 
 const NO_PICTURES =
   'These are numbers alone. With --prompt TEXT each block is switched on and off in pictures, and measured there.';
 
-/** Whether the LoRA has the form that stages read. Throws where one of the two files is something else. */
-async function examine(lora: string, base: string, isRendered: boolean): Promise<boolean> {
+/** What the two files are. Throws where one of them is something else than it is named for. */
+async function look(
+  { lora, base }: AnalyzeOptions,
+  isRendered: boolean,
+): Promise<Pick<AnalyzeJob, 'isCanonical' | 'base'>> {
   await using file = await openWeights(lora, CHECKPOINT_LIMITS);
-  await using checkpoint = await openWeights(base, CHECKPOINT_LIMITS);
-  const [what, whatBase] = [whatFile(file), whatFile(checkpoint)];
-  if (what.kind === 'checkpoint' && whatBase.kind === 'lora') {
-    throw new UsageError(`"${lora}" is a checkpoint, and "${base}" a LoRA.`, 'name the LoRA first, then its base');
+  const what = whatFile(file);
+  if (what.kind === 'other') throw new UsageError(`"${lora}" ${what.message}.`, what.hint ?? 'name a LoRA first');
+  if (what.kind === 'checkpoint')
+    throw new UsageError(`"${lora}" is a checkpoint.`, 'the LoRA comes first, then its base');
+  if (await isLora(base))
+    throw new UsageError(`"${base}" is a LoRA.`, 'name the checkpoint that the first one changes');
+  const { files, isSdxl } = await openBase(base);
+  if (isRendered && (isSdxl === false || files.checkpoint === undefined)) {
+    const isFolder = files.checkpoint === undefined;
+    throw new UsageError(
+      `"${base}" is ${isFolder ? 'a folder' : 'no SDXL checkpoint'}, and pictures need an SDXL checkpoint in one file.`,
+      'without prompts it can be analyzed in numbers',
+    );
   }
-  if (what.kind !== 'lora') {
-    throw new UsageError(`"${lora}" ${what.kind === 'other' ? what.message : 'is a checkpoint'}.`, 'name a LoRA first');
-  }
-  if (whatBase.kind === 'lora') throw new UsageError(`"${base}" is a LoRA.`, 'name the checkpoint that it changes');
-  if (isRendered && whatBase.kind === 'other') {
-    throw new UsageError(`"${base}" ${whatBase.message}.`, whatBase.hint ?? 'pictures need an SDXL checkpoint');
-  }
-  return isCanonical(file);
+  return { isCanonical: isCanonical(file), base: files };
 }
 
-function fileAt(path: string): AbsolutePath {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) throw new UsageError(`There is no file "${path}".`);
-  if (!found.isFile()) throw new UsageError(`"${path}" is not a file.`);
-  return absolutePath(resolve(path));
+async function isLora(path: string): Promise<boolean> {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return false;
+  await using file = await openWeights(path, CHECKPOINT_LIMITS);
+  return whatFile(file).kind === 'lora';
 }
 
 function folderFor({ output }: AnalyzeOptions, lora: AbsolutePath): AbsolutePath {
-  if (output === undefined) return pathIn(absolutePath(dirname(lora)), `${parse(lora).name}-analysis`);
+  if (output === undefined) return pathIn(absolutePath(dirname(lora)), `${stemOf(lora)}-analysis`);
   if (statSync(output, { throwIfNoEntry: false })?.isDirectory() === false) {
     throw new UsageError(`"${output}" is not a folder.`, '-o names the folder that gets report.json and grid.png');
   }

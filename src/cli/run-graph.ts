@@ -13,6 +13,8 @@ export interface GraphRun {
   readonly graph: Graph;
   /** Where results are kept. What is odd about the place goes to `warn`. */
   openStore(warn: (message: string) => void): Store;
+  /** Where it is told. Default: stdout. */
+  readonly stream?: NodeJS.WriteStream;
   /** Default: what fits the terminal, or its absence. */
   readonly reporter?: ReporterKind | undefined;
   /** Names of blocks or nodes; none: everything. */
@@ -24,13 +26,13 @@ export interface GraphRun {
 
 /** Gives the exit code: 0 done, 1 a stage failed, 130 interrupted. */
 export async function runGraph(run: GraphRun): Promise<number> {
-  const { graph, openStore, reporter: kind, targets = [], rerun = [], listener } = run;
+  const { graph, openStore, stream = process.stdout, reporter: kind, targets = [], rerun = [], listener } = run;
   using stop = listenForStop();
   // Nobody reads on, as after `| head`: the same as a Ctrl-C.
   process.stdout.once('error', stop.request);
-  const reporter = await openReporter(kind ?? chooseReporter(process.stdout, process.env), {
-    stdout: process.stdout,
-    color: wantsColor(process.stdout),
+  const reporter = await openReporter(kind ?? chooseReporter(stream, process.env), {
+    stdout: stream,
+    color: wantsColor(stream),
     folder: process.cwd(),
     now: () => performance.now(),
   });

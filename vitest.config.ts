@@ -3,12 +3,12 @@ import { defineConfig } from 'vitest/config';
 /** Whole builds, kills, and random input in quantity: what one need not wait for at every save. */
 const thorough = [
   'test/runtime/executor/**/*.test.ts',
-  'test/runtime/stages/{chop-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
+  'test/runtime/stages/{chop-families,merge-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
   'test/runtime/worker/environment.test.ts',
   'test/runtime/worker/client.test.ts',
   'test/runtime/cache/{kill,full-disk}.test.ts',
   'test/runtime/inspect/**/*.test.ts',
-  'test/cli/{inspect,chop}.test.ts',
+  'test/cli/{inspect,chop,merge}.test.ts',
   'test/runtime/safetensors/round-trip.test.ts',
   'test/parser/random.test.ts',
 ];

@@ -40,6 +40,7 @@ test.each([
   ['check', '--help'],
   ['chop', '--help'],
   ['resize', '--help'],
+  ['merge', '--help'],
   ['inspect', '--help'],
   ['analyze', '--help'],
   ['env', '--help'],

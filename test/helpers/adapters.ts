@@ -402,8 +402,8 @@ const SCALARS: { readonly [suffix: string]: (example: Adapter) => number } = {
   on_input: ({ form }) => (form === 'on inputs' ? 1 : 0),
 };
 
-export function adapterTensors(example: Adapter, dtype: Float = 'F32'): readonly TensorToWrite[] {
-  const random = randomNumbers(7);
+export function adapterTensors(example: Adapter, dtype: Float = 'F32', seed = 7): readonly TensorToWrite[] {
+  const random = randomNumbers(seed);
   return Object.entries(example.shapes).map(([suffix, shape]) => {
     const length = shape.reduce((size, side) => size * side, 1);
     const numbers = Array.from({ length }, () => SCALARS[suffix]?.(example) ?? random());

@@ -31,7 +31,7 @@ export async function openBase(path: string): Promise<Base> {
   if (found === undefined) throw new UsageError(`There is no file or folder "${path}".`);
   const files = found.isDirectory() ? filesIn(path) : { checkpoint: absolutePath(resolve(path)) };
   const names = (await Promise.all(Object.values(files).map(tensorNames))).flat();
-  if (groupModules(names).modules.length > 0) {
+  if (!names.some((name) => CHECKPOINT.test(name)) && groupModules(names).modules.length > 0) {
     throw new UsageError(
       `"${path}" is a LoRA, and the first of the files is the base that LoRAs were trained on.`,
       'write the checkpoint first, then the LoRAs',
@@ -50,6 +50,9 @@ async function tensorNames(path: AbsolutePath): Promise<readonly string[]> {
   await using file = await openWeights(path, CHECKPOINT_LIMITS);
   return [...file.header.tensors.keys()];
 }
+
+/** No adapter has tensors of these names. */
+const CHECKPOINT = /^(?:model\.diffusion_model|conditioner\.embedders|cond_stage_model)\./;
 
 /** As checkpoints and as diffusers' files call them. */
 const WEIGHTS =

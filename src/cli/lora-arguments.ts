@@ -6,7 +6,8 @@ import { basename, resolve } from 'node:path';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import { whatFile } from '../runtime/inspect/what-file.ts';
-import { type CanonicalLora, canonicalLora, fileTensors, isCanonical } from '../runtime/stages/canonical.ts';
+import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
+import { type CanonicalLora, canonicalLora, fileTensors, leavesAsItIs } from '../runtime/stages/canonical.ts';
 import { openLora } from '../runtime/stages/weights-file.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -49,14 +50,17 @@ export function fileAt(path: string): AbsolutePath {
 /** Throws `UsageError` for a file that is no LoRA, and a `StageFailure` for one that cannot be read. */
 export async function readLoraHeader(path: AbsolutePath): Promise<LoraHeader> {
   await using file = await openLora(path);
-  const what = whatFile(file);
-  if (what.kind === 'checkpoint') {
-    throw new UsageError(`"${path}" is a checkpoint, and a LoRA is needed.`, 'the base comes first, then LoRAs');
-  }
-  if (what.kind === 'other') throw new UsageError(`"${path}" ${what.message}.`, what.hint);
-  const { generation, isSurelySdxl, modules } = canonicalLora(fileTensors(file));
+  const lora = canonicalLora(fileTensors(file));
+  const { generation, isSurelySdxl, modules } = lora;
+  if (modules.length === 0) throw noLora(file);
   const families = new Set(modules.map(({ family }) => family));
-  return { isCanonical: isCanonical(file), generation, isSurelySdxl, families };
+  return { isCanonical: leavesAsItIs(file, lora), generation, isSurelySdxl, families };
+}
+
+function noLora(file: SafetensorsFile): UsageError {
+  const what = whatFile(file);
+  if (what.kind === 'other') return new UsageError(`"${file.path}" ${what.message}.`, what.hint);
+  return new UsageError(`"${file.path}" is a checkpoint, and a LoRA is needed.`, 'the base comes first, then LoRAs');
 }
 
 /** What the sum is called: `hero0.5+style0.5`. */

@@ -72,14 +72,18 @@ export const fileTensors = (file: SafetensorsFile): LoraTensors => ({
 /** Whether the stage `lora` would leave the tensors of the file as they are. */
 export function isCanonical(file: SafetensorsFile): boolean {
   try {
-    const lora = canonicalLora(fileTensors(file));
-    const tensors = canonicalTensors(lora);
-    return tensors.length === file.header.tensors.size && tensors.every((tensor) => isUnchanged(file, tensor));
+    return leavesAsItIs(file, canonicalLora(fileTensors(file)));
   } catch (error) {
     // The stage says what is wrong.
     if (error instanceof StageFailure) return false;
     throw error;
   }
+}
+
+/** The same, where it is known what the stage would write. */
+export function leavesAsItIs(file: SafetensorsFile, lora: CanonicalLora): boolean {
+  const tensors = canonicalTensors(lora);
+  return tensors.length === file.header.tensors.size && tensors.every((tensor) => isUnchanged(file, tensor));
 }
 
 function isUnchanged(file: SafetensorsFile, { name, shape, source }: TensorToWrite): boolean {

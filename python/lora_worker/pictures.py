@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike, fspath
 
 import numpy as np
@@ -23,11 +26,23 @@ def save_png(picture: Image.Image, path: str | PathLike[str]) -> None:
 
 def read_picture(path: str | PathLike[str]) -> Image.Image:
     """An RGB picture, wholly read. Raises `bad-input` for what is no picture, or one that ends too early."""
+    with _opened(path) as file:
+        return file.convert("RGB")
+
+
+def picture_size(path: str | PathLike[str]) -> tuple[int, int]:
+    """Width and height, without reading more than the head of the file."""
+    with _opened(path) as file:
+        return file.size
+
+
+@contextmanager
+def _opened(path: str | PathLike[str]) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             if file.width * file.height > _MAX_PIXELS:
                 raise bad_input(f'"{fspath(path)}" has {file.width}x{file.height} pixels, which is too many.')
-            return file.convert("RGB")
+            yield file
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
         raise bad_input(f'"{fspath(path)}" is not a picture that can be read.') from None
     except OSError as error:
@@ -37,18 +52,18 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
 
 
 def difference(first: Image.Image, second: Image.Image) -> NDArray[np.float32]:
-    """Root mean square over the three channels of each pixel, [height, width], of values from 0 to 1."""
-    channels_HWC = (_values(first) - _values(second)) / np.float32(255)
-    return np.sqrt(np.square(channels_HWC).mean(axis=2, dtype=np.float32))
+    """How far each pixel is from the other's: root mean square over its channels, [height, width], from 0 to 1."""
+    sums_HW = _squares(first, second).sum(axis=2)
+    return (np.sqrt(sums_HW / 3) / 255).astype(np.float32)
 
 
 def distance(first: Image.Image, second: Image.Image) -> float:
     """Root mean square of the differences of all sRGB values (0 to 255), over 255. Pictures of one size.
 
-    Counted in whole numbers, so the result does not depend on the order in which a machine adds.
+    Counted in whole numbers, so that the result does not depend on the order in which a machine adds.
     """
-    steps_HWC = _values(first).astype(np.int64) - _values(second).astype(np.int64)
-    return float(np.sqrt(np.square(steps_HWC).sum() / steps_HWC.size) / 255)
+    squares_HWC = _squares(first, second)
+    return math.sqrt(int(squares_HWC.sum(dtype=np.int64)) / squares_HWC.size) / 255
 
 
 def same_size(first: Image.Image, first_path: str, second: Image.Image, second_path: str) -> None:
@@ -60,5 +75,6 @@ def same_size(first: Image.Image, first_path: str, second: Image.Image, second_p
         )
 
 
-def _values(picture: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(picture, dtype=np.float32)
+def _squares(first: Image.Image, second: Image.Image) -> NDArray[np.int32]:
+    """[height, width, 3]"""
+    return np.square(np.asarray(first, dtype=np.int32) - np.asarray(second, dtype=np.int32))

@@ -29,8 +29,17 @@ const homes: { readonly [stage in keyof typeof stages]: readonly string[] } = {
   save: ['src/runtime/stages/save.ts'],
   lora: ['src/runtime/stages/lora.ts'],
   merge: ['src/runtime/stages/merge.ts'],
-  preview: ['src/runtime/stages/preview.ts', 'python/lora_worker/stages/sample.py'],
-  sweep: ['src/runtime/stages/sweep.ts', 'python/lora_worker/stages/sample.py'],
+  preview: [
+    'src/runtime/stages/preview.ts',
+    'python/lora_worker/stages/sample.py',
+    'python/lora_worker/stages/grid.py',
+  ],
+  sweep: [
+    'src/runtime/stages/sweep.ts',
+    'python/lora_worker/stages/sample.py',
+    'python/lora_worker/stages/measure.py',
+    'python/lora_worker/stages/grid.py',
+  ],
   analyze: ['src/runtime/stages/analyze.ts'],
   savePicture: ['src/runtime/stages/save-picture.ts'],
 };

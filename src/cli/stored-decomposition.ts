@@ -51,7 +51,8 @@ async function storedFactors(store: Store, digest: Digest): Promise<AbsolutePath
   return adopted && (await resultOf(decompose, adopted))?.outputs.factors?.path;
 }
 
-function keyOf(stage: Stage, digest: Digest): FingerprintKey {
+/** What a stage is known by in a store when it works on this LoRA alone. */
+export function keyOf(stage: Stage, digest: Digest): FingerprintKey {
   const origin = { source: { path: 'lorac inspect', text: '' }, start: 0, end: 0 };
   const node: GraphNode = {
     ...{ id: stage.name as NodeId, origin, stage },

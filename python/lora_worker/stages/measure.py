@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lora_worker.job import Job
@@ -39,10 +40,12 @@ def parse(fields: Mapping[str, Any]) -> Measure:
 
 def run(work: Measure, job: Job) -> dict[str, str]:
     distances = {}
+    # Neighbours often share one: a sweep measures each picture against the same two.
+    read = lru_cache(maxsize=4)(read_picture)
     for done, pair in enumerate(work.pairs):
         job.check_cancelled()
         job.progress(done, len(work.pairs), "pictures")
-        first, second = read_picture(pair.first), read_picture(pair.second)
+        first, second = read(pair.first), read(pair.second)
         same_size(first, pair.first, second, pair.second)
         distances[pair.name] = distance(first, second)
     job.progress(len(work.pairs), len(work.pairs), "pictures")

@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 /** Whole builds, kills, and random input in quantity: what one need not wait for at every save. */
 const thorough = [
   'test/runtime/executor/**/*.test.ts',
-  'test/runtime/stages/{chop-families,merge-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
+  'test/runtime/stages/{chop-families,lora-families,merge-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
   'test/runtime/worker/environment.test.ts',
   'test/runtime/worker/client.test.ts',
   'test/runtime/cache/{kill,full-disk}.test.ts',

@@ -10,7 +10,7 @@ export interface AdapterSettings {
 
 interface Settings {
   readonly alpha: number | undefined;
-  /** By the end of a module's path. */
+  /** By the end of a module's path; by all of it after a `^`. */
   readonly alphas: ReadonlyMap<string, Pattern>;
   readonly isRankStabilized: boolean;
 }
@@ -55,14 +55,20 @@ function settingsOf(root: { readonly [key: string]: unknown }, component: string
 /** Patterns are taken by the letter, since they come from a file; we ourselves write several paths as one, `(?:a|b)`. */
 function alphasOf(pattern: string, value: unknown, place: number): readonly (readonly [string, Pattern])[] {
   if (typeof value !== 'number') return [];
-  const end = pattern.replace(/^\^/, '').replace(/\$$/, '');
+  const end = pattern.replace(/\$$/, '');
   const [, several] = /^\(\?:([^()]*)\)$/.exec(end) ?? [];
   return (several?.split('|') ?? [end]).map((path) => [path, { alpha: value, place }] as const);
 }
 
+/** What stands before the path inside of a network, which is what PEFT knows. */
+const COMPONENT = /^(?:unet|text_encoder|text_encoder_2|base_model\.model)\./;
+
 /** PEFT looks for the end of a module's path. */
 function patternAlpha(module: string, alphas: ReadonlyMap<string, Pattern>): number | undefined {
-  let found = alphas.get(module);
+  const inside = module.replace(COMPONENT, '');
+  // One of the text encoders lost its outer name in transformers 5.
+  const whole = [inside, inside.replace(/^text_model\./, '')].flatMap((path) => alphas.get(`^${path}`) ?? []);
+  let found = alphas.get(module) ?? whole[0];
   for (let dot = module.indexOf('.'); dot >= 0; dot = module.indexOf('.', dot + 1)) {
     const other = alphas.get(module.slice(dot + 1));
     if (other && (found === undefined || other.place < found.place)) found = other;

@@ -42,10 +42,17 @@ export const lora: Stage = {
 function refuseOthers(file: SafetensorsFile): void {
   const what = whatFile(file);
   if (what.kind === 'lora') return;
-  const isCheckpoint = what.kind === 'checkpoint';
-  const hint = isCheckpoint ? 'Name it in a checkpoint block.' : what.hint;
-  const message = cleanLine(`"${file.path}" ${isCheckpoint ? 'is a checkpoint, not a LoRA' : what.message}.`);
-  throw new StageFailure({ kind: 'bad-input', message, hint });
+  if (what.kind === 'checkpoint') {
+    throw notLora(`"${file.path}" is a checkpoint, not a LoRA.`, 'Name it in a checkpoint block.');
+  }
+  // What is said of other models is about the checkpoint that they are not.
+  const isTold = what.message.endsWith('not a LoRA');
+  const message = `"${file.path}" ${what.message}${isTold ? '' : ', and a LoRA is needed'}.`;
+  throw notLora(message, isTold ? what.hint : 'Name a LoRA in a .safetensors file.');
+}
+
+function notLora(message: string, hint: string | undefined): StageFailure {
+  return new StageFailure({ kind: 'bad-input', message: cleanLine(message), hint });
 }
 
 /** A1111 takes a file that says other things, and not this one, for Stable Diffusion 1. */

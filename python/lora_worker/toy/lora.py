@@ -25,7 +25,7 @@ Names = Literal["kohya", "peft"]
 
 # ‖ΔW‖ relative to ‖W‖, roughly.
 _IN_ITS_BLOCK = 1.5
-_ELSEWHERE = 0.06
+_ELSEWHERE = 0.02
 # Each direction relative to the one before it.
 _DECAY = 0.6
 

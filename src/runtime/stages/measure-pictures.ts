@@ -25,13 +25,12 @@ export async function measurePictures(
   const distances = new Map(equal.map(({ name }) => [name, 0]));
   if (others.length === 0) return distances;
   const output = pathIn(context.work, 'distances.json');
-  await askWorker(context, {
-    op: 'measure',
-    pairs: others.map(({ name, first, second }) => {
-      return { name, first: context.store.blobPath(first), second: context.store.blobPath(second) };
-    }),
-    output,
+  const sent = others.map(({ name, first, second }) => {
+    return { name, first: context.store.blobPath(first), second: context.store.blobPath(second) };
   });
+  await askWorker(context, { op: 'measure', pairs: sent, output }, (progress) =>
+    context.report(progress.type === 'progress' ? { ...progress, unit: 'comparisons' } : progress),
+  );
   const measured = JSON.parse(await readFile(output, 'utf8')) as { readonly [name: string]: unknown };
   for (const { name } of others) {
     const distance = measured[name];

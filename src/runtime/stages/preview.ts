@@ -2,10 +2,9 @@
 // before them the bare checkpoint. Pictures that a training, another preview or a stopped one has made are taken from
 // the store.
 
-import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
-import { askWorker } from './ask-worker.ts';
+import { drawGrid } from './draw-grid.ts';
 import { inputOf } from './input-of.ts';
 import { pictureTools } from './pictures.ts';
 import {
@@ -60,9 +59,7 @@ export const preview: Stage = {
     const fileNameOf = (name: string) => fileNames.get(name) ?? `${name}.png`;
     const plan = await planPictures(context, job);
     const { pictures } = await renderForUser(context, job, plan, { files, fileNameOf });
-    const grid = pathIn(context.work, 'grid.png');
-    const { record } = await askWorker(context, {
-      op: 'grid',
+    const { grid, record } = await drawGrid(context, {
       title: labels.join(', '),
       columns: columns.map(({ label }) => label),
       rows: prompts.map(promptLabel),
@@ -70,7 +67,6 @@ export const preview: Stage = {
         const picture = context.store.blobPath(pictureNamed(pictures, name));
         return { row, column, picture, compared: null, caption: '' };
       }),
-      output: grid,
     });
     context.report({ type: 'artifact', name: 'grid', path: await files.copy(grid, 'grid.png') });
     return { outputs: { grid }, record };

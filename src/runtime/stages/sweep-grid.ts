@@ -1,69 +1,123 @@
-// The pictures of a sweep as one labelled grid: two rows for each prompt, columns in the order of the network.
+// The pictures of a sweep as one labelled grid, in sections so that it fits a screen. For each prompt:
 //
-//              none   all          kept          IN04              …
-//   only       ·      ▒ from none  ▒ from all    ▒ from none       this block alone: heat shows what it does
-//   without                                      ▒ from all        all but it: heat shows what is missing
+//   the prompt                none      all ▒      kept ▒
+//   IN      only this block   IN00 ▒    IN01 ▒     IN02 ▒   …       heat: what it changes, from none
+//           all but it        IN00 ▒    IN01 ▒     IN02 ▒   …       heat: what is missing, from all
+//   MID, TE, REST             MID00 ▒   MID01 ▒    MID02 ▒   TE1 ▒ …
+//   OUT                       OUT00 ▒   OUT01 ▒    …
 
 import type { Grid } from '../worker/protocol.ts';
 import { promptLabel } from './sample-prompts.ts';
-import type { BlockDistances, PromptSweep, Sweep } from './sweep-effects.ts';
+import type { BlockDistances, Kept, PromptSweep, Sweep } from './sweep-effects.ts';
 
 type Cell = Grid['cells'][number];
 
+export type GridContent = Omit<Grid, 'op' | 'output'>;
+
+interface Row {
+  readonly label: string;
+  readonly cells: readonly Omit<Cell, 'row'>[];
+}
+
 /** `pathOf` gives the file of a picture by its name in the sweep, such as `1.only.OUT01`. */
-export function sweepGrid(sweep: Sweep, pathOf: (name: string) => string): Omit<Grid, 'op' | 'output'> {
-  const { prompts, blocks, ranking, proposal } = sweep;
-  const kept = proposal !== null && proposal.keep.length < blocks.length ? proposal : undefined;
-  const columns = ['none', 'all', ...(kept ? ['kept'] : []), ...blocks.map(({ block }) => block)];
-  const cells = prompts.flatMap((prompt, index): Cell[] => {
-    const name = (part: string): string => pathOf(`${index + 1}.${part}`);
-    const [upper, lower] = [2 * index, 2 * index + 1];
-    const none: Cell = { row: upper, column: 0, picture: name('none'), compared: null, caption: 'without the LoRA' };
-    const all: Cell = { row: upper, column: 1, picture: name('all'), compared: name('none'), caption: 'all of it' };
-    const keptCell = kept && {
-      row: upper,
-      column: 2,
-      picture: name(`keep.${kept.keep.length}`),
-      compared: name('all'),
-      caption: `keeps ${percent(kept.share)}`,
-    };
-    const parts = blocks.flatMap(({ block }): Cell[] => {
-      const column = columns.indexOf(block);
-      const [only, without] = shares(prompt, block);
-      return [
-        { row: upper, column, picture: name(`only.${block}`), compared: name('none'), caption: `does ${only}` },
-        { row: lower, column, picture: name(`without.${block}`), compared: name('all'), caption: `${without} lost` },
-      ];
-    });
-    return [none, all, ...(keptCell ? [keptCell] : []), ...parts];
+export function sweepGrid(sweep: Sweep, pathOf: (name: string) => string): GridContent {
+  const rows = sweep.prompts.flatMap((prompt, index) => {
+    return promptRows(sweep, prompt, (part) => pathOf(`${index + 1}.${part}`));
   });
+  const cells = rows.flatMap(({ cells }, row) => cells.map((cell) => ({ row, ...cell })));
+  const columns = Math.max(...cells.map(({ column }) => column)) + 1;
   return {
-    title: title(sweep, kept !== undefined),
-    columns: columns.map((column) => {
-      const place = ranking.indexOf(column);
-      return place < 0 ? column : `${column} · no. ${place + 1}`;
-    }),
-    rows: prompts.flatMap(({ prompt }) => [`only this block: ${promptLabel(prompt)}`, 'all but this block']),
+    title: title(sweep),
+    // Names stand below the pictures, since each section has its own.
+    columns: Array.from({ length: columns }, () => ''),
+    rows: rows.map(({ label }) => label),
     cells,
   };
 }
 
-function title({ blocks, proposal }: Sweep, hasKept: boolean): string {
-  if (blocks.length === 0) return 'The LoRA changes nothing in these pictures.';
-  const heat =
-    'Heat: what a block does by itself (upper row, from none), what is lost without it (lower row, from all).';
-  if (proposal === null || !hasKept) return heat;
-  return `${heat} Kept: ${proposal.keep.join(', ')}, ${percent(proposal.share)} of the effect (heat from all).`;
+function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) => string): readonly Row[] {
+  const kept = keptFew(sweep);
+  const [none, all] = [pathOf('none'), pathOf('all')];
+  const overview: Row = {
+    label: promptLabel(prompt.prompt),
+    cells: [
+      { column: 0, picture: none, compared: null, caption: 'without the LoRA' },
+      { column: 1, picture: all, compared: none, caption: 'all of it (heat: from without)' },
+      ...(kept === undefined
+        ? []
+        : [
+            {
+              column: 2,
+              picture: pathOf(`keep.${kept.keep.length}`),
+              compared: all,
+              caption: `kept blocks: ${percent(kept.share)} (heat: from all)`,
+            },
+          ]),
+    ],
+  };
+  const sections = SECTIONS.flatMap(({ name, columnOf }): Row[] => {
+    const inside = sweep.blocks.flatMap(({ block }) => {
+      const column = columnOf(block);
+      return column === undefined ? [] : [{ block, column, place: sweep.ranking.indexOf(block) + 1 }];
+    });
+    if (inside.length === 0) return [];
+    const only = inside.map(({ block, column, place }) => {
+      const caption = `${block} (no. ${place}) does ${shares(prompt, block).only}`;
+      return { column, picture: pathOf(`only.${block}`), compared: none, caption };
+    });
+    const without = inside.map(({ block, column }) => {
+      const caption = `${block} off: ${shares(prompt, block).without} lost`;
+      return { column, picture: pathOf(`without.${block}`), compared: all, caption };
+    });
+    return [
+      { label: `${name}: only this block (heat: what it changes)`, cells: only },
+      { label: `${name}: all but this block (heat: what is lost)`, cells: without },
+    ];
+  });
+  return [overview, ...sections];
+}
+
+/** A block stands in the column of its number, so that a gap shows what the LoRA does not have. */
+const SECTIONS: readonly { readonly name: string; readonly columnOf: (block: string) => number | undefined }[] = [
+  { name: 'IN', columnOf: (block) => numberAfter('IN', block) },
+  { name: 'MID, TE, REST', columnOf: (block) => numberAfter('MID', block) ?? OUTSIDE.get(block) },
+  { name: 'OUT', columnOf: (block) => numberAfter('OUT', block) },
+];
+
+/** Behind the three blocks of the middle. Stable Diffusion 1 and 2 have one text encoder, called TE. */
+const OUTSIDE: ReadonlyMap<string, number> = new Map([
+  ['TE', 3],
+  ['TE1', 3],
+  ['TE2', 4],
+  ['REST', 5],
+]);
+
+function numberAfter(section: string, block: string): number | undefined {
+  const number = block.startsWith(section) ? block.slice(section.length) : '';
+  return /^\d+$/.test(number) ? Number(number) : undefined;
+}
+
+/** What is proposed, where that is not simply everything. */
+function keptFew({ proposal, blocks }: Sweep): Kept | undefined {
+  return proposal !== null && proposal.keep.length < blocks.length ? proposal : undefined;
+}
+
+function title(sweep: Sweep): string {
+  if (sweep.blocks.length === 0) return 'The LoRA changes nothing in these pictures.';
+  const kept = keptFew(sweep);
+  if (kept === undefined) return 'What each block of the LoRA does. No fewer than all keep what is wanted.';
+  return `What each block of the LoRA does. ${kept.keep.join(', ')}: ${percent(kept.share)} of the effect.`;
 }
 
 /** Of this prompt; the ranking goes by the mean of all. */
-function shares({ distance, blocks }: PromptSweep, block: string): readonly [only: string, without: string] {
+function shares({ distance, blocks }: PromptSweep, block: string): { readonly only: string; readonly without: string } {
   const { only, without } = blocks[block] as BlockDistances;
-  if (distance === 0) return ['nothing', 'nothing'];
-  return [percent(1 - only.fromAll / distance), percent(without.fromAll / distance)];
+  if (distance === 0) return { only: 'nothing', without: 'nothing' };
+  return { only: percent(1 - only.fromAll / distance), without: percent(without.fromAll / distance) };
 }
 
 /** 0.834 as `83 %`. */
 export function percent(share: number): string {
-  return `${Math.round(100 * share)} %`.replace('-', '−');
+  const rounded = Math.round(100 * share);
+  return `${rounded < 0 ? `−${-rounded}` : Math.abs(rounded)} %`;
 }

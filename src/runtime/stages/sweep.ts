@@ -9,8 +9,8 @@ import { pathIn } from '../graph/paths.ts';
 import { groupModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
-import { askWorker } from './ask-worker.ts';
 import { presentBlocks } from './chop-file.ts';
+import { drawGrid } from './draw-grid.ts';
 import { inputOf } from './input-of.ts';
 import { measurePictures, type PicturePair } from './measure-pictures.ts';
 import { pictureTools } from './pictures.ts';
@@ -49,12 +49,10 @@ export const sweep: Stage = {
     const result = await sweepBlocks(studio, wanted);
     const sweep = pathIn(context.work, 'sweep.json');
     await writeFile(sweep, `${JSON.stringify(result)}\n`);
-    const grid = pathIn(context.work, 'grid.png');
-    const { record } = await askWorker(context, {
-      op: 'grid',
-      ...sweepGrid(result, (name) => studio.pathOf(name)),
-      output: grid,
-    });
+    const { grid, record } = await drawGrid(
+      context,
+      sweepGrid(result, (name) => studio.pathOf(name)),
+    );
     context.report({ type: 'artifact', name: 'grid', path: await studio.files.copy(grid, 'grid.png') });
     return { outputs: { sweep, grid }, record };
   },

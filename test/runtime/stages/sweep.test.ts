@@ -158,31 +158,33 @@ test('another share renders only what was not looked at yet', async () => {
   expect(worker.requests).toEqual([1]);
 });
 
-test('the grid has two rows for each prompt, blocks in the order of the network, and numbers below the pictures', async () => {
+test('the grid has sections of blocks for each prompt, each block in the column of its number', async () => {
   using lab = await openSweep('a cat --d 1\na dog --d 2\n');
   const worker = pictureWorker({ show: summed(strengths) });
   await lab.run(worker);
   const [grid] = worker.grids;
-  expect(grid?.columns).toEqual([
-    'none',
-    'all',
-    'kept',
-    'IN04 · no. 5',
-    'MID00 · no. 4',
-    'OUT01 · no. 1',
-    'TE1 · no. 2',
-    'TE2 · no. 3',
+  expect(grid?.rows.slice(0, 7)).toEqual([
+    'a cat (seed 1, 1024×1024)',
+    'IN: only this block (heat: what it changes)',
+    'IN: all but this block (heat: what is lost)',
+    'MID, TE, REST: only this block (heat: what it changes)',
+    'MID, TE, REST: all but this block (heat: what is lost)',
+    'OUT: only this block (heat: what it changes)',
+    'OUT: all but this block (heat: what is lost)',
   ]);
-  expect(grid?.rows).toHaveLength(4);
+  expect(grid?.rows).toHaveLength(14);
   const cell = (row: number, column: number) => grid?.cells.find((one) => one.row === row && one.column === column);
-  expect(cell(0, 5)?.caption).toBe('does 50 %');
-  expect(cell(3, 6)?.caption).toBe('30 % lost');
-  expect(cell(0, 2)?.caption).toBe('keeps 80 %');
-  // Alone: against none. Off: against all.
-  expect(cell(0, 5)?.compared).toBe(cell(0, 0)?.picture);
-  expect(cell(1, 5)?.compared).toBe(cell(0, 1)?.picture);
+  expect(cell(0, 2)?.caption).toBe('kept blocks: 80 % (heat: from all)');
+  expect(cell(1, 4)?.caption).toBe('IN04 (no. 5) does 2 %');
+  expect(cell(3, 3)?.caption).toBe('TE1 (no. 2) does 30 %');
+  expect(cell(5, 1)?.caption).toBe('OUT01 (no. 1) does 50 %');
+  expect(cell(13, 1)?.caption).toBe('OUT01 off: 50 % lost');
   expect(cell(1, 0)).toBeUndefined();
-  expect(grid?.title).toContain('Kept: OUT01, TE1, 80 % of the effect');
+  // Alone: against none. Off: against all.
+  expect(cell(5, 1)?.compared).toBe(cell(0, 0)?.picture);
+  expect(cell(6, 1)?.compared).toBe(cell(0, 1)?.picture);
+  expect(grid?.cells).toHaveLength(2 * (3 + 2 * 5));
+  expect(grid?.title).toBe('What each block of the LoRA does. OUT01, TE1: 80 % of the effect.');
 });
 
 test('copies of all pictures lie in the run folder while it works, and those of an earlier sweep go', async () => {

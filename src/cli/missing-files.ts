@@ -53,7 +53,7 @@ function withoutPattern(pattern: string): string {
 
 function missing(what: string, written: string, span: Span, places: Places): Diagnostic | undefined {
   const path = resolvePath(written, places);
-  if (existsSync(path)) return undefined;
+  if (existsSync(path)) return what === 'file' && isFolder(path) ? folderForFile(path, written, span) : undefined;
   const found = existing(dirname(path));
   return {
     code: 'missing-file',
@@ -65,6 +65,21 @@ function missing(what: string, written: string, span: Span, places: Places): Dia
       found === dirname(path)
         ? similarIn(found, basename(path))
         : `Of that path, "${found}" exists. Relative paths start at the folder of the .lora file.`,
+    fix: undefined,
+  };
+}
+
+/** Diffusers and PEFT save folders, with the file that is meant in them. */
+function folderForFile(path: string, written: string, span: Span): Diagnostic {
+  const [only, ...others] = namesIn(path).filter((name) => name.endsWith('.safetensors'));
+  const isOne = only !== undefined && others.length === 0;
+  return {
+    code: 'folder-for-file',
+    severity: 'error',
+    message: `"${path}" is a folder, and a file is needed.`,
+    span,
+    related: [],
+    hint: isOne ? `Write "${written.replace(/[\\/]+$/, '')}/${only}"` : undefined,
     fix: undefined,
   };
 }
@@ -85,5 +100,9 @@ function namesIn(folder: string): string[] {
 }
 
 function existing(folder: string): string {
-  return statSync(folder, { throwIfNoEntry: false })?.isDirectory() ? folder : existing(dirname(folder));
+  return isFolder(folder) ? folder : existing(dirname(folder));
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }

@@ -10,6 +10,7 @@ import type { SourceFile, Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { arrangeTokens } from './token-stream.ts';
 import { tokenize } from './tokens.ts';
+import { sourceText } from './written.ts';
 
 /** The definitions with the params of the command line set. */
 export function setParams(
@@ -72,13 +73,15 @@ function readLike(needed: Expression, span: Span): Expression | undefined {
   if (needed.kind === 'broken' || value === undefined) return value;
   const isBoolean = (one: Expression) => one.kind === 'word' && (one.text === 'true' || one.text === 'false');
   if (isBoolean(needed) !== isBoolean(value)) return undefined;
-  return formOf(needed) === formOf(value) ? value : undefined;
+  const forms = formsOf(needed);
+  return formsOf(value).some((form) => forms.includes(form)) ? value : undefined;
 }
 
-/** Numbers are numbers however they are computed; a tag alone is a tagged record. */
-function formOf({ kind }: Expression): string {
-  if (kind === 'negate' || kind === 'binary') return 'number';
-  return kind === 'record' ? 'word' : kind;
+/** Numbers are numbers however they are computed; a tag alone is a tagged record; `kohya-diffusers` may be a word. */
+function formsOf({ kind, span }: Expression): readonly string[] {
+  if (kind === 'binary' && /^[A-Za-z]\w*(?:-[A-Za-z]\w*)+$/.test(sourceText(span))) return ['number', 'word'];
+  if (kind === 'negate' || kind === 'binary') return ['number'];
+  return [kind === 'record' ? 'word' : kind];
 }
 
 function read(span: Span): Expression | undefined {

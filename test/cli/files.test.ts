@@ -106,6 +106,21 @@ analyze numbers { from = hero }
   );
 });
 
+test('a folder in place of a file is told, and the one file in it that can be meant', () => {
+  mkdirSync('adapter');
+  mkdirSync('many');
+  writeFileSync('adapter/adapter_model.safetensors', '');
+  writeFileSync('adapter/adapter_config.json', '');
+  for (const name of ['a', 'b']) writeFileSync(`many/${name}.safetensors`, '');
+  const source = { path: 'hero.lora', text: 'lora one { path = "adapter/" } lora many { path = "many" }' };
+  const { program } = compile(source, { params: new Map() });
+  const found = program && missingFiles(program, placesOf(source));
+  expect(found?.map(({ message, hint }) => [message.replace(process.cwd(), '.'), hint])).toEqual([
+    ['"./adapter" is a folder, and a file is needed.', 'Write "adapter/adapter_model.safetensors"'],
+    ['"./many" is a folder, and a file is needed.', undefined],
+  ]);
+});
+
 test('a file whose name is nearly that of another is answered with the other', () => {
   writeFileSync('Pony-v6.safetensors', '');
   const source = { path: 'hero.lora', text: 'checkpoint pony { path = "pony-v6.safetensor" }' };

@@ -236,6 +236,12 @@ describe('words', () => {
     expect(save('kohya-diffusers')).toBe('kohya-diffusers');
     expect(save('how', 'let how = kohya-diffusers')).toBe('kohya-diffusers');
     expect(save('comfyui')).toBe('comfyui');
+    const set = (value: string, usually: string) =>
+      blockOf(`${loras} param how = ${usually} save "a.safetensors" { from = raw  format = how }`, 'save', {
+        how: value,
+      }).attributes.format;
+    expect(set('kohya-diffusers', 'kohya')).toBe('kohya-diffusers');
+    expect(set('diffusers', 'kohya-diffusers')).toBe('diffusers');
     const found = expectProblems(
       ['wrong-type'],
       `${loras} save "a.safetensors" { from = raw  format = «"kohya-diffusers"» }`,

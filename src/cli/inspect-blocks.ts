@@ -49,12 +49,12 @@ function head({ norms, base }: Inspected): string[] {
 function all({ report, norms, base }: Inspected): string[] {
   const sum = (pick: (block: (typeof report.blocks)[number]) => number): number =>
     report.blocks.reduce((total, block) => total + pick(block), 0);
-  const [strength, weight] = [norms && whole(norms.blocks), base && whole(base)];
+  const strength = norms === undefined || norms.blocks.size === 0 ? undefined : whole(norms.blocks);
   return [
     ...['all', '', String(sum(({ modules }) => modules)), String(sum(({ tensors }) => tensors))],
     size(sum(({ sizeBytes }) => sizeBytes)),
-    ...(strength === undefined ? [] : [strength.toPrecision(4)]),
-    ...(weight === undefined ? [] : [ratio(strength, weight)]),
+    ...(norms ? [strength?.toPrecision(4) ?? '-'] : []),
+    ...(base ? [ratio(strength, whole(base))] : []),
   ];
 }
 
@@ -76,18 +76,24 @@ function percentages(shares: readonly number[] | undefined): string[] {
 
 function notes({ norms, normsFrom }: Inspected): string[] {
   if (norms === undefined) return [];
-  const unmeasured = [...norms.unmeasured].map(
-    ([reason, { count: number, example }]) =>
-      `Without ‖ΔW‖: ${count(number, 'module')} (${example} …) whose effect ${reason}.`,
-  );
-  return ['', source(norms, normsFrom), ...unmeasured].map(cleanLine);
+  const unmeasured = [...norms.unmeasured].map(([reason, { count: number, example }]) => {
+    const names = number === 1 ? example : `${example} and ${number - 1} more`;
+    const hint = reason === 'depends on the base weight' ? ' With the base as the second file it is measured.' : '';
+    return `Not measured: ${count(number, 'module')} (${names}). Such a module ${reason}.${hint}`;
+  });
+  return ['', ...(norms.modules.size === 0 ? [] : [source(norms, normsFrom)]), ...unmeasured].map(cleanLine);
 }
+
+/** So many modules take seconds to be measured. */
+const MANY = 100;
 
 /** How the norms were had, since it takes a moment or a minute. */
 function source({ modules, decomposed, shares }: Norms, normsFrom: string | undefined): string {
   const measured = modules.size - decomposed;
-  if (normsFrom === undefined || decomposed === 0)
-    return `Norms were measured here, of ${count(measured, 'module')}; a decomposition, as lorac resize stores it, would have had them at once.`;
+  if (normsFrom === undefined || decomposed === 0) {
+    const hint = measured < MANY ? '' : ' They are there at once when lorac resize has decomposed the file before.';
+    return `Norms of ${count(measured, 'module')} were measured here.${hint}`;
+  }
   const rest = measured === 0 ? '' : `, and those of ${measured} more were measured`;
   const told =
     shares.size === 0

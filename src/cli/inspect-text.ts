@@ -100,12 +100,14 @@ function summary(report: LoraReport): string[] {
   ]);
 }
 
-function rankText({ modules, ranks, alphas, scales }: RankFacts): string {
+function rankText({ modules, unranked, ranks, alphas, scales }: RankFacts): string {
+  if (unranked === modules) return `${count(modules, 'module')} without rank`;
   const alpha =
     alphas.length === 1 && alphas[0] === undefined
       ? 'no alpha'
       : `alpha ${span(alphas.map((one) => one ?? Number.NaN))}`;
-  return `${count(modules, 'module')}, rank ${span(ranks)}, ${alpha}, scale ${span(scales)}`;
+  const others = unranked === 0 ? '' : `; ${unranked} without rank`;
+  return `${count(modules, 'module')}, rank ${span(ranks)}, ${alpha}, scale ${span(scales)}${others}`;
 }
 
 /** Few numbers in full, many by their ends. NaN stands for a module without. */

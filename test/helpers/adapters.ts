@@ -17,6 +17,7 @@ export type At = (suffix: string, ...place: readonly number[]) => number;
 export type Kernel = readonly [y: number, x: number];
 
 export interface Adapter {
+  /** As inspect calls it. */
   readonly family: string;
   /** What is particular about it, where there are several of a family. */
   readonly form?: string;
@@ -164,8 +165,7 @@ export const adapters: readonly Adapter[] = [
       (at('dora_scale', o, 0) * (at('base', o, i, 0, 0) + lora(at, o, i))) / mergedRow(at, o) - at('base', o, i, 0, 0),
   },
   {
-    family: 'DoRA',
-    form: 'by input columns',
+    family: 'DoRA (by input)',
     kind: 'linear',
     rank: RANK,
     shapes: { alpha: [], ...linear, dora_scale: [1, IN] },
@@ -176,8 +176,8 @@ export const adapters: readonly Adapter[] = [
       at('base', o, i, 0, 0),
   },
   {
-    family: 'DoRA',
-    form: 'of a convolution, by input channels',
+    family: 'DoRA (by input)',
+    form: 'of a convolution',
     kind: 'conv3x3',
     rank: RANK,
     kernel: 3,
@@ -293,8 +293,7 @@ export const adapters: readonly Adapter[] = [
         product(at, o, i, 'b1.weight', 'b2.weight')),
   },
   {
-    family: 'GLoRA',
-    form: 'as old files have it',
+    family: 'GLoRA (old order)',
     kind: 'linear',
     rank: RANK,
     shapes: {
@@ -373,7 +372,7 @@ export const adapters: readonly Adapter[] = [
     kind: 'other',
     rank: undefined,
     shapes: { oft_blocks: [2, 3, 3], rescale: [OUT, 1], alpha: [] },
-    unmeasured: needsBase,
+    unmeasured: 'turns the base weight, which is not measured',
     delta: undefined,
   },
   {
@@ -381,7 +380,7 @@ export const adapters: readonly Adapter[] = [
     kind: 'other',
     rank: undefined,
     shapes: { oft_blocks: [2, 2, 3, 3], alpha: [] },
-    unmeasured: needsBase,
+    unmeasured: 'turns the base weight, which is not measured',
     delta: undefined,
   },
 ];

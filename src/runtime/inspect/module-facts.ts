@@ -220,10 +220,29 @@ function scaleOf(options: {
   return (isPeft ? (settings?.scaleOf(name, rank) ?? 1) : 1) * scalar;
 }
 
+/** The family, and what is particular about this one of it. */
 function familyLabel({ family, tensors }: LoraModule, shape: ShapeOf): string {
   if (['mid', 'hada_t1', 'lokr_t2'].some((role) => tensors.has(role))) return `${family} (Tucker)`;
   if (family === 'OFT' && shape('oft_blocks')?.length === 4) return 'BOFT';
-  return family;
+  if (family === 'GLoRA' && oldGlora(shape)) return 'GLoRA (old order)';
+  if (family === 'DoRA' && isByInput(tensors.get('dora_scale') ?? '', shape)) return 'DoRA (by input)';
+  if (family !== 'unknown') return family;
+  const extra = EXTRAS.find(({ role }) => tensors.has(role));
+  if (extra === undefined) return family;
+  return tensors.has('up') && tensors.has('down') ? `LoRA with ${extra.role}` : extra.role;
+}
+
+/** Tensors that one program alone knows what to do with. */
+const EXTRAS = [
+  { role: 'bias', means: 'A1111 alone adds to what it does' },
+  { role: 'set_weight', means: 'ComfyUI alone puts in the place of the weight' },
+  { role: 'reshape_weight', means: 'ComfyUI alone pads the weight with' },
+] as const;
+
+/** LyCORIS took the norm over outputs until April 2025. PEFT never does, though its shape for convolutions looks like it. */
+function isByInput(tensor: string, shape: ShapeOf): boolean {
+  const [first, ...rest] = shape('dora_scale') ?? [];
+  return first === 1 && rest.length > 0 && shape('up')?.[0] !== 1 && !tensor.includes('magnitude_vector');
 }
 
 function problemsOf(
@@ -238,9 +257,10 @@ function problemsOf(
   else if (alpha !== undefined && !Number.isFinite(alpha)) problems.push(`its alpha is ${alpha}`);
   if (family === 'unknown') {
     const has = [...tensors.keys()].sort().join(', ');
-    problems.push(
-      tensors.has('up') && tensors.has('down') ? `it is a LoRA with more to it (${has})` : `it has only ${has}`,
-    );
+    const extra = EXTRAS.find(({ role }) => tensors.has(role));
+    if (extra !== undefined) problems.push(`it has "${extra.role}", which ${extra.means}`);
+    else if (tensors.has('up') && tensors.has('down')) problems.push(`it is a LoRA with more to it (${has})`);
+    else problems.push(`it has only ${has}`);
   }
   if (family === 'LoRA' || family === 'DoRA') {
     const [up, down, mid] = [shape('up') ?? [], shape('down') ?? [], shape('mid')];

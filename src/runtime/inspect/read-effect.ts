@@ -23,7 +23,10 @@ export async function readEffect(file: SafetensorsFile, facts: ModuleFacts, base
     case 'IA3':
       return ia3(file, facts, await weightOf(facts, base));
     case 'OFT':
-      throw new NoDelta(base === undefined ? NEEDS_BASE : 'turns the base weight, which is not measured');
+      throw new NoDelta('turns the base weight, which is not measured');
+    case 'full':
+      if (!facts.module.tensors.has('diff')) throw new NoDelta('adds to a bias alone');
+      return readDelta(file, facts);
     default:
       return readDelta(file, facts);
   }

@@ -34,10 +34,12 @@ export interface TextEncoderFacts {
   readonly covers: string;
 }
 
-/** Modules of one kind with the same rank and scale. */
+/** What modules of one kind have for ranks and scales. */
 export interface RankFacts {
   readonly kind: Kind;
   readonly modules: number;
+  /** How many of them are of families without a rank. */
+  readonly unranked: number;
   readonly ranks: readonly number[];
   /** Different alphas, as stored; `undefined` among them for modules without one. */
   readonly alphas: readonly (number | undefined)[];
@@ -103,12 +105,14 @@ const KINDS: readonly Kind[] = ['linear', 'conv1x1', 'conv3x3', 'conv', 'other']
 
 function rankFacts(modules: readonly ModuleFacts[]): readonly RankFacts[] {
   return KINDS.flatMap((kind) => {
-    const inside = modules.filter((module) => module.kind === kind && module.rank !== undefined);
-    if (inside.length === 0) return [];
+    const all = modules.filter((module) => module.kind === kind);
+    if (all.length === 0) return [];
+    const inside = all.filter((module) => module.rank !== undefined);
     return [
       {
         kind,
-        modules: inside.length,
+        modules: all.length,
+        unranked: all.length - inside.length,
         ranks: distinct(inside.flatMap(({ rank }) => rank ?? [])),
         alphas: [...new Set(inside.map(({ alpha }) => alpha))].sort((a, b) => (a ?? -1) - (b ?? -1)),
         scales: distinct(inside.flatMap(({ scale }) => scale ?? [])),

@@ -41,6 +41,12 @@ function aboutModules({ modules, strangers, base }: LoraReport): readonly string
       `Without alpha, and so of the scale 1: ${mute.length} of ${plain.length} modules; resize_lora.py drops them.`,
     );
   }
+  const stray = modules.filter(({ module }) => module.tensors.has('scalar')).map(({ module }) => module.name);
+  if (stray.length > 0) {
+    warnings.push(
+      `${some(stray, 'module')} ${has(stray)} a stray "scalar", which multiplies ΔW here and which loaders ignore: ${listed(stray)}.`,
+    );
+  }
   const negative = modules.filter(({ alpha = 1 }) => alpha <= 0).map(({ module }) => module.name);
   if (negative.length > 0) {
     warnings.push(
@@ -134,7 +140,7 @@ function aboutMetadata({ metadata, base, headerBytes, ranks }: LoraReport): read
   }
   const dim = metadata.get('ss_network_dim') ?? '';
   const linear = ranks.find(({ kind }) => kind === 'linear');
-  if (/^\d+$/.test(dim) && linear !== undefined && !linear.ranks.includes(Number(dim))) {
+  if (/^\d+$/.test(dim) && linear !== undefined && linear.ranks.length > 0 && !linear.ranks.includes(Number(dim))) {
     warnings.push(`ss_network_dim is ${dim}, and no linear module has that rank.`);
   }
   return warnings;

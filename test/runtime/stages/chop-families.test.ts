@@ -25,7 +25,7 @@ async function chopped(folder: Folder, adapter: Adapter, weight: number, dtype: 
   return { before, after: outputs.lora ?? '' };
 }
 
-const NOT_LINEAR = ['DoRA', 'OFT', 'BOFT'];
+const NOT_LINEAR = ['DoRA', 'DoRA (by input)', 'OFT', 'BOFT'];
 const linear = adapters.filter(({ family }) => !NOT_LINEAR.includes(family));
 const titled = (some: readonly Adapter[]) => some.map((adapter) => [titleOf(adapter), adapter] as const);
 
@@ -86,7 +86,7 @@ test.each(titled(adapters.filter(({ family }) => NOT_LINEAR.includes(family))))(
   '%s: no weight but 0 and 1, and the reason is given',
   async (_, adapter) => {
     await using folder = await openFolder();
-    const family = adapter.family === 'BOFT' ? 'OFT' : adapter.family;
+    const family = /OFT|DoRA/.exec(adapter.family)?.[0];
     await expect(chopped(folder, adapter, 0.5)).rejects.toThrow(
       `The weight 0.5 cannot be given to MID01, which has 1 module of kind ${family} (lora_unet_middle_block_1_toy): `,
     );

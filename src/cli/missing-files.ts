@@ -71,15 +71,19 @@ function missing(what: string, written: string, span: Span, places: Places): Dia
 
 /** Diffusers and PEFT save folders, with the file that is meant in them. */
 function folderForFile(path: string, written: string, span: Span): Diagnostic {
-  const [only, ...others] = namesIn(path).filter((name) => name.endsWith('.safetensors'));
+  const names = namesIn(path);
+  const [only, ...others] = names.filter((name) => name.endsWith('.safetensors'));
   const isOne = only !== undefined && others.length === 0;
+  const about = names.includes('model_index.json')
+    ? 'Models in diffusers folders have a single-file version in most places.'
+    : undefined;
   return {
     code: 'folder-for-file',
     severity: 'error',
     message: `"${path}" is a folder, and a file is needed.`,
     span,
     related: [],
-    hint: isOne ? `Write "${written.replace(/[\\/]+$/, '')}/${only}"` : undefined,
+    hint: isOne ? `Write "${written.replace(/[\\/]+$/, '')}/${only}"` : about,
     fix: undefined,
   };
 }

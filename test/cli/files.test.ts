@@ -111,13 +111,20 @@ test('a folder in place of a file is told, and the one file in it that can be me
   mkdirSync('many');
   writeFileSync('adapter/adapter_model.safetensors', '');
   writeFileSync('adapter/adapter_config.json', '');
+  mkdirSync('sdxl');
+  writeFileSync('sdxl/model_index.json', '');
   for (const name of ['a', 'b']) writeFileSync(`many/${name}.safetensors`, '');
-  const source = { path: 'hero.lora', text: 'lora one { path = "adapter/" } lora many { path = "many" }' };
+  const text = 'lora one { path = "adapter/" } lora many { path = "many" } checkpoint base { path = "sdxl" }';
+  const source = { path: 'hero.lora', text };
   const { program } = compile(source, { params: new Map() });
   const found = program && missingFiles(program, placesOf(source));
   expect(found?.map(({ message, hint }) => [message.replace(process.cwd(), '.'), hint])).toEqual([
     ['"./adapter" is a folder, and a file is needed.', 'Write "adapter/adapter_model.safetensors"'],
     ['"./many" is a folder, and a file is needed.', undefined],
+    [
+      '"./sdxl" is a folder, and a file is needed.',
+      'Models in diffusers folders have a single-file version in most places.',
+    ],
   ]);
 });
 

@@ -16,7 +16,7 @@ interface Attributes {
 
 export const merge: Stage = {
   name: 'merge',
-  revision: 2,
+  revision: 3,
   pool: 'cpu',
   runsIn: 'native',
   async run(context) {

@@ -48,6 +48,7 @@ function defined(product: Product): Matrix {
 
 const products: readonly (readonly [what: string, product: Product, rank: number])[] = [
   ['factors', pair(7, 3, 5), 3],
+  ['factors wider than a strip', pair(5, 6, 1100), 6],
   ['factors of more ranks than the weight has', pair(3, 9, 4), 9],
   ['a wide matrix', whole(3, 8), 3],
   ['a tall matrix', whole(8, 3), 3],

@@ -59,38 +59,45 @@ test('weights of different shapes are refused, naming both', async () => {
   expect(failure.hint).toContain('lorac chop');
 });
 
-test('numbers that are not finite are refused, wherever they are', async () => {
-  await using folder = await openFolder();
-  const good = await file(folder, 'good', [{ name: OUT01 }]);
-  for (const [index, value] of [Number.NaN, Number.POSITIVE_INFINITY].entries()) {
-    for (const dtype of ['F16', 'BF16', 'F32'] as const) {
-      const up = Array.from({ length: 24 * 2 }, (_, i) => (i === 7 ? value : 1));
-      const tensors = [
-        tensor(`${OUT01}.lora_up.weight`, dtype, [24, 2], up),
-        tensor(
-          `${OUT01}.lora_down.weight`,
-          dtype,
-          [2, 20],
-          up.slice(0, 40).map(() => 1),
-        ),
-      ];
-      const bad = await writeLora(folder.path(`bad-${index}-${dtype}`), [], { extra: tensors });
-      for (const inputs of [
-        [[bad, 1]],
-        [
-          [good, 1],
-          [bad, 0.5],
+const LARGEST = { F16: 65504, BF16: 2 ** 127 * (2 - 2 ** -7), F32: 2 ** 127 * (2 - 2 ** -23) } as const;
+const PRECISIONS = { F16: 'fp16', BF16: 'bf16', F32: 'fp32' } as const;
+
+test.each(['F16', 'BF16', 'F32'] as const)(
+  '%s that are not finite numbers are refused, wherever they are',
+  async (dtype) => {
+    await using folder = await openFolder();
+    const withUp = (name: string, up: readonly number[]) =>
+      writeLora(folder.path(name), [], {
+        extra: [
+          tensor(`${OUT01}.lora_up.weight`, dtype, [5, 1], up),
+          tensor(`${OUT01}.lora_down.weight`, dtype, [1, 3], [1, 2, 3]),
         ],
-        [
-          [bad, 1],
-          [good, 0.1],
-        ],
-      ] as const) {
-        await expect(merged(folder, inputs)).rejects.toThrow('has values that are not finite numbers');
+      });
+    const good = await withUp('good', [LARGEST[dtype], -LARGEST[dtype], 0, -0, LARGEST[dtype]]);
+    await merged(folder, [[good, 1]], PRECISIONS[dtype]);
+    for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      for (const place of [0, 1, 4]) {
+        const up = Array.from({ length: 5 }, (_, index) => (index === place ? value : 1));
+        const bad = await withUp('bad', up);
+        for (const inputs of [
+          [[bad, 1]],
+          [
+            [good, 1],
+            [bad, 0.5],
+          ],
+          [
+            [bad, 1],
+            [good, 0.1],
+          ],
+        ] as const) {
+          await expect(merged(folder, inputs, PRECISIONS[dtype])).rejects.toThrow(
+            `"${OUT01}.lora_up.weight" of "${bad}" has values that are not finite numbers.`,
+          );
+        }
       }
     }
-  }
-});
+  },
+);
 
 test('an alpha that is not a number is refused', async () => {
   await using folder = await openFolder();

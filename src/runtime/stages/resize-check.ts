@@ -150,6 +150,19 @@ export function describeDifference(
   return `${start}: ${[...gone, ...most].join(', ')}; rounding to ${precision} makes ${percent(rounding)}.`;
 }
 
+/** What is beyond the digits of singles is worth a word. */
+const INEXACT = 1e-3;
+
+/** Of the modules whose decomposition is not what they were, the farthest. */
+export function inexact(modules: readonly FactorModule[]): readonly string[] {
+  const found = modules.filter(({ residual }) => residual > INEXACT).sort((a, b) => b.residual - a.residual);
+  const [worst] = found;
+  if (worst === undefined) return [];
+  const others =
+    found.length === 1 ? '' : ` The next of ${found.length - 1} more: ${percent(found[1]?.residual ?? 0)}.`;
+  return [`The decomposition of "${worst.name}" is off by ${percent(worst.residual)} of its ΔW.${others}`];
+}
+
 function percent(part: number): string {
   return `${Number((part * 100).toPrecision(2))} %`;
 }

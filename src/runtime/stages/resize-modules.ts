@@ -38,8 +38,10 @@ export interface Sorted {
 
 interface Whole {
   readonly module: LoraModule;
-  readonly why: 'not a LoRA' | 'could be extracted' | 'no base weight';
+  readonly why: string | undefined;
 }
+
+const NO_BASE_WEIGHT = 'the base has no weight to measure by';
 
 /** Of a module that is resized, the tensors that its directions take the place of. Families that are not here have none. */
 const REPLACED: { readonly [family in Family]?: RegExp } = {
@@ -54,7 +56,7 @@ const REPLACED: { readonly [family in Family]?: RegExp } = {
 /** Throws a `StageFailure` where a recipe measures by a base that has nothing to do with the LoRA. */
 export function sortModules(
   content: LoraModules,
-  { modules: factors }: Decomposition,
+  { modules: factors, skipped }: Decomposition,
   recipe: Recipe,
   references: References,
 ): Sorted {
@@ -67,20 +69,21 @@ export function sortModules(
     const factor = decomposed.get(module.name);
     const isDora = hasMagnitude(module);
     if (factor === undefined || !isReplaceable(module)) {
-      whole.push({ module, why: isExtractable(module) ? 'could be extracted' : 'not a LoRA' });
+      const isLeft = recipe.extract === undefined && isExtractable(module);
+      whole.push({ module, why: isLeft ? 'extract = 64 makes LoRA of such modules first' : skipped.get(module.name) });
     } else if ((factor.sigma[0] ?? 0) < NOTHING) {
-      if (isDora) whole.push({ module, why: 'not a LoRA' });
+      if (isDora) whole.push({ module, why: 'its magnitude alone has an effect' });
       else empty.push(module);
     } else {
       const scores = scoresOf(factor, recipe, references);
-      if (scores === undefined) whole.push({ module, why: 'no base weight' });
+      if (scores === undefined) whole.push({ module, why: NO_BASE_WEIGHT });
       else {
         scored.push({ ...factor, scores, least: isDora ? 1 : 0 });
         originals.push(module);
       }
     }
   }
-  const unweighed = whole.filter(({ why }) => why === 'no base weight');
+  const unweighed = whole.filter(({ why }) => why === NO_BASE_WEIGHT);
   if (scored.length === 0 && unweighed.length > 0) throw strangeBase(unweighed.map(({ module }) => module));
   return { scored, originals, empty, whole, strangers: content.strangers };
 }
@@ -99,6 +102,7 @@ function isReplaceable(module: LoraModule): boolean {
 }
 
 function isExtractable({ family, tensors }: LoraModule): boolean {
+  if (tensors.has('dora_scale')) return false;
   return family === 'LoHa' || family === 'LoKr' || family === 'GLoRA' || tensors.has('diff');
 }
 
@@ -143,34 +147,20 @@ export interface Remark {
   readonly message: string;
 }
 
-/** What a user should know about modules that are not simply resized. `skipped`: why the decomposition lacks some. */
-export function remarksOn(sorted: Sorted, { extract }: Recipe, skipped: Decomposition['skipped']): readonly Remark[] {
-  const { originals, whole, empty, strangers } = sorted;
+/** What a user should know about modules that are not simply resized. */
+export function remarksOn({ originals, whole, empty, strangers }: Sorted): readonly Remark[] {
   const remarks: Remark[] = [];
   const warn = (message: string): void => void remarks.push({ level: 'warning', message });
-  const names = (why: Whole['why']): LoraModule[] =>
-    whole.filter((each) => each.why === why).map(({ module }) => module);
-
   const dora = originals.filter(hasMagnitude);
   if (dora.length > 0) {
     warn(
       `${modules(dora)} of DoRA: the LoRA part is resized and the magnitude stays as it was trained, so the result is approximate: ${listedModules(dora)}.`,
     );
   }
-  const [left, foreign, unweighed] = [names('could be extracted'), names('not a LoRA'), names('no base weight')];
-  if (left.length > 0) {
-    const reason = left.map(({ name }) => skipped.get(name)).find((each) => each !== undefined);
-    const hint = extract === undefined ? 'extract = 64 makes LoRA of such modules first' : reason;
-    const end = hint === undefined ? '' : `; ${hint}`;
-    warn(`${modules(left)} of ${familiesOf(left)} ${are(left)} kept whole: ${listedModules(left)}${end}.`);
-  }
-  if (foreign.length > 0) {
-    warn(`${modules(foreign)} of ${familiesOf(foreign)} ${are(foreign)} kept whole: ${listedModules(foreign)}.`);
-  }
-  if (unweighed.length > 0) {
-    warn(
-      `${modules(unweighed)} ${are(unweighed)} kept whole, since the base has no weight to measure by: ${listedModules(unweighed)}.`,
-    );
+  for (const [why, some] of Map.groupBy(whole, (each) => each.why)) {
+    const kept = some.map(({ module }) => module);
+    const end = why === undefined ? '' : `; ${why}`;
+    warn(`${modules(kept)} of ${familiesOf(kept)} ${are(kept)} kept whole: ${listedModules(kept)}${end}.`);
   }
   if (strangers.length > 0) warn(`Tensors that belong to no module are kept as they are: ${listed(strangers)}.`);
   if (empty.length > 0) {

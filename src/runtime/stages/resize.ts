@@ -10,7 +10,7 @@ import { writeSafetensors } from '../safetensors/writer.ts';
 import { groupModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import { inputOf } from './input-of.ts';
-import { describeDifference, Verification } from './resize-check.ts';
+import { describeDifference, inexact, Verification } from './resize-check.ts';
 import { choose } from './resize-choice.ts';
 import { readFactors } from './resize-factors.ts';
 import { resizedFile, sizeOfResized } from './resize-file.ts';
@@ -39,7 +39,7 @@ export const resize: Stage = {
     const decomposition = await readFactors(factors);
     const content = groupModules(original.header.tensors.keys());
     const sorted = sortModules(content, decomposition, recipe, references);
-    for (const remark of remarksOn(sorted, recipe, decomposition.skipped)) context.report({ type: 'log', ...remark });
+    for (const remark of remarksOn(sorted)) context.report({ type: 'log', ...remark });
 
     const beside = keptBeside(original, sorted, recipe);
     // Stored results have paths that say nothing.
@@ -63,6 +63,7 @@ export const resize: Stage = {
     });
 
     const difference = verification.difference(sorted.scored, kept);
+    for (const message of inexact(sorted.scored)) context.report({ type: 'log', level: 'warning', message });
     context.report({ type: 'log', level: 'info', message: describeDifference(difference, recipe.precision) });
     const { all, rounding, residual, leftOut, worst } = difference;
     return {

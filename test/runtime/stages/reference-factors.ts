@@ -31,6 +31,8 @@ export async function writeFactors(
   lora: string,
   output: string,
   extraction?: Extraction,
+  /** Said of every module, whatever is true. */
+  claims: Readonly<Record<string, unknown>> = {},
 ): Promise<ReadonlyMap<string, Decomposition>> {
   await using file = await SafetensorsFile.open(lora);
   const found = new Map<string, Decomposition>();
@@ -40,12 +42,12 @@ export async function writeFactors(
   for (const module of groupModules(file.header.tensors.keys()).modules) {
     const made = (await factorsOf(file, module)) ?? extracted(module, extraction);
     if (made === undefined) {
-      skipped[module.name] = 'not a LoRA module';
+      skipped[module.name] = `${module.family} is none of this test's`;
       continue;
     }
     const { ut, sigma, vt } = made.decomposition;
     found.set(module.name, made.decomposition);
-    described[module.name] = made.facts;
+    described[module.name] = { ...made.facts, ...claims };
     tensors.push(
       single(`${module.name}.u`, [ut.rows, ut.columns], ut.data),
       single(`${module.name}.s`, [sigma.length], Float64Array.from(sigma)),

@@ -190,6 +190,43 @@ test('a size that what is kept whole does not fit is refused, and one that it fi
   expect((await readFile((await size(4200)).outputs.lora ?? '')).length).toBeLessThanOrEqual(4200);
 });
 
+test('a magnitude whose LoRA does nothing is kept whole, and so is one beside factors of another family', async () => {
+  await using folder = await openFolder();
+  const extra = [
+    tensor(`${IN04}.dora_scale`, 'F16', [6, 1], [1, 2, 3, 4, 5, 6]),
+    tensor(`${MODULE}.lokr_w1`, 'F16', [2, 1], [1, 2]),
+    tensor(`${MODULE}.lokr_w2`, 'F16', [3, 5], new Array(15).fill(1)),
+    tensor(`${MODULE}.dora_scale`, 'F16', [6, 1], [1, 2, 3, 4, 5, 6]),
+  ];
+  const lora = await writeLora(folder.path('before.safetensors'), [{ name: IN04, strength: 0 }, { name: MID00 }], {
+    extra,
+  });
+  const { outputs, said } = await resized(folder, lora, { spn_lora: 1, thr: -20 });
+  expect(said.slice(0, 2)).toEqual([
+    `1 module of DoRA is kept whole: ${IN04}; its magnitude alone has an effect.`,
+    expect.stringMatching(/^1 module of \w+ is kept whole: lora_unet_middle_block_1_toy; .* is none of this test's\.$/),
+  ]);
+  await using before = await SafetensorsFile.open(lora);
+  await using after = await SafetensorsFile.open(outputs.lora ?? '');
+  for (const name of before.header.tensors.keys()) {
+    if (!name.startsWith(MID00)) expect(await after.bytesOf(name)).toEqual(await before.bytesOf(name));
+  }
+});
+
+test('a decomposition that says it is inexact is believed, and the difference counts it', async () => {
+  await using folder = await openFolder();
+  const lora = await writeLora(folder.path('before.safetensors'), [{ name: IN04 }, { name: MID00 }]);
+  const factors = folder.path('factors.safetensors');
+  await writeFactors(lora, factors, undefined, { residual: 0.03 });
+  const work = folder.path('work');
+  await mkdir(work);
+  const attributes = recipeAttributes({ spn_lora: 1, thr: -20, precision: 'fp32' });
+  const { said, record } = await runAlone({ stage: resize, attributes, inputs: { lora, factors }, work });
+  expect(said[0]).toBe(`The decomposition of "${IN04}" is off by 3 % of its ΔW. The next of 1 more: 3 %.`);
+  expect(record.difference).toBeCloseTo(0.03, 5);
+  expect(record.residual).toBeCloseTo(0.03, 5);
+});
+
 /** Multiplies one number of a decomposition, as a broken disk or a mistake of ours would. */
 async function spoil(path: string, name: string, index: number, by: number): Promise<void> {
   await using file = await SafetensorsFile.open(path);

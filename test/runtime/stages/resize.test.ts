@@ -178,9 +178,9 @@ test('modules that nothing is known to score by are kept whole and reported', as
     options: { extra },
   });
   expect(said.slice(0, -1)).toEqual([
+    `2 modules of LoRA are kept whole: ${TE2}, ${OUT01}; the base has no weight to measure by.`,
     '1 module of LoKr is kept whole: lora_unet_input_blocks_5_1_proj_in; extract = 64 makes LoRA of such modules first.',
-    '1 module of norm is kept whole: lora_unet_norm.',
-    `2 modules are kept whole, since the base has no weight to measure by: ${TE2}, ${OUT01}.`,
+    "1 module of norm is kept whole: lora_unet_norm; norm is none of this test's.",
     'Tensors that belong to no module are kept as they are: stranger.',
   ]);
   await using old = await SafetensorsFile.open(before);

@@ -128,7 +128,7 @@ function commandLine(): Command {
     .description('say what is in a LoRA file or a checkpoint, and what differs between two LoRAs')
     .argument('<FILE>', 'a .safetensors file')
     .argument('[OTHER]', 'another LoRA to compare with, or the checkpoint to measure strengths against')
-    .option('--norms', 'measure how strong each block is (some seconds for a large file)')
+    .option('--norms', 'say how strong each block is (some seconds for a large file that was never decomposed)')
     .option('--hashes', 'compute hashes (default: of LoRAs, not of checkpoints)')
     .option('--no-hashes', 'compute none')
     .option('--json', 'one JSON object on stdout, with everything in full')
@@ -235,13 +235,15 @@ Ctrl-C stops after saving state, and the next build goes on from there; a second
 
 const chopExamples = `
 Blocks are IN00 to IN08, MID00 to MID02, OUT00 to OUT08, TE1, TE2, and REST for what is left. IN, MID, OUT and TE stand
-for all of theirs, and patterns such as "OUT0*" for all that fit. Text encoders stay unless something says otherwise.
+for all of theirs, and patterns such as "OUT0*" for all that fit. TE1.3 is a layer of a text encoder, "TE2.1*" are several.
+Text encoders stay unless something says otherwise; of one with layers after --keep or --weights, only these stay.
+Files of Stable Diffusion 1 and 2 have IN00 to IN11, OUT00 to OUT11 and TE, and vectors of 17, 26 or 27 weights.
 
 Examples:
   lorac chop hero.safetensors                                   list its blocks
   lorac chop hero.safetensors --keep OUT01                      hero-chop.safetensors, with one block
   lorac chop hero.safetensors --keep OUT01 --text-encoders drop
-  lorac chop hero.safetensors --drop "IN*" -o small.safetensors
+  lorac chop hero.safetensors --drop "IN*,TE1.11" -o small.safetensors
   lorac chop hero.safetensors --weights OUT01=1,MID00=0.5       a weight of 0.5 halves what a block does, exactly
   lorac chop hero.safetensors 1,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0
   lorac chop hero.safetensors SDXL-LyC-OUTALL                   presets of ComfyUI's Inspire pack
@@ -283,7 +285,10 @@ Examples:
   lorac inspect hero.safetensors                        what it is made of
   lorac inspect hero.safetensors --norms                and how strong each block is
   lorac inspect hero.safetensors pony.safetensors       … relative to the weights of its base
-  lorac inspect before.safetensors after.safetensors    what differs`;
+  lorac inspect before.safetensors after.safetensors    what differs
+
+Norms are there at once where lorac has decomposed the file before; else they are measured, which may take seconds.
+What DoRA, GLoRA and IA3 do depends on the weights that they change, and is measured with the base alone.`;
 
 const analyzeExamples = `
 Without prompts it takes seconds: for each block ‖ΔW‖ (how strong it is), ‖ΔW‖/‖W‖ (compared with the weights that it

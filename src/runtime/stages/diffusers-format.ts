@@ -113,8 +113,9 @@ function targets(): ReturnType<typeof sdxlTargets> {
   return known;
 }
 
+/** As PEFT calls it inside. It saves it without `weight`, and then transformers 5 does not find it in a text encoder. */
 function magnitudeForm(name: string, out: number, ones: readonly number[]): Pick<TensorToWrite, 'name' | 'shape'> {
-  return { name: `${name}.lora_magnitude_vector`, shape: ones.length === 0 ? [out] : [1, out, ...ones] };
+  return { name: `${name}.lora_magnitude_vector.weight`, shape: ones.length === 0 ? [out] : [1, out, ...ones] };
 }
 
 /** PEFT takes a whole network for one or the other. */

@@ -247,8 +247,8 @@ describe('as diffusers', () => {
     ];
     const { tensors, metadata } = await written(one, 'diffusers');
     const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
-    expect(shapes.get('text_encoder_2.text_model.encoder.layers.3.mlp.fc1.lora_magnitude_vector')).toEqual([3]);
-    expect(shapes.get('unet.down_blocks.1.resnets.0.conv1.lora_magnitude_vector')).toEqual([1, 3, 1, 1]);
+    expect(shapes.get('text_encoder_2.text_model.encoder.layers.3.mlp.fc1.lora_magnitude_vector.weight')).toEqual([3]);
+    expect(shapes.get('unet.down_blocks.1.resnets.0.conv1.lora_magnitude_vector.weight')).toEqual([1, 3, 1, 1]);
     expect(JSON.parse(metadata?.get('lora_adapter_metadata') ?? '')).toMatchObject({
       'unet.use_dora': true,
       'text_encoder_2.use_dora': true,

@@ -288,7 +288,7 @@ Examples:
   lorac inspect before.safetensors after.safetensors    what differs
 
 Norms are there at once where lorac has decomposed the file before; else they are measured, which may take seconds.
-What DoRA, GLoRA and IA3 do depends on the weights that they change, and is measured with the base alone.`;
+What DoRA, GLoRA and IA3 do depends on the weights that they change, and is measured only where the base is given.`;
 
 const analyzeExamples = `
 Without prompts it takes seconds: for each block ‖ΔW‖ (how strong it is), ‖ΔW‖/‖W‖ (compared with the weights that it

@@ -8,6 +8,7 @@ import type { FileHashes } from '../runtime/safetensors/hashes.ts';
 import type { Architecture } from '../runtime/sdxl/architecture.ts';
 import { count, size } from '../tui/units.ts';
 import { blockLines } from './inspect-blocks.ts';
+import { metadataValue } from './inspect-metadata.ts';
 import type { Compared, Inspected, OtherFile } from './inspected.ts';
 
 export function loraLines(inspected: Inspected, color: boolean): string[] {
@@ -138,14 +139,6 @@ function metadataLines(metadata: ReadonlyMap<string, string> | undefined): strin
   if (metadata === undefined || metadata.size === 0) return ['no metadata'];
   const pairs = [...metadata].sort(([a], [b]) => (a < b ? -1 : 1));
   return ['metadata', ...facts(pairs.map(([key, value]) => [`  ${cut(key, 60)}`, metadataValue(key, value)]))];
-}
-
-/** Times are seconds since 1970; long values are nearly always JSON that no one reads as it is. */
-function metadataValue(key: string, value: string): string {
-  if (/_at$/.test(key) && /^\d{9,11}(?:\.\d+)?$/.test(value)) {
-    return `${value} (${new Date(Number(value) * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC)`;
-  }
-  return cut(value, 100) + (value.length > 100 ? ` (${value.length} characters)` : '');
 }
 
 function architectureFacts({ unet, te1, te2, vae, prediction, zeroTerminalSnr }: Architecture): string[][] {

@@ -3,6 +3,7 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
+import { cleanLine } from '../parser/clean-text.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import { whatFile } from '../runtime/inspect/what-file.ts';
@@ -59,8 +60,11 @@ export async function readLoraHeader(path: AbsolutePath): Promise<LoraHeader> {
 
 function noLora(file: SafetensorsFile): UsageError {
   const what = whatFile(file);
-  if (what.kind === 'other') return new UsageError(`"${file.path}" ${what.message}.`, what.hint);
-  return new UsageError(`"${file.path}" is a checkpoint, and a LoRA is needed.`, 'the base comes first, then LoRAs');
+  // What is said of other models is about the checkpoint that they are not.
+  if (what.kind === 'other' && what.message.endsWith('not a LoRA')) {
+    return new UsageError(cleanLine(`"${file.path}" ${what.message}.`), what.hint);
+  }
+  return new UsageError(`"${file.path}" is no LoRA: it has no modules.`, 'the base comes first, then LoRAs');
 }
 
 /** What the sum is called: `hero0.5+style0.5`. */

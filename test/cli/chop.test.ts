@@ -104,3 +104,31 @@ test('what goes wrong is told, and leaves nothing behind', async () => {
   expect((await readdir(folder)).sort()).toEqual(['hero.safetensors', 'new.safetensors']);
   expect(existsSync(at('hero-chop.safetensors'))).toBe(false);
 });
+
+test('a format alone writes the whole LoRA with other names', async () => {
+  expect(await run('chop', 'hero.safetensors', '--format', 'comfyui')).toMatchObject({ exitCode: 0, stderr: '' });
+  await using file = await SafetensorsFile.open(at('hero-chop.safetensors'));
+  expect(file.header.tensors.size).toBe(15);
+  expect(file.header.tensors.has('diffusion_model.input_blocks.4.1.proj_in.lora_up.weight')).toBe(true);
+});
+
+test("blocks of a file of any trainer are written with kohya's names, unless another format is asked for", async () => {
+  await run('chop', 'hero.safetensors', '--format', 'diffusers', '-o', 'other.safetensors');
+  const back = await run('chop', 'other.safetensors', '--weights', 'OUT01=0.5');
+  expect(back).toMatchObject({ exitCode: 0, stderr: '' });
+  await using chopped = await SafetensorsFile.open(at('other-chop.safetensors'));
+  const module = 'lora_unet_output_blocks_1_0_in_layers_2';
+  const names = ['alpha', 'lora_down.weight', 'lora_up.weight'].map((end) => `${module}.${end}`);
+  expect([...chopped.header.tensors.keys()].filter((name) => name.startsWith('lora_unet')).sort()).toEqual(names);
+  expect(chopped.header.metadata?.has('lora_adapter_metadata')).toBe(false);
+  await run('chop', 'other.safetensors', '--keep', 'OUT01', '--format', 'diffusers', '-o', 'same.safetensors');
+  await using same = await SafetensorsFile.open(at('same.safetensors'));
+  expect(same.header.tensors.has('unet.up_blocks.0.resnets.1.conv1.lora_B.weight')).toBe(true);
+});
+
+test('a format that there is not is answered with those that there are', async () => {
+  const { exitCode, stderr } = await run('chop', 'hero.safetensors', '--format', 'a1111');
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain('kohya, kohya-diffusers, diffusers, comfyui, lycoris');
+  expect(await readdir(folder)).toEqual(['hero.safetensors']);
+});

@@ -21,7 +21,8 @@ export const save: Stage = {
     if (lora === undefined || typeof title !== 'string' || format === undefined)
       throw new Error('Internal error: a save has no LoRA, no title or no format.');
     await using file = await openLora(lora.path);
-    const { tensors, metadata } = await inFormat(fileTensors(file), format);
+    // Messages name the file that was asked for, not where its content lies.
+    const { tensors, metadata } = await inFormat({ ...fileTensors(file), path: `${title}.safetensors` }, format);
     const output = pathIn(context.work, 'lora.safetensors');
     await writeSafetensors({
       path: output,

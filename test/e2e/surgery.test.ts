@@ -1,6 +1,6 @@
 // Every block about LoRAs that are there already, in one program: built, built again, and changed in one place.
 
-import { cp, writeFile } from 'node:fs/promises';
+import { cp, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { SafetensorsFile } from '../../src/runtime/safetensors/file.ts';
@@ -114,6 +114,21 @@ test('a LoRA that is not there is told before anything starts', async () => {
   expect(stderr).toContain('similar name: "style.safetensors"');
   await writeFile(project.path('hero.lora'), program);
 });
+
+test('the example builds, all but its analysis, which would render for a minute', async () => {
+  const example = join(import.meta.dirname, '../../examples/surgery/surgery.lora');
+  await using own = await Project.open();
+  await cp(example, own.path('hero.lora'));
+  await rename(own.path('base.safetensors'), own.path('toy-sdxl.safetensors'));
+  for (const name of ['character.safetensors', 'style.safetensors']) await cp(project.path(name), own.path(name));
+  await writeFile(own.path('prompts.txt'), 'roundling --w 64 --h 64 --s 1 --d 1\n');
+  const results = ['steps.png', 'both.safetensors', 'both-diffusers.safetensors'];
+  const { exitCode, finished } = await own.build(results);
+  expect([exitCode, finished.failed, finished.skipped]).toEqual([0, [], []]);
+  for (const name of results) {
+    expect((await own.bytes(name)).length).toBeGreaterThan(1000);
+  }
+}, 120_000);
 
 async function namesIn(name: string): Promise<readonly string[]> {
   await using file = await SafetensorsFile.open(project.path(name));

@@ -61,7 +61,7 @@ function alphasOf(pattern: string, value: unknown, place: number): readonly (rea
 }
 
 /** What stands before the path inside of a network, which is what PEFT knows. */
-const COMPONENT = /^(?:unet|text_encoder|text_encoder_2|base_model\.model)\./;
+const COMPONENT = /^(?:(?:unet|text_encoder|text_encoder_2)\.)?(?:base_model\.model\.)*/;
 
 /** PEFT looks for the end of a module's path. */
 function patternAlpha(module: string, alphas: ReadonlyMap<string, Pattern>): number | undefined {

@@ -55,7 +55,8 @@ export function readModuleName(name: string): ModuleName | undefined {
   const isPeft = whole.length < underscored.length;
   const [prefix = '', component = 'unet', scheme = isPeft ? 'peft' : 'bare'] =
     PREFIXES.find(([start]) => whole.startsWith(start)) ?? [];
-  const inner = whole.slice(prefix.length);
+  // Early scripts of PEFT wrote it behind the network's name.
+  const inner = whole.slice(prefix.length).replace(/^(?:base_model_model_)+/, '');
   if (component === 'unet') {
     const ldm = checkpointPath(inner);
     const isDiffusers = ldm !== undefined && ldm !== inner;

@@ -100,6 +100,8 @@ test.each<readonly [string, Generation, { readonly [format in LoraFormat]: strin
 test.each([
   ['unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.processor.to_out', '…_attn1_to_out_0'],
   ['base_model.model.mid_block.attentions.0.proj_in', '…middle_block_1_proj_in'],
+  ['unet.base_model.model.mid_block.attentions.0.proj_in', '…middle_block_1_proj_in'],
+  ['text_encoder_2.base_model.model.text_model.encoder.layers.3.mlp.fc1', '…te2_text_model_encoder_layers_3_mlp_fc1'],
   ['lora_te1_encoder_layers_3_mlp_fc1', '…te1_text_model_encoder_layers_3_mlp_fc1'],
 ])('"%s" of an older trainer gets the name that loaders know', (written, end) => {
   expect(canonicalName(read(written), 'SDXL').endsWith(end.slice(1))).toBe(true);

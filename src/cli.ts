@@ -259,10 +259,11 @@ A recipe is key=number with commas between, several recipes have colons between 
   max_rank, min_rank, sv_ratio, sv_fro, sv_cumulative   cut each module by itself; without thr or size, by these alone
   rescale=1.5        multiply the whole LoRA
   extract=64         as --extract, for this recipe alone
+  thr=-3/-3.5/-4     a key with several numbers makes a file for each
 
 Examples:
   lorac resize pony.safetensors hero.safetensors                         hero_frockpt1_th-3.55.safetensors
-  lorac resize pony.safetensors hero.safetensors -r fro_ckpt=1,thr=-3.4:fro_ckpt=1,thr=-3 -o small
+  lorac resize pony.safetensors hero.safetensors -r fro_ckpt=1,thr=-3/-3.4/-3.8:spn_lora=1,thr=-1 -o small
   lorac resize pony.safetensors *.safetensors -r spn_lora=1,size=20 -o small -t bf16
   lorac resize pony.safetensors hero.safetensors -r sv_fro=0.9,max_rank=16
   lorac resize models/sdxl hero.safetensors:0.7,style.safetensors:0.4 -r max_rank=32     a sum of two, made small

@@ -1,4 +1,5 @@
 // Recipes as resize_lora takes them: fro_ckpt=1,thr=-3.55:spn_lora,size=20. A key without a number weighs 1.
+// A key with several numbers makes a recipe of each: fro_ckpt=1,thr=-3/-3.5/-4.
 
 import { nearest } from '../parser/suggest.ts';
 import { StageFailure } from '../runtime/events.ts';
@@ -40,7 +41,16 @@ function isShare(value: number): boolean {
 
 /** Several have colons between them. Throws `UsageError` that quotes what is wrong. */
 export function readRecipes(text: string): readonly WrittenRecipe[] {
-  return text.split(':').map(readOne);
+  return text.split(':').flatMap(spread).map(readOne);
+}
+
+/** Every combination of the numbers that keys have, in the order in which they are written. */
+function spread(recipe: string): readonly string[] {
+  const [first = [''], ...others] = recipe.split(',').map((item) => {
+    const [, start, numbers = ''] = /^([^=]*=)(.*)$/.exec(item) ?? [];
+    return start === undefined ? [item] : numbers.split('/').map((number) => start + number);
+  });
+  return others.reduce((before, items) => before.flatMap((some) => items.map((one) => `${some},${one}`)), first);
 }
 
 /** The rank of `--extract`. */

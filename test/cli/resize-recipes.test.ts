@@ -17,7 +17,26 @@ test('recipes are keys with numbers, and a bare score key weighs 1', () => {
   ]);
 });
 
+test('a key with several numbers makes a recipe of each', () => {
+  expect(readRecipes('fro_ckpt=1,thr=-3/-3.5 / -4')).toEqual([
+    { fro_ckpt: 1, thr: -3 },
+    { fro_ckpt: 1, thr: -3.5 },
+    { fro_ckpt: 1, thr: -4 },
+  ]);
+  expect(readRecipes('max_rank=4/8,rescale=1/2:size=20')).toEqual([
+    { max_rank: 4, rescale: 1 },
+    { max_rank: 4, rescale: 2 },
+    { max_rank: 8, rescale: 1 },
+    { max_rank: 8, rescale: 2 },
+    { size: 20 },
+  ]);
+});
+
 test.each([
+  ['thr=-3/', 'thr is "", and that is no number.'],
+  ['fro_ckpt=1,,thr=-3', 'has an empty part'],
+  [',thr=-3', 'has an empty part'],
+  ['fro_ckpt/spn_ckpt', 'has the unknown key "fro_ckpt/spn_ckpt"'],
   ['fro_ckpt=1,tresh=-3', 'The recipe "fro_ckpt=1,tresh=-3" has the unknown key "tresh".'],
   ['', 'The recipe "" has an empty part.'],
   ['fro_ckpt=1,', 'has an empty part'],

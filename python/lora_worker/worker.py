@@ -44,6 +44,9 @@ _STAGES = {
     "projections": "reference_numbers",
 }
 
+# Neither needs the memory in which `sample` keeps its networks for the next request.
+_LIGHT = ("sample", "measure", "grid")
+
 EXIT_PROTOCOL = 2
 EXIT_NO_TORCH = 3
 
@@ -152,6 +155,8 @@ def _do(request: Request, job: Job) -> Mapping[str, str]:
     module = _STAGES.get(request.op)
     if module is None:
         raise ProtocolError(f'there is no operation "{request.op}"')
+    if request.op not in _LIGHT:
+        _forget_models()
     stage = importlib.import_module(f"lora_worker.stages.{module}")
     work = stage.parse(request.work)
     folder = output_folder(request.work)
@@ -203,6 +208,13 @@ def _leave_the_terminal_alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp") and os.getpgrp() != os.getpid():
         os.setpgrp()
+
+
+def _forget_models() -> None:
+    kept = sys.modules.get("lora_worker.kept_models")
+    if kept is not None:
+        kept.forget_models()
+        _release_memory()
 
 
 def _release_memory() -> None:

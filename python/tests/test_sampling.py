@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import adapter_samples
@@ -11,10 +12,11 @@ import torch
 from adapter_samples import Maker
 from support import RecordingJob
 
-from lora_worker import adapters
+from lora_worker import adapters, kept_models, worker
 from lora_worker.adapter_targets import modules_by_name
 from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.models import Models
+from lora_worker.protocol import ProtocolError, Request
 from lora_worker.safetensors_file import write_safetensors
 from lora_worker.sampling import SamplePrompt, _scheduler, render
 from lora_worker.stages import sample as sample_stage
@@ -205,6 +207,48 @@ def test_each_picture_has_its_own_weights_and_shares_what_it_can(toy_checkpoint,
     # In another order, and alone, each is what it was.
     run(request(toy_checkpoint, tmp_path, loras[::-1]), RecordingJob())
     assert [(tmp_path / f"{place}.png").read_bytes() for place in range(len(loras))] == bytes_of[::-1]
+
+
+def test_a_second_request_loads_nothing_and_renders_the_same(toy_checkpoint, toy_models, tmp_path, monkeypatch):
+    kept_models.forget_models()
+    loaded = []
+    load_really = kept_models.load_models
+    monkeypatch.setattr(
+        kept_models, "load_models", lambda *given, **how: loaded.append(1) or load_really(*given, **how)
+    )
+    lora = {"path": lora_files(toy_models, tmp_path)["both"], "strength": 1, "blocks": None}
+    run(request(toy_checkpoint, tmp_path, [None, lora]), RecordingJob())
+    first = [(tmp_path / f"{place}.png").read_bytes() for place in range(2)]
+    run(request(toy_checkpoint, tmp_path, [None, lora]), RecordingJob())
+    assert [(tmp_path / f"{place}.png").read_bytes() for place in range(2)] == first
+    assert len(loaded) == 1
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(toy_checkpoint.read_bytes())
+    run(request(copy, tmp_path, [None]), RecordingJob())
+    os.utime(copy, ns=(0, 0))
+    run(request(copy, tmp_path, [None]), RecordingJob())
+    assert len(loaded) == 3, "another file, and one that was written anew"
+
+
+def test_networks_that_something_failed_with_are_not_used_again(toy_checkpoint, tmp_path, monkeypatch):
+    run(request(toy_checkpoint, tmp_path, [None]), RecordingJob())
+    with pytest.raises(Cancelled):
+        run(request(toy_checkpoint, tmp_path, [None, None]), CancelledAfter(1))
+    loaded = []
+    load_really = kept_models.load_models
+    monkeypatch.setattr(
+        kept_models, "load_models", lambda *given, **how: loaded.append(1) or load_really(*given, **how)
+    )
+    run(request(toy_checkpoint, tmp_path, [None]), RecordingJob())
+    assert loaded == [1]
+
+
+def test_work_that_needs_the_memory_gets_it(toy_checkpoint, tmp_path):
+    run(request(toy_checkpoint, tmp_path, [None]), RecordingJob())
+    for op, is_kept in [("grid", True), ("measure", True), ("frobenius", False)]:
+        with pytest.raises(ProtocolError):
+            worker._do(Request(1, op, {"op": op}), RecordingJob())
+        assert bool(kept_models._kept) == is_kept
 
 
 # A picture of two steps asks once, and before each of its passes of the UNet.

@@ -13,7 +13,8 @@ import torch
 from lora_worker.adapters import AttachedLora, applied
 from lora_worker.devices import torch_device
 from lora_worker.job import Job
-from lora_worker.models import Models, load_models, load_vae
+from lora_worker.kept_models import kept_models
+from lora_worker.models import Models
 from lora_worker.pictures import save_png
 from lora_worker.protocol import Fields
 from lora_worker.sampling import SamplePrompt, Text, cancellable, captions_of, encode, render
@@ -80,11 +81,9 @@ def _applied_lora(fields: Fields) -> AppliedLora:
 def run(work: Sample, job: Job) -> dict[str, str]:
     """Renders in the order of the items. Neighbours with the same LoRA share its loading, whatever its weights."""
     device = torch_device()
-    models = load_models(work.checkpoint, device=device, dtype=work.dtype)
-    vae = load_vae(work.checkpoint, device=device, dtype=torch.float32)
-    texts = _Texts(models)
     done = 0
-    with cancellable(models, job):
+    with kept_models(work.checkpoint, device=device, dtype=work.dtype) as (models, vae), cancellable(models, job):
+        texts = _Texts(models)
         for path, items in groupby(work.items, key=lambda item: item.lora_path):
             with nullcontext() if path is None else applied(models, path, strength=0) as lora:
                 for item in items:

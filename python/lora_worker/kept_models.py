@@ -1,0 +1,69 @@
+"""The networks that pictures were last made with, kept for the request after.
+
+A sweep asks for pictures a few at a time, since what it looks at next depends on what it saw, and loading SDXL takes
+longer than making a picture. Other work needs the memory: the worker forgets the networks before it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+from lora_worker.models import Models, load_models, load_vae
+
+
+@dataclass(frozen=True)
+class Key:
+    """Another file, or the same one with other content, gives other networks."""
+
+    path: str
+    size: int
+    modified_ns: int
+    file: int
+    device: str
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class _Kept:
+    key: Key | None
+    models: Models
+    vae: AutoencoderKL
+
+
+_kept: list[_Kept] = []
+"""One, or none."""
+
+
+@contextmanager
+def kept_models(path: str, *, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[Models, AutoencoderKL]]:
+    """The networks of a checkpoint, loaded or still there; the VAE in fp32. Raises `bad-input`.
+
+    Whoever works with them leaves them as they were. After an error nobody knows, so they are forgotten.
+    """
+    key = _key_of(path, device, dtype)
+    found = next((kept for kept in _kept if key is not None and kept.key == key), None)
+    forget_models()
+    if found is None:
+        models = load_models(path, device=device, dtype=dtype)
+        found = _Kept(key, models, load_vae(path, device=device, dtype=torch.float32))
+    yield found.models, found.vae
+    _kept.append(found)
+
+
+def forget_models() -> None:
+    _kept.clear()
+
+
+def _key_of(path: str, device: torch.device, dtype: torch.dtype) -> Key | None:
+    """None where there is no such file: whoever loads it says so in words."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return Key(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino, str(device), dtype)

@@ -8,15 +8,16 @@ Shape letters: N modules of one shape, O out features, I in features times kerne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-# Down is taken apart by its Gram matrix where it is this many times as long as its rank, and the rank at least this.
-_TALL = 4
+# From this rank on modules are taken apart one by one, and a factor by its Gram matrix where it is so many times as
+# long as its rank.
 _LARGE_RANK = 32
+_TALL = 4
 # How many times the rounding of single precision may be amplified when a factor is multiplied by its inverse root.
 _MAX_AMPLIFICATION = 8.0
 # Columns whose products are added in single precision before their sum joins the others in double precision.
@@ -33,12 +34,15 @@ _PROBES = 8
 
 @dataclass(frozen=True)
 class Directions:
-    """Of one module: [K, O], [K], [K, I], in F32; and the Σσ² of the directions that were left out."""
+    """Of one module: [K, O], [K], [K, I], in F32."""
 
     u: Tensor
     s: Tensor
     vt: Tensor
     discarded: float = 0.0
+    """Σσ² of the directions that were left out."""
+    residual: float = 0.0
+    """‖ΔW − U σ V‖ / ‖ΔW‖ but for what was left out, as it was measured."""
 
     @property
     def energy(self) -> float:
@@ -48,7 +52,7 @@ class Directions:
     def strongest(self, count: int) -> Directions:
         """Without the directions behind the first `count`."""
         lost = float(self.s[count:].double().square().sum())
-        return Directions(self.u[:count], self.s[:count], self.vt[:count], self.discarded + lost)
+        return Directions(self.u[:count], self.s[:count], self.vt[:count], self.discarded + lost, self.residual)
 
     def times(self, scale: float) -> Directions:
         """Of the change that is `scale` times as strong; a negative scale turns the directions round."""
@@ -62,66 +66,95 @@ class Directions:
 def decompose_pairs(up_NOR: Tensor, down_NRI: Tensor) -> list[Directions]:
     """Of up @ down for each of N modules, without ever forming an O x I product. A rank above O or I shrinks to it.
 
-    Raises `FloatingPointError` where a factor holds a number that is not finite.
+    Raises `FloatingPointError` where a factor, or their product, holds a number that is not finite.
     """
-    _, _, rank = up_NOR.shape
-    is_tall = rank >= _LARGE_RANK and down_NRI.shape[-1] >= _TALL * rank
-    if not is_tall:
-        return _decompose_by_householder(up_NOR, down_NRI)
-    found: list[Directions] = []
-    for up_OR, down_RI in zip(up_NOR, down_NRI, strict=True):
-        directions = _decompose_by_gram(up_OR, down_RI)
-        found.extend([directions] if directions else _decompose_by_householder(up_OR[None], down_RI[None]))
-    return found
+    if up_NOR.shape[2] < _LARGE_RANK:
+        return _decompose_small(up_NOR, down_NRI)
+    return [_decompose_large(up_OR, down_RI) for up_OR, down_RI in zip(up_NOR, down_NRI, strict=True)]
 
 
-def _decompose_by_householder(up_NOR: Tensor, down_NRI: Tensor) -> list[Directions]:
+def _decompose_small(up_NOR: Tensor, down_NRI: Tensor) -> list[Directions]:
     """Orthonormal bases of both factors first: the decomposition is then that of an R x R core."""
     q_NOR, a_NRR = torch.linalg.qr(up_NOR)
     p_NIR, b_NRR = torch.linalg.qr(down_NRI.mT)
-    u_NRK, s_NK, vt_NKR = _decompose_core(a_NRR @ b_NRR.mT)
-    u_NKO = u_NRK.mT @ q_NOR.mT
+    x_NRK, s_NK, y_NKR = _decompose_core(a_NRR @ b_NRR.mT)
+    u_NKO = x_NRK.mT @ q_NOR.mT
     signs_NK1 = _signs(u_NKO)
-    vt_NKI = (vt_NKR * signs_NK1) @ p_NIR.mT
-    return [Directions(*each) for each in zip(u_NKO * signs_NK1, s_NK, vt_NKI, strict=True)]
+    return _measured(up_NOR, down_NRI, u_NKO * signs_NK1, s_NK, (y_NKR * signs_NK1) @ p_NIR.mT)
 
 
-def _decompose_by_gram(up_OR: Tensor, down_RI: Tensor) -> Directions | None:
-    """The same with a Cholesky root of down · down^T in place of a Householder basis of down, the long factor.
+def _decompose_large(up_OR: Tensor, down_RI: Tensor) -> Directions:
+    """The same for one module, with bases that are found by products of matrices wherever these are exact enough."""
+    left, right = _basis(up_OR.mT), _basis(down_RI)
+    while True:
+        x_RK, s_K, y_KR = _decompose_core((left.core.mT.double() @ right.core.double()).float())
+        u_KO = left.expand(x_RK.mT)
+        if u_KO is None:
+            left = _HouseholderBasis(up_OR.mT)
+            continue
+        signs_K1 = _signs(u_KO)
+        vt_KI = right.expand(y_KR * signs_K1)
+        if vt_KI is None:
+            right = _HouseholderBasis(down_RI)
+            continue
+        return _measured(up_OR[None], down_RI[None], (u_KO * signs_K1)[None], s_K[None], vt_KI[None])[0]
 
-    Half the work, and nearly all of it products of matrices. Rows of V^T are m · down, so the rounding of single
-    precision is amplified by √Σ m_k² ‖down_k‖²: 1 where the rows of down are orthogonal, however different their
-    lengths are, and about 3 for the down of a trained LoRA. Up to 8 the result is as orthogonal as Householder's,
-    with a Gram matrix that is summed as `_quick_gram` does (measured; for the theory see Yamamoto et al., "Roundoff
-    error analysis of the CholeskyQR2 algorithm", 2015). None beyond that, or where down has no full rank.
+
+class _HouseholderBasis:
+    """rows [R, M] = core [R, K] @ Q with orthonormal rows of Q, whatever the rows are."""
+
+    def __init__(self, rows_RM: Tensor) -> None:
+        self._q_MK, core_KR = torch.linalg.qr(rows_RM.mT)
+        self.core = core_KR.mT
+
+    def expand(self, z_ZK: Tensor) -> Tensor:
+        """z @ Q."""
+        return z_ZK @ self._q_MK.mT
+
+
+class _GramBasis:
+    """The same by a Cholesky root of the Gram matrix: Q = root⁻¹ · rows, which is never formed.
+
+    Half the work, and nearly all of it products of matrices. Rows of z @ Q are m · rows, so the rounding of single
+    precision is amplified by √Σ m_k² ‖rows_k‖²: 1 where the rows are orthogonal, however different their lengths are,
+    and about 3 for the down of a trained LoRA. Up to 8 the result is as orthogonal as Householder's, with a Gram
+    matrix that is summed as `_quick_gram` does (measured; for the theory see Yamamoto et al., "Roundoff error
+    analysis of the CholeskyQR2 algorithm", 2015).
     """
-    gram_RR = _quick_gram(down_RI)
+
+    def __init__(self, rows_RM: Tensor, gram_RR: Tensor, root_RR: Tensor) -> None:
+        self._rows_RM = rows_RM
+        self._squares_R = gram_RR.diagonal()
+        self.core = root_RR
+
+    def expand(self, z_ZR: Tensor) -> Tensor | None:
+        """z @ Q, or None where that would not be exact enough."""
+        mixing_ZR = torch.linalg.solve_triangular(self.core, z_ZR.double(), upper=False, left=False)
+        amplification = (mixing_ZR.square() @ self._squares_R).max().sqrt()
+        return mixing_ZR.float() @ self._rows_RM if float(amplification) <= _MAX_AMPLIFICATION else None
+
+
+def _basis(rows_RM: Tensor) -> _HouseholderBasis | _GramBasis:
+    if rows_RM.shape[1] < _TALL * rows_RM.shape[0]:
+        return _HouseholderBasis(rows_RM)
+    gram_RR = _quick_gram(rows_RM)
     root_RR, failed = torch.linalg.cholesky_ex(gram_RR)
-    if int(failed) != 0:
-        return None
-    q_OR, a_RR = torch.linalg.qr(up_OR)
-    u_RK, s_K, vt_KR = _decompose_core(a_RR.double() @ root_RR, dtype=torch.float32)
-    mixing_KR = torch.linalg.solve_triangular(root_RR, vt_KR.double(), upper=False, left=False)
-    amplification = (mixing_KR.square() @ gram_RR.diagonal()).max().sqrt()
-    if not float(amplification) <= _MAX_AMPLIFICATION:
-        return None
-    u_KO = u_RK.mT @ q_OR.mT
-    signs_K1 = _signs(u_KO)
-    return Directions(u_KO * signs_K1, s_K, (mixing_KR * signs_K1).float() @ down_RI)
+    # Rows without full rank have no root, nor do numbers that are not finite.
+    return _HouseholderBasis(rows_RM) if int(failed) != 0 else _GramBasis(rows_RM, gram_RR, root_RR)
 
 
-def _quick_gram(rows_RI: Tensor) -> Tensor:
+def _quick_gram(rows_RM: Tensor) -> Tensor:
     """rows @ rows^T to eight digits of the rows' lengths, at the speed of single precision."""
-    gram_RR = rows_RI.new_zeros((rows_RI.shape[0],) * 2, dtype=torch.float64)
-    sum_RR = rows_RI.new_empty(gram_RR.shape)
-    for piece in rows_RI.split(_SINGLE_COLUMNS, dim=1):
+    gram_RR = rows_RM.new_zeros((rows_RM.shape[0],) * 2, dtype=torch.float64)
+    sum_RR = rows_RM.new_empty(gram_RR.shape)
+    for piece in rows_RM.split(_SINGLE_COLUMNS, dim=1):
         gram_RR += torch.mm(piece, piece.mT, out=sum_RR)
     return gram_RR
 
 
-def _decompose_core(core: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def _decompose_core(core: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     _refuse_what_is_not_finite(core)
-    return torch.linalg.svd(core if dtype is None else core.to(dtype), full_matrices=False)
+    return torch.linalg.svd(core, full_matrices=False)
 
 
 def _refuse_what_is_not_finite(matrix: Tensor) -> None:
@@ -134,6 +167,31 @@ def _signs(u_KO: Tensor) -> Tensor:
     """By row, what makes its largest entry positive."""
     largest_K1 = u_KO.abs().argmax(dim=-1, keepdim=True)
     return torch.where(u_KO.gather(-1, largest_K1) < 0, -1.0, 1.0)
+
+
+def _measured(up_NOR: Tensor, down_NRI: Tensor, u_NKO: Tensor, s_NK: Tensor, vt_NKI: Tensor) -> list[Directions]:
+    """‖ΔW − U σ V‖ is estimated from what both make of a few random vectors: for vectors of independent entries of
+    variance one the mean of ‖E x‖² is ‖E‖² (Hutchinson, 1990)."""
+    probes_IP = _probes(down_NRI.shape[2]).to(down_NRI)
+    error_NOP = up_NOR @ (down_NRI @ probes_IP) - u_NKO.mT @ (s_NK[:, :, None] * (vt_NKI @ probes_IP))
+    squares_N = error_NOP.double().square().sum(dim=(1, 2)) / _PROBES
+    energies_N = s_NK.double().square().sum(dim=1)
+    residuals = torch.where(energies_N > 0, squares_N / energies_N, 0.0).sqrt().tolist()
+    return [
+        Directions(u_KO, s_K, vt_KI, residual=residual)
+        for u_KO, s_K, vt_KI, residual in zip(u_NKO, s_NK, vt_NKI, residuals, strict=True)
+    ]
+
+
+_probes_by_length: dict[int, Tensor] = {}
+
+
+def _probes(length: int) -> Tensor:
+    """The same at each call."""
+    if length not in _probes_by_length:
+        generator = torch.Generator().manual_seed(length)
+        _probes_by_length[length] = torch.randn(length, _PROBES, generator=generator)
+    return _probes_by_length[length]
 
 
 # Whole matrices
@@ -200,42 +258,11 @@ def decompose_kronecker(first: Directions, second: Directions, rank: int) -> Dir
     return Directions(u_KO * signs_K1, s[:rank].float(), vt_KI * signs_K1, within + outside)
 
 
-# How exact they are
-
-
-def residual_of_pair(up_OR: Tensor, down_RI: Tensor, directions: Directions) -> float:
-    """‖ΔW − U σ V‖ / ‖ΔW‖ for ΔW = up @ down, estimated from what both make of a few random vectors.
-
-    For vectors of independent entries of variance one the mean of ‖E x‖² is ‖E‖² (Hutchinson, 1990).
-    """
-    probes_IP = _probes(down_RI.shape[1]).to(down_RI)
-    error_OP = up_OR @ (down_RI @ probes_IP) - directions.u.mT @ (directions.s[:, None] * (directions.vt @ probes_IP))
-    return _part(error_OP, directions.energy * _PROBES)
-
-
 def residual_along(change: Callable[[Tensor], Tensor], directions: Directions) -> float:
-    """‖ΔW V − U σ‖ / ‖ΔW‖ : how far the directions are from being singular. `change` multiplies ΔW by [I, K].
+    """‖ΔW V − U σ‖ / ‖ΔW‖: how far the directions are from being singular. `change` multiplies ΔW by [I, K].
 
     With the energy that was discarded it is all of ‖ΔW − U σ V‖.
     """
-    return _part(change(directions.vt.mT) - directions.u.mT * directions.s, directions.energy)
-
-
-def _part(error: Tensor, energy: float) -> float:
-    return float(torch.linalg.vector_norm(error, dtype=torch.float64)) / energy**0.5 if energy > 0 else 0.0
-
-
-_probes_by_length: dict[int, Tensor] = {}
-
-
-def _probes(length: int) -> Tensor:
-    """The same at each call."""
-    if length not in _probes_by_length:
-        generator = torch.Generator().manual_seed(length)
-        _probes_by_length[length] = torch.randn(length, _PROBES, generator=generator)
-    return _probes_by_length[length]
-
-
-def stacked(matrices: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Matrices of one shape as a batch in F32."""
-    return torch.stack([matrix.to(device) for matrix in matrices]).float()
+    error_OK = change(directions.vt.mT) - directions.u.mT * directions.s
+    length = float(torch.linalg.vector_norm(error_OK, dtype=torch.float64))
+    return length / directions.energy**0.5 if directions.energy > 0 else 0.0

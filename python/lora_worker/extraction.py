@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -46,8 +46,8 @@ class Extraction(ABC):
     """Empty for a linear layer."""
 
     @abstractmethod
-    def directions(self, device: torch.device) -> tuple[Directions, float]:
-        """The `rank` strongest and how exact they are: `directions.residual_along`."""
+    def directions(self, device: torch.device) -> Directions:
+        """The `rank` strongest."""
 
     @property
     def alpha(self) -> float:
@@ -90,7 +90,7 @@ class LoHa(Extraction):
         self.kernel = first.kernel or _kernel(module.name, self.flat_shape, base)
         self.rank = min(at_most, *self.flat_shape, first.inner * second.inner)
 
-    def directions(self, device: torch.device) -> tuple[Directions, float]:
+    def directions(self, device: torch.device) -> Directions:
         (a_OP, b_PI), (c_OQ, d_QI) = (factor.read(device) for factor in self._factors)
         scale = _scale(self.module, self._factors[0].rank)
         inner = a_OP.shape[1] * c_OQ.shape[1]
@@ -98,7 +98,7 @@ class LoHa(Extraction):
             up_OR = (a_OP[:, :, None] * c_OQ[:, None, :]).flatten(1)
             down_RI = (b_PI[:, None, :] * d_QI[None, :, :]).flatten(0, 1)
             return _of_pair(up_OR, down_RI, self.rank, scale)
-        return _of_matrix((a_OP @ b_PI) * (c_OQ @ d_QI), self.rank, scale)
+        return decompose_matrix((a_OP @ b_PI) * (c_OQ @ d_QI), self.rank).times(scale)
 
 
 class LoKr(Extraction):
@@ -112,7 +112,7 @@ class LoKr(Extraction):
         self.kernel = self._second.kernel or _kernel(module.name, self.flat_shape, base)
         self.rank = min(at_most, min(self._first.inner, a, c) * min(self._second.inner, b, d))
 
-    def directions(self, device: torch.device) -> tuple[Directions, float]:
+    def directions(self, device: torch.device) -> Directions:
         # The first factor that is a product says the rank, as in LyCORIS; without one there is no rank to divide by.
         ranks = [factor.rank_for_alpha for factor in (self._first, self._second) if factor.rank_for_alpha]
         scale = _scale(self.module, ranks[0]) if ranks else 1.0
@@ -126,7 +126,7 @@ class LoKr(Extraction):
             half_CBK = torch.einsum("bd,cdk->cbk", second_matrix, x_CDK)
             return torch.einsum("ac,cbk->abk", first_matrix, half_CBK).flatten(0, 1)
 
-        return found.times(scale), residual_along(change, found)
+        return replace(found, residual=residual_along(change, found)).times(scale)
 
 
 class GLoRA(Extraction):
@@ -169,7 +169,7 @@ class GLoRA(Extraction):
             and (has_core or (b1[1] == b2[0] and b2[1] == into * area))
         )
 
-    def directions(self, device: torch.device) -> tuple[Directions, float]:
+    def directions(self, device: torch.device) -> Directions:
         out, area = self.flat_shape[0], prod(self.kernel)
         w_OIK = read_base_weight(self._base).to(device).reshape(out, -1, area)
         a1_IR, a2_RI = (self.module.matrix(part).to(device) for part in (self._a1, self._a2))
@@ -182,7 +182,7 @@ class GLoRA(Extraction):
             up_OR = torch.cat([turned_ORK.flatten(1), b1_OR], dim=1)
             return _of_pair(up_OR, torch.cat([a_down, b2_RI]), self.rank, scale)
         change_OI = torch.einsum("ork,ri->oik", turned_ORK, a2_RI).flatten(1) + b1_OR @ b2_RI
-        return _of_matrix(change_OI, self.rank, scale)
+        return decompose_matrix(change_OI, self.rank).times(scale)
 
 
 class Full(Extraction):
@@ -195,8 +195,8 @@ class Full(Extraction):
         self.module, self.flat_shape, self.kernel = module, _flat(shape), shape[2:]
         self.rank = min(at_most, *self.flat_shape)
 
-    def directions(self, device: torch.device) -> tuple[Directions, float]:
-        return _of_matrix(self.module.matrix("diff").to(device), self.rank, 1.0)
+    def directions(self, device: torch.device) -> Directions:
+        return decompose_matrix(self.module.matrix("diff").to(device), self.rank)
 
 
 # Parts of families
@@ -260,18 +260,8 @@ def _kronecker_factor(module: ModuleTensors, which: int) -> _Product | _Whole:
     return _Product(module, f"lokr_w{which}_a", f"lokr_w{which}_b", f"lokr_t{which}")
 
 
-def _of_pair(up_OR: Tensor, down_RI: Tensor, rank: int, scale: float) -> tuple[Directions, float]:
-    found = decompose_pairs(up_OR[None], down_RI[None])[0].strongest(rank)
-    return found.times(scale), residual_along(lambda x: up_OR @ (down_RI @ x), found)
-
-
-def _of_matrix(change_OI: Tensor, rank: int, scale: float) -> tuple[Directions, float]:
-    found = decompose_matrix(change_OI, rank)
-    return found.times(scale), residual_along(_multiplying(change_OI), found)
-
-
-def _multiplying(matrix_OI: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x_IK: matrix_OI @ x_IK
+def _of_pair(up_OR: Tensor, down_RI: Tensor, rank: int, scale: float) -> Directions:
+    return decompose_pairs(up_OR[None], down_RI[None])[0].strongest(rank).times(scale)
 
 
 def _scale(module: ModuleTensors, rank: int) -> float:

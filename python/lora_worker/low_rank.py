@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from lora_worker.directions import Directions, decompose_pairs, residual_of_pair
+from lora_worker.directions import Directions, decompose_pairs
 from lora_worker.errors import WorkerError, non_finite
 from lora_worker.lora_modules import ModuleTensors
 
@@ -52,8 +52,8 @@ class LowRank:
         return torch.einsum("rsk,si->rik", mid_RRK, down_RI.float()).flatten(1)
 
 
-def decompose_all(modules: Sequence[LowRank], device: torch.device) -> list[tuple[Directions, float]]:
-    """The directions of modules of one `flat_shape` and one rank, and how exact they are: `residual_of_pair`."""
+def decompose_all(modules: Sequence[LowRank], device: torch.device) -> list[Directions]:
+    """The directions of modules of one `flat_shape` and one rank."""
     # Each number is widened only once it lies where it is needed.
     up_NOR = torch.stack([module.up() for module in modules]).to(device).float()
     down_NRI = torch.stack([module.down() for module in modules]).to(device).float()
@@ -61,10 +61,7 @@ def decompose_all(modules: Sequence[LowRank], device: torch.device) -> list[tupl
         found = decompose_pairs(up_NOR, down_NRI)
     except FloatingPointError:
         raise _not_finite(modules) from None
-    return [
-        (directions.times(module.alpha / module.rank), residual_of_pair(up_OR, down_RI, directions))
-        for module, up_OR, down_RI, directions in zip(modules, up_NOR, down_NRI, found, strict=True)
-    ]
+    return [each.times(module.alpha / module.rank) for module, each in zip(modules, found, strict=True)]
 
 
 def _not_finite(modules: Sequence[LowRank]) -> WorkerError:

@@ -42,6 +42,8 @@ _LONGEST_NUMBER = -1.2345678901234567e-308
 
 
 Source = LowRank | Extraction
+Exactness = tuple[float, float]
+"""Residual and discarded energy."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ def run(work: Decompose, job: Job) -> dict[str, str]:
         longest = _metadata({source: (_LONGEST_NUMBER, _LONGEST_NUMBER) for source in sources}, skipped)
         shapes = {name: shape for source in sources for name, shape in _shapes(source).items()}
         with factors_file(work.factors, shapes, longest) as file:
-            exactness: dict[Source, tuple[float, float]] = {}
+            exactness: dict[Source, Exactness] = {}
             for batch in _batches(sources):
                 job.check_cancelled()
                 results = _decompose(batch, device)
                 file.write(dict(_tensors(batch, results)))
-                for source, (directions, residual) in zip(batch, results, strict=True):
-                    exactness[source] = (residual, directions.discarded)
+                for source, directions in zip(batch, results, strict=True):
+                    exactness[source] = (directions.residual, directions.discarded)
                 job.progress(len(exactness), len(sources), "modules")
             file.metadata = _metadata(exactness, skipped)
     write_json(work.modules, [module.name for module in found])
@@ -124,27 +126,27 @@ def _batches(sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
             yield group[first : first + size]
 
 
-def _decompose(batch: Sequence[Source], device: torch.device) -> list[tuple[Directions, float]]:
+def _decompose(batch: Sequence[Source], device: torch.device) -> list[Directions]:
     alike = [source for source in batch if isinstance(source, LowRank)]
     if alike:
         return decompose_all(alike, device)
     return [_extract(source, device) for source in batch if isinstance(source, Extraction)]
 
 
-def _extract(source: Extraction, device: torch.device) -> tuple[Directions, float]:
+def _extract(source: Extraction, device: torch.device) -> Directions:
     try:
         return source.directions(device)
     except FloatingPointError:
         raise non_finite(f'The change of "{source.module.name}" is too large for single precision.') from None
 
 
-def _tensors(batch: Sequence[Source], results: Sequence[tuple[Directions, float]]) -> Iterator[tuple[str, Tensor]]:
-    for source, (directions, _) in zip(batch, results, strict=True):
+def _tensors(batch: Sequence[Source], results: Sequence[Directions]) -> Iterator[tuple[str, Tensor]]:
+    for source, directions in zip(batch, results, strict=True):
         for part in ("u", "s", "vt"):
             yield f"{source.module.name}.{part}", getattr(directions, part).cpu()
 
 
-def _metadata(exactness: Mapping[Source, tuple[float, float]], skipped: Mapping[str, str]) -> dict[str, str]:
+def _metadata(exactness: Mapping[Source, Exactness], skipped: Mapping[str, str]) -> dict[str, str]:
     facts = {
         source.module.name: {
             "alpha": source.alpha,

@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { SafetensorsFile } from '../../src/runtime/safetensors/file.ts';
-import { writeLora } from '../runtime/stages/lora-files.ts';
+import { fiveModules, writeLora } from '../runtime/stages/lora-files.ts';
 
 const lorac = resolve(import.meta.dirname, '../../bin/lorac.mjs');
 
@@ -131,4 +131,52 @@ test('a format that there is not is answered with those that there are', async (
   expect(exitCode).toBe(2);
   expect(stderr).toContain('kohya, kohya-diffusers, diffusers, comfyui, lycoris');
   expect(await readdir(folder)).toEqual(['hero.safetensors']);
+});
+
+test('layers of a text encoder are kept and dropped like blocks', async () => {
+  const layers = [0, 3, 11].map((layer) => ({ name: `lora_te1_text_model_encoder_layers_${layer}_mlp_fc1` }));
+  await writeLora(at('text.safetensors'), [
+    ...fiveModules.slice(0, 3),
+    ...layers,
+    { name: 'lora_te2_text_projection' },
+  ]);
+  const { exitCode, stdout, stderr } = await run(
+    'chop',
+    'text.safetensors',
+    '--drop',
+    'TE1.1*,IN',
+    '-o',
+    'a.safetensors',
+  );
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout.split('\n').slice(0, 2)).toEqual(['kept     MID00, OUT01, TE1, TE2', 'dropped  IN04, TE1.11']);
+  const kept = await run('chop', 'text.safetensors', '--weights', 'TE1.3=0.5', '-o', 'b.safetensors');
+  expect(kept.stdout.split('\n').slice(0, 2)).toEqual([
+    'kept     TE1.3 × 0.5, TE2',
+    'dropped  IN04, MID00, OUT01, TE1',
+  ]);
+  const vain = await run('chop', 'text.safetensors', '--keep', 'TE1.4,TE1.3', '-o', 'c.safetensors');
+  expect(vain.stderr).toBe('warning: The LoRA has no TE1.4; it has IN04, MID00, OUT01, TE1, TE2.');
+});
+
+test('a LoRA for Stable Diffusion 1 is listed and chopped by its own blocks', async () => {
+  await writeLora(at('old.safetensors'), [
+    { name: 'lora_unet_down_blocks_3_resnets_0_conv1', kernel: 3 },
+    { name: 'lora_unet_down_blocks_0_attentions_1_proj_in', kernel: 1 },
+    { name: 'lora_unet_up_blocks_3_attentions_2_proj_in', kernel: 1 },
+    { name: 'lora_te_text_model_encoder_layers_5_mlp_fc1' },
+  ]);
+  const listed = await run('chop', 'old.safetensors');
+  expect(listed.stdout.split('\n').slice(1, 4)).toEqual([
+    'INFO:   [ 1]  input_blocks.2 layers=3',
+    'INFO:   [ 9] input_blocks.10 layers=3',
+    'INFO:   [25] output_blocks.11 layers=3',
+  ]);
+  const vector = '0.5,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,1';
+  const chopped = await run('chop', 'old.safetensors', vector, '--text-encoders', 'keep', '-o', 'a.safetensors');
+  expect(chopped.stdout.split('\n').slice(0, 2)).toEqual(['kept     IN02, OUT11, TE', 'dropped  IN10']);
+  expect(chopped.stderr).toBe('warning: The mask has no number for IN10, which the LoRA has; it is left out.');
+  const wrong = await run('chop', 'old.safetensors', '--keep', 'TE2');
+  expect(wrong).toMatchObject({ exitCode: 2, stdout: '' });
+  expect(wrong.stderr).toContain('There is no block "TE2" in Stable Diffusion 1 and 2.');
 });

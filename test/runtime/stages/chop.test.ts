@@ -271,3 +271,20 @@ test('a file that is no LoRA is refused by name', async () => {
   const run = chopped(folder, { choice: { drop: ['IN04'] }, modules: [], extra: [tensor('t1', 'F32', [1], [1])] });
   await expect(run).rejects.toThrow('before.safetensors" has no LoRA modules');
 });
+
+test('a LoRA for Stable Diffusion 1 is refused in a program, whose blocks are those of SDXL', async () => {
+  await using folder = await openFolder();
+  const modules = [{ name: 'lora_unet_down_blocks_3_resnets_0_conv1' }, { name: 'lora_te_text_model_x' }];
+  const run = chopped(folder, { choice: { keep: ['IN04'] }, modules });
+  await expect(run).rejects.toThrow(
+    'The LoRA is one for Stable Diffusion 1 and 2, and the blocks that a program names',
+  );
+});
+
+test('a weight that numbers are too small for is refused, and nothing is infinite', async () => {
+  await using folder = await openFolder();
+  const extra = [tensor(`${IN04}.diff`, 'F16', [1, 2], [60_000, 1])];
+  const run = chopped(folder, { choice: { weights: { IN04: 2 } }, modules: [], extra });
+  await expect(run).rejects.toThrow(`"${IN04}.diff" of`);
+  await expect(run).rejects.toThrow('is F16, and its numbers times 2 are too large for that.');
+});

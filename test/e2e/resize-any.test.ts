@@ -219,7 +219,7 @@ test.each([
   [[base, base], /"[^"]*base\.safetensors" is no LoRA: it has no modules[\s\S]*the base comes first/],
   [['store', lora], /"store" is no folder of a diffusers model: there is no \.safetensors file in its unet/],
   [['nothing.safetensors', lora], /There is no file or folder "nothing\.safetensors"/],
-  [[base, `${lora}:0,${base}:1`], /the weight of "[^"]*lora\.safetensors" is 0/],
+  [[base, `${lora}:0,${base}:1`], /weight of "[^"]*lora\.safetensors" is 0/],
   [[base, lora, '--extract', 'x'], /--extract is "x", and it has to be a whole number from 1 to 1024/],
   [[base, lora, '-r', 'fro_ckp=1,thr=-3'], /has the unknown key "fro_ckp"[\s\S]*there is fro_ckpt/],
 ])('%j is refused before anything starts', async (args, message) => {

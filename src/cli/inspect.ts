@@ -20,6 +20,7 @@ import { wantsColor } from './color.ts';
 import { checkpointJson, loraJson } from './inspect-json.ts';
 import { checkpointLines, comparisonLines, loraLines } from './inspect-text.ts';
 import type { Compared, Inspected, OtherFile } from './inspected.ts';
+import { openProgressLine } from './progress-line.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 import { tellFailure } from './tell-failure.ts';
 import { UsageError } from './usage-error.ts';
@@ -134,21 +135,13 @@ async function tellOther(
   print(checkpointLines(file, what, hashes));
 }
 
-/** A line on the terminal that goes away again; nothing where nobody looks. */
 function withProgress(doing: string, signal: AbortSignal): NormOptions {
-  if (process.stderr.isTTY !== true) return { signal };
-  let toldMs = performance.now();
-  return {
-    signal,
-    onProgress: (done, total) => {
-      const nowMs = performance.now();
-      if (done + 1 === total) process.stderr.write('\r\u001b[K');
-      else if (nowMs - toldMs > 200) {
-        toldMs = nowMs;
-        process.stderr.write(`\r\u001b[K${doing}: ${done} of ${total} modules`);
-      }
-    },
+  const line = openProgressLine();
+  const onProgress = (done: number, total: number): void => {
+    if (done + 1 === total) line.clear();
+    else line.show(`${doing}: ${done} of ${total} modules`);
   };
+  return { signal, onProgress };
 }
 
 function print(lines: readonly string[]): void {

@@ -11,6 +11,7 @@ import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import { type CanonicalLora, canonicalLora, fileTensors, leavesAsItIs } from '../runtime/stages/canonical.ts';
 import { openLora } from '../runtime/stages/weights-file.ts';
 import { UsageError } from './usage-error.ts';
+import { readWeightedPath } from './weighted-path.ts';
 
 export interface LoraPart {
   readonly path: AbsolutePath;
@@ -31,11 +32,8 @@ export interface LoraHeader {
 export function readLoraArgument(text: string): readonly LoraPart[] {
   if (existsSync(text)) return [{ path: fileAt(text), weight: 1 }];
   const parts = text.split(',').map((part) => {
-    const [, path = part, weight = '1'] = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(part) ?? [];
-    if (Number(weight) === 0) {
-      throw new UsageError(`In "${text}" the weight of "${path}" is 0.`, 'leave it out');
-    }
-    return { path: fileAt(path), weight: Number(weight) };
+    const { path, weight } = readWeightedPath(part);
+    return { path: fileAt(path), weight };
   });
   const twice = parts.find(({ path }, index) => parts.findIndex((part) => part.path === path) !== index);
   if (twice) throw new UsageError(`In "${text}" there is "${twice.path}" twice.`, 'give it the sum of its weights');

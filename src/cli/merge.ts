@@ -4,10 +4,11 @@ import { parse } from 'node:path';
 import { cleanLine } from '../parser/clean-text.ts';
 import type { LoraFormat } from '../parser/lora-formats.ts';
 import { StageFailure } from '../runtime/events.ts';
+import { SafetensorsError } from '../runtime/safetensors/error.ts';
 import { type Merged, mergeFiles } from '../runtime/stages/merge-file.ts';
 import type { MergeInput } from '../runtime/stages/merge-input.ts';
 import type { Precision } from '../runtime/stages/merge-numbers.ts';
-import { openLora } from '../runtime/stages/weights-file.ts';
+import { openLora, unreadable } from '../runtime/stages/weights-file.ts';
 import { count, size } from '../tui/units.ts';
 import { outputFile } from './output-file.ts';
 import { openProgressLine } from './progress-line.ts';
@@ -44,8 +45,9 @@ export async function merge({ loras, precision, format = 'kohya', ...options }: 
     return 0;
   } catch (error) {
     if (stop.signal.aborted) return INTERRUPTED;
-    if (!(error instanceof StageFailure)) throw error;
-    tellFailure(error.failure);
+    const told = error instanceof SafetensorsError ? unreadable(error) : error;
+    if (!(told instanceof StageFailure)) throw error;
+    tellFailure(told.failure);
     return 1;
   }
 }

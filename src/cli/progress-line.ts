@@ -6,6 +6,7 @@ const CLEARED = '\r\u001b[K';
 export interface ProgressLine extends Disposable {
   /** Shown now and then: call it as often as you like. */
   show(text: string): void;
+  clear(): void;
 }
 
 /** What is over in a moment shows nothing. */
@@ -13,16 +14,18 @@ export function openProgressLine(): ProgressLine {
   const isSeen = process.stderr.isTTY === true;
   let isShown = false;
   let shownMs = performance.now();
-  return {
-    show(text) {
-      const nowMs = performance.now();
-      if (!isSeen || nowMs - shownMs < EVERY_MS) return;
-      [isShown, shownMs] = [true, nowMs];
-      process.stderr.write(`${CLEARED}${text}`);
-    },
-    [Symbol.dispose]() {
-      if (isShown) process.stderr.write(CLEARED);
-      isShown = false;
-    },
-  };
+
+  function show(text: string): void {
+    const nowMs = performance.now();
+    if (!isSeen || nowMs - shownMs < EVERY_MS) return;
+    [isShown, shownMs] = [true, nowMs];
+    process.stderr.write(`${CLEARED}${text}`);
+  }
+
+  function clear(): void {
+    if (isShown) process.stderr.write(CLEARED);
+    isShown = false;
+  }
+
+  return { show, clear, [Symbol.dispose]: clear };
 }

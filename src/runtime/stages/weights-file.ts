@@ -17,14 +17,17 @@ export async function openWeights(path: string, limits: Limits): Promise<Safeten
   try {
     return await SafetensorsFile.open(path, limits);
   } catch (error) {
-    if (error instanceof SafetensorsError) {
-      throw new StageFailure({ kind: 'bad-input', message: error.message, hint: HINTS[error.damage] });
-    }
+    if (error instanceof SafetensorsError) throw unreadable(error);
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT') throw new StageFailure({ kind: 'bad-input', message: `"${path}" does not exist.` });
     if (code === 'EACCES') throw new StageFailure({ kind: 'bad-input', message: `"${path}" may not be read.` });
     throw error;
   }
+}
+
+/** Also for what is noticed while a file is read: it may become shorter. */
+export function unreadable({ message, damage }: SafetensorsError): StageFailure {
+  return new StageFailure({ kind: 'bad-input', message, hint: HINTS[damage] });
 }
 
 const HINTS: { readonly [damage in Damage]: string } = {

@@ -3,15 +3,16 @@
 
 import { mkdir, open, readdir, readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
+import { LORA_FORMATS } from '../../../src/parser/lora-formats.ts';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { type TensorToWrite, writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
 import { recipeAttributes, type WrittenRecipe } from '../../../src/runtime/stages/resize-recipe.ts';
-import { frobenius, type Matrix, matrix, multiply } from '../../helpers/linear-algebra.ts';
+import { frobenius, type Matrix, matrix, multiply, relativeError } from '../../helpers/linear-algebra.ts';
 import { type FamilyExample, families, IN, makeFamily, OUT } from '../inspect/files.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { deltas, flat, runAlone } from './lab.ts';
-import { IN04, MID00, randomNumbers, tensor, tensorsOf, writeLora } from './lora-files.ts';
+import { IN04, MID00, OUT01, randomNumbers, TE1, TE2, tensor, tensorsOf, writeLora } from './lora-files.ts';
 import { type Extraction, writeFactors } from './reference-factors.ts';
 
 type Folder = Awaited<ReturnType<typeof openFolder>>;
@@ -225,6 +226,41 @@ test('a decomposition that says it is inexact is believed, and the difference co
   expect(said[0]).toBe(`The decomposition of "${IN04}" is off by 3 % of its ΔW. The next of 1 more: 3 %.`);
   expect(record.difference).toBeCloseTo(0.03, 5);
   expect(record.residual).toBeCloseTo(0.03, 5);
+});
+
+test.each(LORA_FORMATS)('in the format %s no size is exceeded either, and ΔW is the same', async (format) => {
+  await using folder = await openFolder();
+  const modules = [
+    { name: IN04, alpha: 3 },
+    { name: OUT01, kernel: 3 as const },
+    { name: TE1 },
+    { name: TE2, alpha: -1 },
+  ];
+  const lora = await writeLora(folder.path('before.safetensors'), modules);
+  const whole = await resized(folder, lora, { spn_lora: 1, thr: -20, precision: 'fp32', format });
+  const before = await deltas(lora);
+  const after = [...(await deltas(whole.outputs.lora ?? '')).values()];
+  for (const [name, delta] of before) {
+    const nearest = Math.min(
+      ...after
+        .filter(({ rows, columns }) => rows === delta.rows && columns === delta.columns)
+        .map((found) => relativeError(found, delta)),
+    );
+    expect([name, nearest < 2e-6]).toEqual([name, true]);
+  }
+  const full = (await readFile(whole.outputs.lora ?? '')).length;
+  let fitted = 0;
+  for (const bytes of [full / 2, full * 0.7, full]) {
+    const fits = resized(folder, lora, { spn_lora: 1, size: bytes / 2 ** 20, format });
+    const path = await fits.then(
+      ({ outputs }) => outputs.lora ?? '',
+      () => undefined,
+    );
+    if (path === undefined) continue;
+    fitted += 1;
+    expect((await readFile(path)).length).toBeLessThanOrEqual(bytes);
+  }
+  expect(fitted).toBeGreaterThan(0);
 });
 
 /** Multiplies one number of a decomposition, as a broken disk or a mistake of ours would. */

@@ -59,12 +59,17 @@ function outputOf({ file, output, overwrite = false }: ChopOptions): string {
   return outputFile({ path: output ?? join(dir, chopped), name: chopped, inputs: [file], overwrite });
 }
 
-function told(file: SafetensorsFile, { kept, dropped, tensors, sizeBytes }: Chopped, output: string): string[] {
+function told(
+  file: SafetensorsFile,
+  { kept, dropped, tensors, renamed, sizeBytes }: Chopped,
+  output: string,
+): string[] {
   const blocks = kept.map(({ block, weight }) => (weight === 1 ? block : `${block} × ${weight}`));
   return [
     `kept     ${blocks.join(', ')}`,
     ...(dropped.length === 0 ? [] : [`dropped  ${dropped.join(', ')}`]),
     `tensors  ${tensors} of ${count(file.header.tensors.size, 'tensor')}, ${size(sizeBytes)} of ${size(file.sizeBytes)}`,
+    ...(renamed === undefined ? [] : [`names    ${renamed}`]),
     `saved    ${output}`,
   ];
 }

@@ -106,7 +106,14 @@ test('what goes wrong is told, and leaves nothing behind', async () => {
 });
 
 test('a format alone writes the whole LoRA with other names', async () => {
-  expect(await run('chop', 'hero.safetensors', '--format', 'comfyui')).toMatchObject({ exitCode: 0, stderr: '' });
+  const { exitCode, stdout, stderr } = await run('chop', 'hero.safetensors', '--format', 'comfyui');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(
+    stdout
+      .replace(/[\d.]+ k?B/g, '# B')
+      .split('\n')
+      .slice(1),
+  ).toEqual(['tensors  15 of 15 tensors, # B of # B', 'names    comfyui', 'saved    hero-chop.safetensors']);
   await using file = await SafetensorsFile.open(at('hero-chop.safetensors'));
   expect(file.header.tensors.size).toBe(15);
   expect(file.header.tensors.has('diffusion_model.input_blocks.4.1.proj_in.lora_up.weight')).toBe(true);

@@ -35,7 +35,10 @@ export interface Chopped {
   /** Of those that the file has, in the order of the network; a layer stands apart where its encoder has another weight. */
   readonly kept: readonly { readonly block: BlockName; readonly weight: number }[];
   readonly dropped: readonly BlockName[];
+  /** Of the file that was chopped. */
   readonly tensors: number;
+  /** The format that names were changed to; `undefined` where they are as before. */
+  readonly renamed: LoraFormat | undefined;
   readonly sizeBytes: number;
 }
 
@@ -47,11 +50,12 @@ export async function chopFile(file: SafetensorsFile, content: LoraModules, opti
   const chosen = { tensors: chooseTensors(file, content, weights), metadata: file.header.metadata };
   const { path } = file;
   const { tensors, metadata } = format ? await inFormat({ path, ...chosen, partOf: file }, format) : chosen;
+  const renamed = tensors === chosen.tensors ? undefined : format;
   for (const message of oddities(choice, content)) warn(message);
   const sizeBytes = await writeSafetensors({
     path: output,
     tensors,
-    metadata: withHistory(metadata, { stage: 'chop', weights }),
+    metadata: withHistory(metadata, { stage: 'chop', weights, ...(renamed && { format: renamed }) }),
     hashes: true,
     signal,
     ...(onProgress && { onProgress }),
@@ -59,7 +63,7 @@ export async function chopFile(file: SafetensorsFile, content: LoraModules, opti
   const parts = weighedParts(content, weights);
   const kept = parts.filter(({ weight }) => weight !== 0);
   const dropped = parts.filter(({ weight }) => weight === 0).map(({ block }) => block);
-  return { kept, dropped, tensors: tensors.length, sizeBytes };
+  return { kept, dropped, tensors: chosen.tensors.length, renamed, sizeBytes };
 }
 
 /** In the order of the network. */

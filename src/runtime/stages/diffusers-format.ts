@@ -4,8 +4,8 @@
 // before 0.34, take it for 1. So it is 1: alpha / rank is multiplied into `lora_B`, in singles where halves would round.
 //
 // Ranks may differ. Before 0.41 diffusers then gave a module the scale r / rank, with some r of its own choice, unless
-// metadata says ranks and alphas; so they are said, with one pattern for each rank. One for each module would cost the
-// loader a minute: PEFT holds every module against every pattern, and Python remembers no more than 512 of them.
+// metadata says ranks and alphas; so they are said, with one pattern for each rank. One for each module would cost a
+// loader 40 s at full size: PEFT holds every module against every pattern, and Python remembers only 512 of them.
 
 import type { StageFailure } from '../events.ts';
 import { elementsIn } from '../safetensors/dtype.ts';

@@ -144,7 +144,8 @@ function readWeights(written: string, network: Network): { readonly [block: stri
     if (blocksNamed(word, network) === undefined) throw unknownBlock(word, network);
     return [word, weight] as const;
   });
-  const twice = weights.find(([word], index) => weights.findIndex(([other]) => other === word) !== index);
+  const named = weights.map(([word]) => blocksNamed(word, network)?.join(' '));
+  const twice = weights.find((_, index) => named.indexOf(named[index]) !== index);
   if (twice) throw new UsageError(`--weights has "${twice[0]}" twice.`);
   return Object.fromEntries(weights);
 }

@@ -67,6 +67,8 @@ test.each<[WrittenChoice, string | RegExp]>([
   [{ keep: ' , ' }, '--keep names no block.'],
   [{ weights: 'OUT01' }, '--weights needs BLOCK=NUMBER, and "OUT01" is not that.'],
   [{ weights: 'OUT01=1,OUT01=0.5' }, '--weights has "OUT01" twice.'],
+  [{ weights: 'IN=1,OUT01=1,IN0*=0.5' }, '--weights has "IN0*" twice.'],
+  [{ weights: 'OUT01=1,output_blocks.1=0.5' }, '--weights has "output_blocks.1" twice.'],
   [{ textEncoders: 'some' }, '--text-encoders needs keep, drop or a weight, and "some" is none of them.'],
 ])('%o is refused', (written, message) => {
   expect(() => readChoice(written, file)).toThrow(UsageError);

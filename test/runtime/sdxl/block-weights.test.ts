@@ -1,7 +1,8 @@
 // Layers of text encoders among the weights of a chop, and whose blocks a file has.
 
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { SDXL, STABLE_DIFFUSION } from '../../../src/parser/blocks.ts';
+import { type BlockName, blocksNamed, SDXL, STABLE_DIFFUSION } from '../../../src/parser/blocks.ts';
 import { type BlockChoice, blockWeights, weightIn } from '../../../src/runtime/sdxl/block-weights.ts';
 import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
 
@@ -39,6 +40,47 @@ test.each<[string, BlockChoice, object]>([
   ],
 ])('%s', (_, choice, expected) => {
   expect(text(choice)).toEqual(expected);
+});
+
+const words = ['TE', 'TE1', 'TE2', 'TE1.*', 'TE1.1*', 'TE1.3', 'TE2.3', '*.11', 'IN', 'IN04', 'OUT01', 'REST'];
+const record = fc.dictionary(fc.constantFrom(...words), fc.constantFrom(0, 0.5, 1, -1), {
+  minKeys: 1,
+  noNullPrototype: true,
+});
+
+/** As a reader of the rules would work it out for one block or layer: the most special word that names it or its encoder. */
+function byTheRules(
+  weights: Readonly<Record<string, number>>,
+  block: BlockName,
+  layer?: BlockName,
+): number | undefined {
+  const whole = (word: string) =>
+    (blocksNamed(word) ?? []).flatMap((named) => [named, ...(SDXL.layers.get(named) ?? [])]);
+  const naming = Object.keys(weights).filter((word) => whole(word).includes(layer ?? block));
+  const [word] = naming.sort((a, b) => whole(a).length - whole(b).length);
+  return word === undefined ? undefined : weights[word];
+}
+
+test('every block and layer has the weight of the most special word, and no layer is told apart that need not be', () => {
+  const property = fc.property(record, (weights) => {
+    const canonical = blockWeights({ weights });
+    for (const block of SDXL.blocks) {
+      const layers = SDXL.layers.get(block) ?? [];
+      const isNamed = [block, ...layers].some((each) => byTheRules(weights, block, each) !== undefined);
+      const rest = layers.length > 0 && !isNamed ? 1 : 0;
+      for (const layer of layers) {
+        const wanted = byTheRules(weights, block, layer) ?? rest;
+        expect([weights, layer, weightIn(canonical, { block, layer })]).toEqual([weights, layer, wanted]);
+        expect(canonical[layer]).not.toBe(canonical[block] ?? 0);
+      }
+      const own = byTheRules(weights, block);
+      if (own !== undefined)
+        expect([weights, block, weightIn(canonical, { block, layer: undefined })]).toEqual([weights, block, own]);
+    }
+    // Said once more in its own words, with the encoders' weights, it is the same.
+    expect(blockWeights({ weights: { TE1: 0, TE2: 0, ...canonical } })).toEqual(canonical);
+  });
+  fc.assert(property, { numRuns: 300 });
 });
 
 test('a module in no layer goes with its encoder, and one in a layer with its layer', () => {

@@ -196,9 +196,8 @@ function format(): Option {
   return new Option('--format <FORMAT>', 'text to read, or JSON on stdout').choices(['text', 'json']).default('text');
 }
 
-/** What the modules of a written LoRA are called. */
 function loraFormat(): Option {
-  return new Option('--format <FORMAT>', 'names of modules as this program has them (default: kohya)').choices(
+  return new Option('--format <FORMAT>', 'what modules are called in the result (default: kohya)').choices(
     LORA_FORMATS,
   );
 }
@@ -248,8 +247,10 @@ Examples:
   lorac chop hero.safetensors 1,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0
   lorac chop hero.safetensors SDXL-LyC-OUTALL                   presets of ComfyUI's Inspire pack
   lorac chop hero.safetensors "%default=0,base=1,out2=1"        its % vectors; places count the blocks of the file
+  lorac chop hero.safetensors --format diffusers                other names for the modules, and nothing else
 
-The first number of a vector weighs all that lies outside the blocks, text encoders among it, as in ComfyUI.`;
+The first number of a vector weighs all that lies outside the blocks, text encoders among it, as in ComfyUI.
+A file of any trainer is written with kohya's names, which nearly all programs read; one that has them keeps them.`;
 
 const resizeExamples = `
 A recipe is key=number with commas between, several recipes have colons between them.

@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -289,3 +291,14 @@ def test_a_disk_that_fills_up_while_factors_are_written_fails_the_work_and_leave
     with pytest.raises(OSError, match="No space left"):
         decomposed(tmp_path, GOLDEN / "lora.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_that_only_pictures_need_is_imported():
+    """It would take as long as the work."""
+    code = (
+        "import sys, lora_worker.worker, lora_worker.stages.decompose, lora_worker.stages.reference_numbers;"
+        "print(sorted({'diffusers', 'transformers', 'PIL', 'safetensors', 'tensorboard'} & set(sys.modules)))"
+    )
+    folder = Path(__file__).parents[1]
+    said = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"

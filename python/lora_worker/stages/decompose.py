@@ -113,17 +113,22 @@ def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
 
 
 def _batches(sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
-    """LoRA modules of one shape together, and every other alone; the largest last, which keep the disk the busiest."""
-    by_shape: dict[tuple[int, int, int], list[LowRank]] = {}
+    """Modules that are worked on together: LoRA of one shape and rank, and every other alone.
+
+    Large and small ones take turns, so that the progress that is told is even.
+    """
+    by_shape: dict[tuple[int, int, int], list[Source]] = {}
+    batches: list[Sequence[Source]] = []
     for source in sources:
         if isinstance(source, LowRank):
-            by_shape.setdefault((*source.flat_shape, source.rank), []).append(source)
+            by_shape.setdefault((source.rank, *source.flat_shape), []).append(source)
         else:
-            yield [source]
-    for (out, into, rank), group in sorted(by_shape.items(), reverse=True):
+            batches.append([source])
+    for (rank, out, into), group in sorted(by_shape.items()):
         size = max(1, _BATCH_BYTES // (4 * rank * (out + into)))
-        for first in range(0, len(group), size):
-            yield group[first : first + size]
+        batches.extend(group[first : first + size] for first in range(0, len(group), size))
+    for turn in range(len(batches)):
+        yield batches[turn // 2 if turn % 2 else -1 - turn // 2]
 
 
 def _decompose(batch: Sequence[Source], device: torch.device) -> list[Directions]:

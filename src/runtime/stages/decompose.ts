@@ -10,7 +10,7 @@ import { inputOf } from './input-of.ts';
 
 export const decompose: Stage = {
   name: 'decompose',
-  revision: 2,
+  revision: 3,
   pool: 'gpu',
   runsIn: 'worker',
   tools: () => lockedTools(['torch']),

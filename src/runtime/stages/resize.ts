@@ -64,7 +64,7 @@ export const resize: Stage = {
 
     const difference = verification.difference(sorted.scored, kept);
     for (const message of inexact(sorted.scored)) context.report({ type: 'log', level: 'warning', message });
-    context.report({ type: 'log', level: 'info', message: describeDifference(difference, recipe.precision) });
+    context.report({ type: 'log', level: 'result', message: describeDifference(difference, recipe.precision) });
     const { all, rounding, residual, leftOut, worst } = difference;
     return {
       outputs: { lora: output },

@@ -6,6 +6,7 @@ import { type ModuleFacts, moduleFacts } from '../inspect/module-facts.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import type { Metadata } from '../safetensors/layout.ts';
 import type { TensorToWrite } from '../safetensors/writer.ts';
+import { readAdapterSettings } from '../sdxl/adapter-settings.ts';
 import { groupModules, type LoraModule } from '../sdxl/lora.ts';
 import { sdxlTargets } from '../sdxl/standard.ts';
 import { canonicalLora, canonicalTensors, fileTensors } from './canonical.ts';
@@ -55,7 +56,9 @@ export async function readContent({ file, label, weight }: MergeInput): Promise<
   const source = sourceOf({ byName, label, weight, numbers: await numbersOf(byName, grouped) });
   const targets = sdxlTargets();
   const tensor = (name: string) => ({ ...source.tensor(name), begin: 0, end: 0 });
-  const options = { file: { tensor }, scalars: source.numbers, settings: undefined, targets };
+  // Scales that PEFT keeps outside of modules are alphas by now, but for modules of no network that we know.
+  const settings = readAdapterSettings(canonical.metadata);
+  const options = { file: { tensor }, scalars: source.numbers, settings, targets };
   const modules = grouped.map((module) => moduleFacts(module, options));
   const { metadata } = canonical;
   return {

@@ -8,6 +8,8 @@ import { exactRank } from '../adapters/exact-rank.ts';
 import type { ModuleFacts } from '../inspect/module-facts.ts';
 import { type FloatDtype, fromNumbers } from '../safetensors/convert.ts';
 import type { TensorToWrite } from '../safetensors/writer.ts';
+import type { Family } from '../sdxl/lora.ts';
+import { tensorName } from './canonical.ts';
 import type { LoraSource } from './merge-input.ts';
 import { isFloat, multipliedBytes, roundedBytes, storedAlpha, summedNumbers } from './merge-numbers.ts';
 import { Unmergeable, weightShape } from './merge-shape.ts';
@@ -65,7 +67,10 @@ function aloneLora(part: Part, dtype: FloatDtype): MergedModule {
   const tensors = [...module.tensors]
     // They are in alpha from now on.
     .filter(([role]) => role !== 'alpha' && role !== 'scale' && role !== 'scalar')
-    .map(([role, tensor]) => multiplied(part, tensor, factors[role] ?? 1, dtype));
+    .map(([role, tensor]) => ({
+      ...multiplied(part, tensor, factors[role] ?? 1, dtype),
+      name: tensorName(module.name, role),
+    }));
   return { form: 'LoRA', rank, alpha, tensors: [alphaTensor(part, alpha), ...tensors] };
 }
 
@@ -90,12 +95,24 @@ function aloneOther(part: Part, dtype: FloatDtype): readonly TensorToWrite[] {
   });
 }
 
+/** What a module of each family may have for its sum with others to say all that it does. */
+const SUMMABLE: { readonly [family in Family]?: RegExp } = {
+  LoRA: /^(?:up|down|mid|alpha|scale|scalar|dyn_dim|diff_b)$/,
+  LoHa: /^(?:hada_\w+|alpha|scale|scalar|diff_b)$/,
+  LoKr: /^(?:lokr_\w+|alpha|scale|scalar|diff_b)$/,
+  full: /^(?:diff|diff_b|alpha)$/,
+  norm: /^(?:w_norm|b_norm)$/,
+  IA3: /^(?:weight|on_input)$/,
+};
+
 function together(name: string, parts: readonly Part[], dtype: FloatDtype): MergedModule | undefined {
   for (const { facts, source } of parts) {
     const { label } = source;
     const { module } = facts;
     if (module.family === 'GLoRA') throw new Unmergeable(`is GLoRA in "${label}", whose effect depends on the base`);
     if (!isLinear(module)) throw new Unmergeable(`is ${module.family} in "${label}", which nothing can be added to`);
+    const strange = [...module.tensors.keys()].find((role) => SUMMABLE[module.family]?.test(role) !== true);
+    if (strange !== undefined) throw new Unmergeable(`has "${strange}" in "${label}", which cannot be added to others`);
   }
   const families = new Set(parts.map(({ facts }) => facts.module.family));
   if (families.has('norm') || families.has('IA3')) {

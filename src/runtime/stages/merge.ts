@@ -16,7 +16,7 @@ interface Attributes {
 
 export const merge: Stage = {
   name: 'merge',
-  revision: 3,
+  revision: 4,
   pool: 'cpu',
   runsIn: 'native',
   async run(context) {

@@ -135,6 +135,44 @@ test('a LoHa with magnitudes is no LoHa that could be added to', async () => {
   }
 });
 
+test.each([
+  ['LoHa', 'bias'],
+  ['LoKr', 'set_weight'],
+  ['norm', 'diff'],
+] as const)('%s with "%s" is not added up, since a part of it would be lost', async (family, role) => {
+  await using folder = await openFolder();
+  const tensors = [...adapterTensors(named(family)), tensor(`${MODULE}.${role}`, 'F32', [6], [1, 2, 3, 4, 5, 6])];
+  const a = await writeLora(folder.path('a'), [], { extra: tensors });
+  const b = await write(folder, 'b', named(family));
+  await expect(
+    merged(folder, [
+      [a, 1],
+      [b, 1],
+    ]),
+  ).rejects.toThrow(`"${MODULE}" has "${role}" in "${a}", which cannot be added to others.`);
+});
+
+test('a module of no network that we know has the scale that PEFT says for it', async () => {
+  await using folder = await openFolder();
+  const [up, down] = [
+    tensor('enc.block.lora_B.weight', 'F32', [2, 1], [1, 2]),
+    tensor('enc.block.lora_A.weight', 'F32', [1, 3], [3, 4, 5]),
+  ];
+  const metadata = new Map([['lora_adapter_metadata', '{"unet.lora_alpha":8,"unet.r":1}']]);
+  const a = await writeLora(folder.path('a'), [], { extra: [up, down], metadata });
+  const alone = await merged(folder, [[a, 0.5]], 'fp32');
+  expect([...((await deltas(alone.path)).get('enc.block')?.data ?? [])]).toEqual([12, 16, 20, 24, 32, 40]);
+  const twice = await merged(
+    folder,
+    [
+      [a, 0.5],
+      [a, 0.5],
+    ],
+    'fp32',
+  );
+  expect([...((await deltas(twice.path)).get('enc.block')?.data ?? [])]).toEqual([24, 32, 40, 48, 64, 80]);
+});
+
 test('norms are added number by number, also where one file has only one of the two', async () => {
   await using folder = await openFolder();
   const a = await write(folder, 'a', named('norm'));
@@ -271,24 +309,28 @@ test('LoHa and LoKr of low rank stay factors of a LoRA when they are added to on
 
 test('a kernel that flattened factors hide is known from the network, and from the layer where that is unknown', async () => {
   await using folder = await openFolder();
-  const conv = async (module: string, out: number, width: number, name: string) => {
+  const conv = async (module: string, [out, width]: readonly number[], side: number, name: string) => {
     const flat = ['hada_w1_a', 'hada_w1_b', 'hada_w2_a', 'hada_w2_b'].map((role) => {
-      const shape = role.endsWith('a') ? [out, 1] : [1, width * 9];
+      const shape = role.endsWith('a') ? [out ?? 0, 1] : [1, (width ?? 0) * side * side];
       return tensor(`${module}.${role}`, 'F32', shape, new Array((shape[0] ?? 0) * (shape[1] ?? 0)).fill(0.5));
     });
     return writeLora(folder.path(name), [], { extra: flat });
   };
-  for (const [module, out, width] of [
-    ['lora_unet_input_blocks_1_0_in_layers_2', 320, 320],
-    ['lora_unet_input_blocks_1_0_in_layers_2', 12, 10],
+  const convolution = 'lora_unet_input_blocks_1_0_in_layers_2';
+  const skip = 'lora_unet_input_blocks_4_0_skip_connection';
+  for (const [module, sizes, side] of [
+    [convolution, [320, 320], 3],
+    [convolution, [12, 10], 3],
+    [skip, [640, 320], 1],
+    [skip, [12, 10], 1],
   ] as const) {
-    const [a, b] = [await conv(module, out, width, 'a'), await conv(module, out, width, 'b')];
+    const [a, b] = [await conv(module, sizes, side, 'a'), await conv(module, sizes, side, 'b')];
     const { path } = await merged(folder, [
       [a, 1],
       [b, 1],
     ]);
     await using file = await SafetensorsFile.open(path);
-    expect(file.tensor(`${module}.lora_down.weight`).shape).toEqual([2, width, 3, 3]);
-    expect(file.tensor(`${module}.lora_up.weight`).shape).toEqual([out, 2, 1, 1]);
+    expect(file.tensor(`${module}.lora_down.weight`).shape).toEqual([2, sizes[1], side, side]);
+    expect(file.tensor(`${module}.lora_up.weight`).shape).toEqual([sizes[0], 2, 1, 1]);
   }
 });

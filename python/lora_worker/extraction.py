@@ -28,7 +28,7 @@ from lora_worker.directions import (
     decompose_pairs,
     residual_along,
 )
-from lora_worker.errors import bad_input
+from lora_worker.errors import WorkerError, bad_input
 from lora_worker.lora_modules import ModuleTensors
 
 Shape = tuple[int, ...]
@@ -143,30 +143,31 @@ class GLoRA(Extraction):
         self.kernel = base.shape[2:]
         out, into, area = base.shape[0], base.shape[1], prod(self.kernel)
         self.flat_shape = (out, into * area)
-        order = next((order for order in ("12", "21") if self._fits(order, out, into, area)), None)
+        order = next((order for order in ("12", "21") if self._fits(order)), None)
         if order is None:
-            raise bad_input(
-                f"{module.misfit().message[:-1]}, nor to the base weight {list(base.shape)}.",
-                hint="The file was made for another architecture.",
-            )
+            raise self._misfit()
         one, two = order
         self._a1, self._a2 = f"a{one}.weight", f"a{two}.weight"
         self._b = _Product(module, f"b{one}.weight", f"b{two}.weight", "bm.weight", up_is_turned=False)
+        if self._b.flat_shape != self.flat_shape:
+            raise self._misfit()
         self._inner = module.shapes[self._a1][1]
         self._whole_rank = self._inner * area + self._b.inner
         self.rank = min(at_most, *self.flat_shape, self._whole_rank)
 
-    def _fits(self, order: str, out: int, into: int, area: int) -> bool:
+    def _fits(self, order: str) -> bool:
         """Whether the four matrices fit the base with 1 and 2 in this order. The order of today is tried first."""
-        (a1, a2), (b1, b2) = (
-            [_flat(self.module.shapes[f"{letter}{digit}.weight"]) for digit in order] for letter in ("a", "b")
-        )
-        has_core = "bm.weight" in self.module
-        return (
-            a1 == (into, a2[0])
-            and a2[1] == into
-            and b1[0] == out
-            and (has_core or (b1[1] == b2[0] and b2[1] == into * area))
+        shapes = [self.module.shapes[f"{part}.weight"] for digit in order for part in (f"a{digit}", f"b{digit}")]
+        if any(len(shape) < 2 for shape in shapes):
+            return False
+        a1, b1, a2, _ = (_flat(shape) for shape in shapes)
+        out, into = self._base.shape[:2]
+        return a1 == (into, a2[0]) and a2[1] == into and b1[0] == out
+
+    def _misfit(self) -> WorkerError:
+        return bad_input(
+            f"{self.module.misfit().message[:-1]}, nor to the base weight {list(self._base.shape)}.",
+            hint="The file was made for another architecture.",
         )
 
     def directions(self, device: torch.device) -> Directions:

@@ -131,9 +131,25 @@ def test_a_glora_without_its_base_weight_is_refused(tmp_path: Path, base):
     assert caught.value.kind == "bad-input" and "base" in (caught.value.hint or "")
 
 
-def test_a_glora_for_another_base_is_refused_with_the_shapes(tmp_path: Path):
-    with pytest.raises(WorkerError, match=r"a1.weight \[5, 2\].*base weight \[4, 6\]"):
-        decomposed(tmp_path, glora(), extract=4, base={LINEAR_KEY: torch.ones(4, 6)})
+@pytest.mark.parametrize("shape", [(4, 6), (3, 5), (4, 5, 3, 3)], ids=str)
+def test_a_glora_for_another_base_is_refused_with_the_shapes(tmp_path: Path, shape: tuple[int, ...]):
+    with pytest.raises(WorkerError, match=r"a1.weight \[5, 2\].*base weight") as caught:
+        decomposed(tmp_path, glora(), extract=4, base={LINEAR_KEY: torch.ones(shape)})
+    assert caught.value.kind == "bad-input" and str(list(shape)) in caught.value.message
+
+
+def test_the_core_of_a_glora_lies_between_its_second_pair(tmp_path: Path):
+    base = torch.randn(12, 5, 3, 3)
+    a1, a2, b1, b2 = torch.randn(5, 2), torch.randn(2, 5), torch.randn(12, 2), torch.randn(2, 5)
+    core = torch.randn(2, 2, 3, 3)
+    change = torch.einsum("oikl,ij->ojkl", base.double(), a1.double() @ a2.double()) + torch.einsum(
+        "op,pqkl,qi->oikl", b1.double(), core.double(), b2.double()
+    )
+    lora = named(CONV, a1_weight=a1, a2_weight=a2, b1_weight=b1, b2_weight=b2, bm_weight=core)
+    found = decomposed(tmp_path, lora, extract=6, base={CONV_KEY: base})
+    expect_strongest(found, CONV, change, 6)
+    with pytest.raises(WorkerError, match="do not fit together"):
+        decomposed(tmp_path, lora | named(CONV, bm_weight=core[:, :, :2]), extract=6, base={CONV_KEY: base})
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (30, 20), (8, 5, 3, 3), (1, 7), (7, 1)])

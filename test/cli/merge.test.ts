@@ -131,7 +131,7 @@ test('what cannot be merged is told, module by module, and leaves nothing behind
   expect(
     stderr,
   ).toBe(`error: "${OUT01}" adapts a weight of 6 × 45 in "hero.safetensors" and of 7 × 45 in "other.safetensors".
-hint: Leave such modules out of one of the files first, as with lorac chop --drop.`);
+hint: LoRAs of different shapes are for different models, whatever else they have in common.`);
   expect(await readdir(folder)).not.toContain('out.safetensors');
 });
 
@@ -169,7 +169,8 @@ test('files of any trainer are merged, in the names of any program', async () =>
   }
 });
 
-test('killed while it writes, it leaves what bore the name before, and nothing under a new name', async () => {
+/** Twenty modules of zeros: long enough to write to be stopped on the way. */
+async function writeLarge(): Promise<void> {
   const blocks = Array.from({ length: 10 }, (_, index) => `lora_unet_middle_block_1_transformer_blocks_${index}_attn1`);
   const modules = blocks.flatMap((block) => [`${block}_to_q`, `${block}_to_k`]);
   await writeSafetensors({
@@ -185,30 +186,39 @@ test('killed while it writes, it leaves what bore the name before, and nothing u
     metadata: undefined,
     hashes: false,
   });
+}
+
+const large = ['merge', 'large.safetensors', 'large.safetensors:0.3', '--overwrite', '-o'];
+
+/** Sends a signal once so many bytes are written, and gives how the process ended. */
+async function stopped(output: string, signal: NodeJS.Signals, bytes: number): Promise<unknown[]> {
+  const options = { cwd: folder, env: { ...process.env, ...env }, stdio: 'ignore' as const };
+  const child = spawn(process.execPath, [lorac, ...large, output], options);
+  const closed = once(child, 'close');
+  const begun = (): boolean =>
+    readdirSync(folder).some(
+      (name) => name.endsWith('.tmp') && (statSync(at(name), { throwIfNoEntry: false })?.size ?? 0) > bytes,
+    );
+  while (!begun() && child.exitCode === null) await sleep(1);
+  child.kill(signal);
+  return closed;
+}
+
+test('killed while it writes, it leaves what bore the name before, and nothing under a new name', async () => {
+  await writeLarge();
   await writeFile(at('old.safetensors'), 'before');
-  for (const [round, output] of [
-    'old.safetensors',
-    'new.safetensors',
-    'old.safetensors',
-    'new.safetensors',
-  ].entries()) {
-    const args = ['merge', 'large.safetensors', 'large.safetensors:0.3', '-o', output, '--overwrite'];
-    const child = spawn(process.execPath, [lorac, ...args], {
-      cwd: folder,
-      env: { ...process.env, ...env },
-      stdio: 'ignore',
-    });
-    const closed = once(child, 'close');
-    const begun = (): boolean =>
-      readdirSync(folder).some((name) => name.endsWith('.tmp') && statSync(at(name)).size > round * 2 ** 22);
-    while (!begun() && child.exitCode === null) await sleep(1);
-    child.kill('SIGKILL');
-    const [code, signal] = await closed;
-    expect([code, signal]).toEqual([null, 'SIGKILL']);
+  for (const [round, output] of ['old.safetensors', 'new.safetensors', 'old.safetensors'].entries()) {
+    expect(await stopped(output, 'SIGKILL', round * 2 ** 23)).toEqual([null, 'SIGKILL']);
     expect(await readFile(at('old.safetensors'), 'utf8')).toBe('before');
     expect(await readdir(folder)).not.toContain('new.safetensors');
     for (const name of await readdir(folder)) if (name.endsWith('.tmp')) await rm(at(name));
   }
-  const args = ['merge', 'large.safetensors', 'large.safetensors:0.3', '-o', 'old.safetensors', '--overwrite'];
-  expect(await run(...args)).toMatchObject({ exitCode: 0 });
+  expect(await run(...large, 'old.safetensors')).toMatchObject({ exitCode: 0 });
+});
+
+test('Ctrl-C ends it with nothing left behind', async () => {
+  await writeLarge();
+  const before = await readdir(folder);
+  expect(await stopped('new.safetensors', 'SIGINT', 0)).toEqual([130, null]);
+  expect(await readdir(folder)).toEqual(before);
 });

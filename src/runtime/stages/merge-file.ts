@@ -103,14 +103,14 @@ function mergeAll(
   precision: Precision,
 ): ReadonlyMap<string, MergedModule> {
   const modules = new Map<string, MergedModule>();
-  const refused: { readonly path: string; readonly message: string }[] = [];
+  const refused: { readonly path: string; readonly message: string; readonly hint: string }[] = [];
   for (const [name, those] of parts) {
     try {
       const merged = mergeModule(name, those, DTYPES[precision]);
       if (merged !== undefined) modules.set(name, merged);
     } catch (error) {
       if (!(error instanceof Unmergeable)) throw error;
-      refused.push({ path: name, message: error.message });
+      refused.push({ path: name, message: error.message, hint: error.hint });
     }
   }
   const [first] = refused;
@@ -119,8 +119,8 @@ function mergeAll(
   throw new StageFailure({
     kind: 'bad-input',
     message: `"${first.path}" ${first.message}${others === 0 ? '' : `; ${others} more ${others === 1 ? 'module' : 'modules'} cannot be merged either`}.`,
-    hint: 'Leave such modules out of one of the files first, as with lorac chop --drop.',
-    problems: refused.slice(1, SHOWN),
+    hint: first.hint,
+    problems: refused.slice(1, SHOWN).map(({ path, message }) => ({ path, message })),
   });
 }
 

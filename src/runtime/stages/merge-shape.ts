@@ -5,7 +5,15 @@ import type { ModuleFacts } from '../inspect/module-facts.ts';
 import type { LoraSource } from './merge-input.ts';
 
 /** Why a module cannot be merged: the words that follow its name. */
-export class Unmergeable extends Error {}
+export class Unmergeable extends Error {
+  readonly hint: string;
+  constructor(message: string, hint = 'Leave such modules out of one of the files first, as with lorac chop --drop.') {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+const OTHER_MODEL = 'LoRAs of different shapes are for different models, whatever else they have in common.';
 
 interface Sized {
   readonly source: LoraSource;
@@ -21,7 +29,7 @@ export function weightShape(parts: readonly Sized[]): readonly number[] {
   const other = parts.find(({ facts }) => facts.out !== first.facts.out || facts.columns !== first.facts.columns);
   if (other !== undefined) {
     const [a, b] = [first, other].map(({ facts, source }) => `${facts.out} × ${facts.columns} in "${source.label}"`);
-    throw new Unmergeable(`adapts a weight of ${a} and of ${b}`);
+    throw new Unmergeable(`adapts a weight of ${a} and of ${b}`, OTHER_MODEL);
   }
   const { out = 0, columns = 0 } = first.facts;
   const kernel = kernelOf(parts);
@@ -36,7 +44,7 @@ function kernelOf(parts: readonly Sized[]): readonly number[] {
   const [first, other] = distinct(known.filter(({ kernel }) => kernel.length > 0));
   if (first !== undefined && other !== undefined) {
     const [a, b] = [first, other].map(({ kernel, label }) => `${kernel.join(' × ')} in "${label}"`);
-    throw new Unmergeable(`is a convolution with a kernel of ${a} and of ${b}`);
+    throw new Unmergeable(`is a convolution with a kernel of ${a} and of ${b}`, OTHER_MODEL);
   }
   if (first !== undefined) return first.kernel;
   return known.length > 0

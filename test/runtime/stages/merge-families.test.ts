@@ -104,6 +104,7 @@ test.each(
   ] as const;
   const failure = await merged(folder, inputs).catch((error) => error.failure);
   expect(failure.message).toMatch(new RegExp(`^"${MODULE}" is (?:DoRA|OFT|GLoRA) in ".*a", (?:which|whose) .*\\.$`));
+  expect(failure.hint).toContain('lorac chop --drop');
   const { path } = await merged(folder, [[a, 1]], 'fp32');
   expect(await namesIn(path)).toEqual(await namesIn(a));
   for (const name of await namesIn(a)) {

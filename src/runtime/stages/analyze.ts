@@ -35,7 +35,7 @@ export interface AnalyzeReport {
 
 export const analyze: Stage = {
   name: 'analyze',
-  revision: 1,
+  revision: 2,
   pool: 'cpu',
   runsIn: 'native',
   async run(context) {
@@ -132,7 +132,10 @@ function sweepNotes({ prompts }: Sweep): readonly string[] {
     ...(still > 0 && still < all
       ? [`Left out of the shares: ${still} of ${all} prompts that the LoRA leaves as is.`]
       : []),
-    ...(faint > 0 ? [`Mostly rounding: the LoRA hardly changes the pictures of ${faint} of ${all} prompts.`] : []),
+    ...(faint === all ? ['Mostly rounding: the LoRA hardly changes these pictures.'] : []),
+    ...(faint > 0 && faint < all
+      ? [`Mostly rounding: ${faint} of ${all} prompts, which the LoRA hardly changes.`]
+      : []),
   ];
 }
 

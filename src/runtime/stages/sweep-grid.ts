@@ -5,6 +5,8 @@
 //           all but it        IN00 ▒    IN01 ▒     IN02 ▒   …       heat: what is missing, from all
 //   MID, TE, REST             MID00 ▒   MID01 ▒    MID02 ▒   TE1 ▒ …
 //   OUT                       OUT00 ▒   OUT01 ▒    …
+//
+// Where all blocks fit side by side, they are one section.
 
 import type { Grid } from '../worker/protocol.ts';
 import { promptLabel } from './sample-prompts.ts';
@@ -55,12 +57,8 @@ function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) =>
           ]),
     ],
   };
-  const sections = SECTIONS.flatMap(({ name, columnOf }): Row[] => {
-    const inside = sweep.blocks.flatMap(({ block }) => {
-      const column = columnOf(block);
-      return column === undefined ? [] : [{ block, column, place: sweep.ranking.indexOf(block) + 1 }];
-    });
-    if (inside.length === 0) return [];
+  const sections = sectionsOf(sweep.blocks.map(({ block }) => block)).flatMap(({ name, blocks }): Row[] => {
+    const inside = [...blocks].map(([block, column]) => ({ block, column, place: sweep.ranking.indexOf(block) + 1 }));
     const only = inside.map(({ block, column, place }) => {
       const caption = `${block} (no. ${place}) does ${shares(prompt, block).only}`;
       return { column, picture: pathOf(`only.${block}`), compared: none, caption };
@@ -70,19 +68,42 @@ function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) =>
       return { column, picture: pathOf(`without.${block}`), compared: all, caption };
     });
     return [
-      { label: `${name}: only this block (heat: what it changes)`, cells: only },
-      { label: `${name}: all but this block (heat: what is lost)`, cells: without },
+      { label: `${name}only this block (heat: what it changes)`, cells: only },
+      { label: `${name}all but this block (heat: what is lost)`, cells: without },
     ];
   });
   return [overview, ...sections];
 }
 
+interface Section {
+  /** What its labels begin with. */
+  readonly name: string;
+  /** Each block with its column. */
+  readonly blocks: ReadonlyMap<string, number>;
+}
+
+/** As many as SDXL has on each side. */
+const SIDE_BY_SIDE = 9;
+
 /** A block stands in the column of its number, so that a gap shows what the LoRA does not have. */
-const SECTIONS: readonly { readonly name: string; readonly columnOf: (block: string) => number | undefined }[] = [
-  { name: 'IN', columnOf: (block) => numberAfter('IN', block) },
-  { name: 'MID, TE, REST', columnOf: (block) => numberAfter('MID', block) ?? OUTSIDE.get(block) },
-  { name: 'OUT', columnOf: (block) => numberAfter('OUT', block) },
-];
+function sectionsOf(blocks: readonly string[]): readonly Section[] {
+  if (blocks.length <= SIDE_BY_SIDE) {
+    return blocks.length === 0 ? [] : [{ name: '', blocks: new Map(blocks.map((block, index) => [block, index])) }];
+  }
+  const section = (name: string, columnOf: (block: string) => number | undefined): Section => {
+    const places = blocks.map((block) => [block, columnOf(block)] as const);
+    return {
+      name,
+      blocks: new Map(places.flatMap(([block, column]) => (column === undefined ? [] : [[block, column]]))),
+    };
+  };
+  const sections = [
+    section('IN: ', (block) => numberAfter('IN', block)),
+    section('MID, TE, REST: ', (block) => numberAfter('MID', block) ?? OUTSIDE.get(block)),
+    section('OUT: ', (block) => numberAfter('OUT', block)),
+  ];
+  return sections.filter(({ blocks }) => blocks.size > 0);
+}
 
 /** Behind the three blocks of the middle. Stable Diffusion 1 and 2 have one text encoder, called TE. */
 const OUTSIDE: ReadonlyMap<string, number> = new Map([

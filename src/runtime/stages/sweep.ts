@@ -38,7 +38,7 @@ interface Attributes {
 
 export const sweep: Stage = {
   name: 'sweep',
-  revision: 1,
+  revision: 2,
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,

@@ -3,7 +3,9 @@
 import { expect, test } from 'vitest';
 import { sweep } from '../../../src/runtime/stages/sweep.ts';
 import type { Sweep } from '../../../src/runtime/stages/sweep-effects.ts';
+import { sweepGrid } from '../../../src/runtime/stages/sweep-grid.ts';
 import { shortestPrefix, worstCost } from '../../../src/runtime/stages/sweep-search.ts';
+import type { SamplePrompt } from '../../../src/runtime/worker/protocol.ts';
 import { IN04, MID00, OUT01, TE1, TE2, type TinyModule } from './lora-files.ts';
 import { type PictureLab, pictureLab } from './picture-lab.ts';
 import { type Item, pictureWorker } from './picture-worker.ts';
@@ -158,33 +160,76 @@ test('another share renders only what was not looked at yet', async () => {
   expect(worker.requests).toEqual([1]);
 });
 
-test('the grid has sections of blocks for each prompt, each block in the column of its number', async () => {
+test('a grid of few blocks has them side by side, alone above and off below', async () => {
   using lab = await openSweep('a cat --d 1\na dog --d 2\n');
   const worker = pictureWorker({ show: summed(strengths) });
   await lab.run(worker);
   const [grid] = worker.grids;
-  expect(grid?.rows.slice(0, 7)).toEqual([
+  expect(grid?.rows).toEqual([
     'a cat (seed 1, 1024×1024)',
-    'IN: only this block (heat: what it changes)',
-    'IN: all but this block (heat: what is lost)',
-    'MID, TE, REST: only this block (heat: what it changes)',
-    'MID, TE, REST: all but this block (heat: what is lost)',
-    'OUT: only this block (heat: what it changes)',
-    'OUT: all but this block (heat: what is lost)',
+    'only this block (heat: what it changes)',
+    'all but this block (heat: what is lost)',
+    'a dog (seed 2, 1024×1024)',
+    'only this block (heat: what it changes)',
+    'all but this block (heat: what is lost)',
   ]);
-  expect(grid?.rows).toHaveLength(14);
   const cell = (row: number, column: number) => grid?.cells.find((one) => one.row === row && one.column === column);
   expect(cell(0, 2)?.caption).toBe('kept blocks: 80 % (heat: from all)');
-  expect(cell(1, 4)?.caption).toBe('IN04 (no. 5) does 2 %');
-  expect(cell(3, 3)?.caption).toBe('TE1 (no. 2) does 30 %');
-  expect(cell(5, 1)?.caption).toBe('OUT01 (no. 1) does 50 %');
-  expect(cell(13, 1)?.caption).toBe('OUT01 off: 50 % lost');
-  expect(cell(1, 0)).toBeUndefined();
+  expect([0, 1, 2, 3, 4].map((column) => cell(1, column)?.caption)).toEqual([
+    'IN04 (no. 5) does 2 %',
+    'MID00 (no. 4) does 8 %',
+    'OUT01 (no. 1) does 50 %',
+    'TE1 (no. 2) does 30 %',
+    'TE2 (no. 3) does 10 %',
+  ]);
+  expect(cell(5, 2)?.caption).toBe('OUT01 off: 50 % lost');
   // Alone: against none. Off: against all.
-  expect(cell(5, 1)?.compared).toBe(cell(0, 0)?.picture);
-  expect(cell(6, 1)?.compared).toBe(cell(0, 1)?.picture);
+  expect(cell(1, 2)?.compared).toBe(cell(0, 0)?.picture);
+  expect(cell(2, 2)?.compared).toBe(cell(0, 1)?.picture);
   expect(grid?.cells).toHaveLength(2 * (3 + 2 * 5));
   expect(grid?.title).toBe('What each block of the LoRA does. OUT01, TE1: 80 % of the effect.');
+});
+
+test('a grid of many blocks has sections, and each block is in the column of its number', () => {
+  const many = ['IN01', 'IN04', 'IN08', 'MID00', 'MID02', 'OUT00', 'OUT01', 'OUT08', 'TE1', 'TE2', 'REST'];
+  const apart = { fromAll: 0.5, fromNone: 0.5 };
+  const prompt = { prompt: 'a cat', seed: 1, width: 64, height: 64 } as SamplePrompt;
+  const grid = sweepGrid(
+    {
+      prompts: [
+        {
+          prompt,
+          distance: 1,
+          blocks: Object.fromEntries(many.map((block) => [block, { only: apart, without: apart }])),
+        },
+      ],
+      blocks: many.map((block) => ({ block, only: 0.5, without: 0.5, effect: 0.5 })),
+      ranking: many,
+      wanted: 0.8,
+      proposal: { keep: many, share: 1 },
+      tried: [],
+    },
+    (name) => name,
+  );
+  expect(grid.rows.map((row) => row.split(':')[0])).toEqual([
+    'a cat (seed 1, 64×64)',
+    ...['IN', 'IN', 'MID, TE, REST', 'MID, TE, REST', 'OUT', 'OUT'],
+  ]);
+  const placed = grid.cells.map(({ row, column, picture }) => [row, column, picture]);
+  expect(placed.filter(([row]) => row === 1)).toEqual([
+    [1, 1, '1.only.IN01'],
+    [1, 4, '1.only.IN04'],
+    [1, 8, '1.only.IN08'],
+  ]);
+  expect(placed.filter(([row]) => row === 4)).toEqual([
+    [4, 0, '1.without.MID00'],
+    [4, 2, '1.without.MID02'],
+    [4, 3, '1.without.TE1'],
+    [4, 4, '1.without.TE2'],
+    [4, 5, '1.without.REST'],
+  ]);
+  expect(grid.columns).toHaveLength(9);
+  expect(grid.cells).toHaveLength(2 + 2 * many.length);
 });
 
 test('copies of all pictures lie in the run folder while it works, and those of an earlier sweep go', async () => {

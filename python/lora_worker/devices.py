@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -86,6 +87,19 @@ def thread_count() -> int:
     cores = _physical_cores()
     quota = _cgroup_cpus()
     return max(1, cores if quota is None else min(cores, quota))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block torch computes on one CPU thread: for work in pieces that are done sooner than threads wake."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _has_nvidia_driver() -> bool:

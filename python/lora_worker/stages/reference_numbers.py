@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lora_worker.base_weights import Base, BaseWeight, frobenius_norm, read_base_weight
-from lora_worker.devices import torch_device
+from lora_worker.devices import one_thread, torch_device
 from lora_worker.errors import bad_input
 from lora_worker.job import Job
 from lora_worker.protocol import Fields
@@ -49,7 +49,8 @@ def parse(work: Mapping[str, Any]) -> ReferenceNumbers:
 def run(work: ReferenceNumbers, job: Job) -> dict[str, str]:
     device = torch_device()
     if work.op == "frobenius":
-        numbers = _for_each_weight(work, job, lambda weight, modules: [frobenius_norm(weight)] * len(modules))
+        with one_thread():
+            numbers = _for_each_weight(work, job, lambda weight, modules: [frobenius_norm(weight)] * len(modules))
     elif work.factors is None:
         numbers = _for_each_weight(
             work,

@@ -95,6 +95,7 @@ def find_modules(reader: SafetensorsReader, *, extracting: bool) -> tuple[list[M
     return modules, skipped
 
 
+_COULD_BE_EXTRACTED = "extract = 64 would make a LoRA of it first"
 _NOT_LOW_RANK = {
     "norm": "a norm has no directions",
     "IA3": "IA³ scales rows or columns and has no low rank",
@@ -116,14 +117,15 @@ def _reason_to_skip(family: str, parts: set[str], *, extracting: bool) -> str | 
         return "only its bias changes"
     if "dora_scale" in parts:
         return f"a {family} with a DoRA magnitude cannot be extracted"
-    return None if extracting else "extract = 64 would make a LoRA of it first"
+    return None if extracting else _COULD_BE_EXTRACTED
 
 
 def _nothing_to_do(path: str, skipped: Mapping[str, str]) -> WorkerError:
-    extractable = any("extract" in reason and "cannot" not in reason for reason in skipped.values())
+    hint = (
+        "Give extract = 64 to make LoRA modules of what it has."
+        if _COULD_BE_EXTRACTED in skipped.values()
+        else "Only LoRA and LoCon files can be resized, and with extract LoHa, LoKr, GLoRA and full ones."
+    )
     return bad_input(
-        f'"{path}" has no LoRA modules: no tensors named "….lora_up.weight" and "….lora_down.weight".',
-        hint="Give extract = 64 to make LoRA modules of what it has."
-        if extractable
-        else "Only LoRA and LoCon files can be resized, and with extract LoHa, LoKr, GLoRA and full ones.",
+        f'"{path}" has no LoRA modules: no tensors named "….lora_up.weight" and "….lora_down.weight".', hint=hint
     )

@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { digestOf } from '../runtime/cache/digest.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath, pathIn } from '../runtime/graph/paths.ts';
-import { parsePrompts, withOptions } from '../runtime/stages/sample-prompts.ts';
+import { parsePrompts, withOptions } from '../runtime/stages/pictures/sample-prompts.ts';
 import { cacheFolder } from '../runtime/worker/cache-folder.ts';
 import { UsageError } from './usage-error.ts';
 

@@ -11,7 +11,7 @@ import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import { groupModules } from '../runtime/sdxl/lora.ts';
-import { openWeights } from '../runtime/stages/weights-file.ts';
+import { openWeights } from '../runtime/surgery/weights-file.ts';
 import { UsageError } from './usage-error.ts';
 
 /** By the roles that stages know them under. */

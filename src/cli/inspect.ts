@@ -15,7 +15,7 @@ import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import { type FileHashes, hashesOf } from '../runtime/safetensors/hashes.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import { NonFiniteScan } from '../runtime/safetensors/non-finite.ts';
-import { openWeights } from '../runtime/stages/weights-file.ts';
+import { openWeights } from '../runtime/surgery/weights-file.ts';
 import { wantsColor } from './color.ts';
 import { checkpointJson, loraJson } from './inspect-json.ts';
 import { checkpointLines, comparisonLines, loraLines } from './inspect-text.ts';

@@ -8,8 +8,8 @@ import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import { whatFile } from '../runtime/inspect/what-file.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
-import { type CanonicalLora, canonicalLora, fileTensors, leavesAsItIs } from '../runtime/stages/canonical.ts';
-import { openLora } from '../runtime/stages/weights-file.ts';
+import { type CanonicalLora, canonicalLora, fileTensors, leavesAsItIs } from '../runtime/surgery/canonical.ts';
+import { openLora } from '../runtime/surgery/weights-file.ts';
 import { UsageError } from './usage-error.ts';
 import { readWeightedPath } from './weighted-path.ts';
 

@@ -9,7 +9,7 @@ import {
   readRecipe,
   SCORE_KEYS,
   type WrittenRecipe,
-} from '../runtime/stages/resize-recipe.ts';
+} from '../runtime/surgery/resize/recipe.ts';
 import { UsageError } from './usage-error.ts';
 
 const limits = ['thr', 'size', 'rescale', ...MODULE_KEYS, 'extract'] as const;

@@ -8,7 +8,7 @@ import { Store } from '../runtime/cache/store.ts';
 import { StageFailure } from '../runtime/events.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
-import type { Precision, WrittenRecipe } from '../runtime/stages/resize-recipe.ts';
+import type { Precision, WrittenRecipe } from '../runtime/surgery/resize/recipe.ts';
 import type { ReporterKind } from '../tui/reporter.ts';
 import { type Base, openBase } from './base-files.ts';
 import { type LoraPart, readLoraArgument, readLoraHeader } from './lora-arguments.ts';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { analyze } from '../../src/cli/analyze.ts';
 import { promptFile } from '../../src/cli/analyze-prompts.ts';
-import { parsePrompts } from '../../src/runtime/stages/sample-prompts.ts';
+import { parsePrompts } from '../../src/runtime/stages/pictures/sample-prompts.ts';
 import { type TemporaryFolder, temporaryFolder } from '../helpers/temporary-folder.ts';
 import { writeLora } from '../runtime/stages/lora-files.ts';
 

@@ -7,7 +7,7 @@ import { type JobPart, resizeGraph } from '../../src/cli/resize-graph.ts';
 import { readRecipes } from '../../src/cli/resize-recipes.ts';
 import { UsageError } from '../../src/cli/usage-error.ts';
 import { absolutePath } from '../../src/runtime/graph/paths.ts';
-import { resizedName } from '../../src/runtime/stages/resize-name.ts';
+import { resizedName } from '../../src/runtime/surgery/resize/name.ts';
 
 test('recipes are keys with numbers, and a bare score key weighs 1', () => {
   expect(readRecipes('fro_ckpt=1,thr=-3.55')).toEqual([{ fro_ckpt: 1, thr: -3.55 }]);

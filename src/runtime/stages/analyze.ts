@@ -8,15 +8,20 @@ import { reportLora } from '../inspect/report.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
 import type { Stage, StageContext } from '../stage.ts';
-import { type BlockNumbers, type GroupNumbers, type ModuleNumbers, numbersByBlock } from './analyze-numbers.ts';
-import { type Proposal, proposalOf } from './analyze-proposal.ts';
-import { reportLines, shortLines } from './analyze-text.ts';
+import { type FactorModule, readFactors } from '../surgery/resize/factors.ts';
+import { parseReferences } from '../surgery/resize/recipe.ts';
+import { openLora, openWeights } from '../surgery/weights-file.ts';
 import { inputOf } from './input-of.ts';
-import { type FactorModule, readFactors } from './resize-factors.ts';
-import { parseReferences } from './resize-recipe.ts';
+import {
+  type BlockNumbers,
+  type GroupNumbers,
+  type ModuleNumbers,
+  numbersByBlock,
+} from './pictures/analysis-numbers.ts';
+import { type Proposal, proposalOf } from './pictures/analysis-proposal.ts';
+import { reportLines, shortLines } from './pictures/analysis-text.ts';
+import type { Sweep } from './pictures/sweep-effects.ts';
 import { RunFiles } from './run-files.ts';
-import type { Sweep } from './sweep-effects.ts';
-import { openLora, openWeights } from './weights-file.ts';
 
 /** The output `report`. */
 export interface AnalyzeReport {

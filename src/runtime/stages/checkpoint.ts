@@ -12,7 +12,7 @@ import { compareUtf8 } from '../safetensors/layout.ts';
 import { type Architecture, NotSdxl, readArchitecture, VAE } from '../sdxl/architecture.ts';
 import { checkTargets, loraTargets } from '../sdxl/modules.ts';
 import type { Stage, StageContext } from '../stage.ts';
-import { openWeights } from './weights-file.ts';
+import { openWeights } from '../surgery/weights-file.ts';
 
 const PICKLES = ['.ckpt', '.pt', '.pth', '.bin'];
 

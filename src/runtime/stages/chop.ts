@@ -6,9 +6,9 @@ import { pathIn } from '../graph/paths.ts';
 import { type BlockChoice, blockWeights } from '../sdxl/block-weights.ts';
 import { groupModules } from '../sdxl/lora.ts';
 import type { Stage } from '../stage.ts';
-import { chopFile } from './chop-file.ts';
+import { chopFile } from '../surgery/chop-file.ts';
+import { openLora } from '../surgery/weights-file.ts';
 import { inputOf } from './input-of.ts';
-import { openLora } from './weights-file.ts';
 
 export const chop: Stage = {
   name: 'chop',

@@ -9,9 +9,9 @@ import type { SafetensorsFile } from '../safetensors/file.ts';
 import type { Metadata } from '../safetensors/layout.ts';
 import { writeSafetensors } from '../safetensors/writer.ts';
 import type { Stage } from '../stage.ts';
-import { type CanonicalLora, canonicalLora, canonicalTensors, fileTensors } from './canonical.ts';
+import { type CanonicalLora, canonicalLora, canonicalTensors, fileTensors } from '../surgery/canonical.ts';
+import { listed, openLora } from '../surgery/weights-file.ts';
 import { inputOf } from './input-of.ts';
-import { listed, openLora } from './weights-file.ts';
 
 export const lora: Stage = {
   name: 'lora',

@@ -2,11 +2,11 @@
 
 import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
+import { mergeFiles } from '../surgery/merge/file.ts';
+import type { MergeInput } from '../surgery/merge/input.ts';
+import type { Precision } from '../surgery/merge/numbers.ts';
+import { openLora } from '../surgery/weights-file.ts';
 import { inputOf } from './input-of.ts';
-import { mergeFiles } from './merge-file.ts';
-import type { MergeInput } from './merge-input.ts';
-import type { Precision } from './merge-numbers.ts';
-import { openLora } from './weights-file.ts';
 
 /** `weights` are of `lora.0`, `lora.1` and so on. */
 interface Attributes {

@@ -4,9 +4,8 @@
 
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
-import { drawGrid } from './draw-grid.ts';
 import { inputOf } from './input-of.ts';
-import { pictureTools } from './pictures.ts';
+import { drawGrid } from './pictures/draw-grid.ts';
 import {
   type ActingFile,
   type PictureJob,
@@ -14,9 +13,10 @@ import {
   planPictures,
   renderForUser,
   type WantedPicture,
-} from './render-pictures.ts';
+} from './pictures/render.ts';
+import { promptLabel, readPrompts } from './pictures/sample-prompts.ts';
+import { pictureTools } from './pictures/stored.ts';
 import { RunFiles } from './run-files.ts';
-import { promptLabel, readPrompts } from './sample-prompts.ts';
 
 interface Attributes {
   /** What each LoRA is called, in the order of the roles `lora.0`, `lora.1` … */

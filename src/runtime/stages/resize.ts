@@ -9,12 +9,11 @@ import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
 import { writeSafetensors } from '../safetensors/writer.ts';
 import { groupModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
-import { inputOf } from './input-of.ts';
-import { describeDifference, inexact, Verification } from './resize-check.ts';
-import { choose } from './resize-choice.ts';
-import { readFactors } from './resize-factors.ts';
-import { resizedFile, sizeOfResized } from './resize-file.ts';
-import { keptBeside, remarksOn, sortModules } from './resize-modules.ts';
+import { describeDifference, inexact, Verification } from '../surgery/resize/check.ts';
+import { choose } from '../surgery/resize/choice.ts';
+import { readFactors } from '../surgery/resize/factors.ts';
+import { resizedFile, sizeOfResized } from '../surgery/resize/file.ts';
+import { keptBeside, remarksOn, sortModules } from '../surgery/resize/modules.ts';
 import {
   parseReferences,
   type Reference,
@@ -22,8 +21,9 @@ import {
   readRecipe,
   recipeAttributes,
   type WrittenRecipe,
-} from './resize-recipe.ts';
-import { openLora, openWeights } from './weights-file.ts';
+} from '../surgery/resize/recipe.ts';
+import { openLora, openWeights } from '../surgery/weights-file.ts';
+import { inputOf } from './input-of.ts';
 
 export const resize: Stage = {
   name: 'resize',

@@ -7,10 +7,10 @@ import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
 import { inputOf } from './input-of.ts';
-import { pictureName, pictureSteps, pictureTools } from './pictures.ts';
-import { type PictureJob, planPictures, renderPictures, type WantedPicture } from './render-pictures.ts';
+import { type PictureJob, planPictures, renderPictures, type WantedPicture } from './pictures/render.ts';
+import { readPrompts } from './pictures/sample-prompts.ts';
+import { pictureName, pictureSteps, pictureTools } from './pictures/stored.ts';
 import { RunFiles } from './run-files.ts';
-import { readPrompts } from './sample-prompts.ts';
 
 /** One line of the output `samples`, which is a list of these. */
 export interface Sample {

@@ -5,9 +5,9 @@ import { LORA_FORMATS } from '../../parser/lora-formats.ts';
 import { pathIn } from '../graph/paths.ts';
 import { writeSafetensors } from '../safetensors/writer.ts';
 import type { Stage } from '../stage.ts';
-import { fileTensors } from './canonical.ts';
-import { inFormat } from './in-format.ts';
-import { openLora } from './weights-file.ts';
+import { fileTensors } from '../surgery/canonical.ts';
+import { inFormat } from '../surgery/in-format.ts';
+import { openLora } from '../surgery/weights-file.ts';
 
 export const save: Stage = {
   name: 'save',

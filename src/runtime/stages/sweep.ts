@@ -8,12 +8,12 @@ import { StageFailure } from '../events.ts';
 import { pathIn } from '../graph/paths.ts';
 import { groupModules } from '../sdxl/lora.ts';
 import type { Stage, StageContext } from '../stage.ts';
+import { presentBlocks } from '../surgery/chop-file.ts';
+import { openLora } from '../surgery/weights-file.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
-import { presentBlocks } from './chop-file.ts';
-import { drawGrid } from './draw-grid.ts';
 import { inputOf } from './input-of.ts';
-import { measurePictures, type PicturePair } from './measure-pictures.ts';
-import { pictureTools } from './pictures.ts';
+import { drawGrid } from './pictures/draw-grid.ts';
+import { measurePictures, type PicturePair } from './pictures/measure.ts';
 import {
   type ActingFile,
   type PictureJob,
@@ -21,13 +21,13 @@ import {
   planPictures,
   renderForUser,
   type WantedPicture,
-} from './render-pictures.ts';
+} from './pictures/render.ts';
+import { readPrompts } from './pictures/sample-prompts.ts';
+import { pictureTools } from './pictures/stored.ts';
+import { effectsOf, type Kept, meanShare, type PromptSweep, rankingOf, type Sweep } from './pictures/sweep-effects.ts';
+import { sweepGrid } from './pictures/sweep-grid.ts';
+import { shortestPrefix, worstCost } from './pictures/sweep-search.ts';
 import { RunFiles } from './run-files.ts';
-import { readPrompts } from './sample-prompts.ts';
-import { effectsOf, type Kept, meanShare, type PromptSweep, rankingOf, type Sweep } from './sweep-effects.ts';
-import { sweepGrid } from './sweep-grid.ts';
-import { shortestPrefix, worstCost } from './sweep-search.ts';
-import { openLora } from './weights-file.ts';
 
 interface Attributes {
   /** Of the effect, what the proposal is to keep: above 0, at most 1. */

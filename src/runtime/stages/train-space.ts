@@ -4,9 +4,9 @@ import type { AbsolutePath } from '../graph/graph.ts';
 import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
 import { readArchitecture } from '../sdxl/architecture.ts';
 import { loraTargets } from '../sdxl/modules.ts';
+import { openWeights } from '../surgery/weights-file.ts';
 import type { Train } from '../worker/protocol.ts';
 import type { SpaceNeeded } from './check-space.ts';
-import { openWeights } from './weights-file.ts';
 
 /** The weights, and two moments of each. */
 const NUMBERS_PER_PARAMETER = 3;

@@ -15,9 +15,9 @@ import { checkSpace } from './check-space.ts';
 import { inputOf } from './input-of.ts';
 import type { ImageLatents } from './latents.ts';
 import type { ManifestImage } from './manifest.ts';
-import { pictureName, pictureSteps, pictureTools, publishPicture, wholeLora } from './pictures.ts';
+import { readPrompts } from './pictures/sample-prompts.ts';
+import { pictureName, pictureSteps, pictureTools, publishPicture, wholeLora } from './pictures/stored.ts';
 import { RunFiles } from './run-files.ts';
-import { readPrompts } from './sample-prompts.ts';
 import { trainingSpace } from './train-space.ts';
 
 /** The metrics for the user are copied at most this often. */

@@ -3,7 +3,7 @@
 
 import { expect, test } from 'vitest';
 import { LORA_FORMATS, type LoraFormat } from '../../../src/parser/lora-formats.ts';
-import { inFormat } from '../../../src/runtime/stages/in-format.ts';
+import { inFormat } from '../../../src/runtime/surgery/in-format.ts';
 import { factors } from '../../helpers/tensor-table.ts';
 import { sdxlModules, sdxlShapes } from '../sdxl/sdxl-fixtures.ts';
 import { everyModule } from '../sdxl/spellings.ts';

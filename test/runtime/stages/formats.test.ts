@@ -6,8 +6,8 @@ import { LORA_FORMATS, type LoraFormat } from '../../../src/parser/lora-formats.
 import { StageFailure } from '../../../src/runtime/events.ts';
 import type { Metadata } from '../../../src/runtime/safetensors/layout.ts';
 import type { TensorToWrite } from '../../../src/runtime/safetensors/writer.ts';
-import { canonicalLora, canonicalTensors } from '../../../src/runtime/stages/canonical.ts';
-import { inFormat } from '../../../src/runtime/stages/in-format.ts';
+import { canonicalLora, canonicalTensors } from '../../../src/runtime/surgery/canonical.ts';
+import { inFormat } from '../../../src/runtime/surgery/in-format.ts';
 import { type Adapter, adapters, titleOf } from '../../helpers/adapters.ts';
 import { factors, numbersOf, product, tableOf } from '../../helpers/tensor-table.ts';
 import { sdxlModules } from '../sdxl/sdxl-fixtures.ts';

@@ -3,8 +3,8 @@
 import { expect, test } from 'vitest';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
-import { isCanonical } from '../../../src/runtime/stages/canonical.ts';
 import { lora } from '../../../src/runtime/stages/lora.ts';
+import { isCanonical } from '../../../src/runtime/surgery/canonical.ts';
 import { type Adapter, adapters, adapterTensors, biasOf, deltaOf, MODULE, titleOf } from '../../helpers/adapters.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { runAlone } from './lab.ts';

@@ -2,8 +2,8 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { choose } from '../../../src/runtime/stages/resize-choice.ts';
-import type { Scored } from '../../../src/runtime/stages/resize-modules.ts';
+import { choose } from '../../../src/runtime/surgery/resize/choice.ts';
+import type { Scored } from '../../../src/runtime/surgery/resize/modules.ts';
 import {
   type Recipe,
   type References,
@@ -11,7 +11,7 @@ import {
   SCORE_KEYS,
   scoresOf,
   type WrittenRecipe,
-} from '../../../src/runtime/stages/resize-recipe.ts';
+} from '../../../src/runtime/surgery/resize/recipe.ts';
 
 const positive = fc.double({ min: 0.01, max: 30, noNaN: true });
 

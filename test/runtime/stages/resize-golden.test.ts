@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
-import { recipeAttributes, type WrittenRecipe } from '../../../src/runtime/stages/resize-recipe.ts';
+import { recipeAttributes, type WrittenRecipe } from '../../../src/runtime/surgery/resize/recipe.ts';
 import { relativeError } from '../../helpers/linear-algebra.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { deltas, flat, runAlone } from './lab.ts';

@@ -7,7 +7,7 @@ import { LORA_FORMATS } from '../../../src/parser/lora-formats.ts';
 import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { type TensorToWrite, writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
-import { recipeAttributes, type WrittenRecipe } from '../../../src/runtime/stages/resize-recipe.ts';
+import { recipeAttributes, type WrittenRecipe } from '../../../src/runtime/surgery/resize/recipe.ts';
 import { frobenius, type Matrix, matrix, multiply, relativeError } from '../../helpers/linear-algebra.ts';
 import { type FamilyExample, families, IN, makeFamily, OUT } from '../inspect/files.ts';
 import { openFolder } from '../safetensors/files.ts';

@@ -8,7 +8,7 @@ import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { hashesOf } from '../../../src/runtime/safetensors/hashes.ts';
 import { groupModules } from '../../../src/runtime/sdxl/lora.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
-import { readRecipe, recipeAttributes, type WrittenRecipe } from '../../../src/runtime/stages/resize-recipe.ts';
+import { readRecipe, recipeAttributes, type WrittenRecipe } from '../../../src/runtime/surgery/resize/recipe.ts';
 import { frobenius, relativeError } from '../../helpers/linear-algebra.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { deltas, metadataOf, runAlone } from './lab.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { StageFailure } from '../../../src/runtime/events.ts';
-import { parsePrompts, readPrompts } from '../../../src/runtime/stages/sample-prompts.ts';
+import { parsePrompts, readPrompts } from '../../../src/runtime/stages/pictures/sample-prompts.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 function promptsOf(text: string) {

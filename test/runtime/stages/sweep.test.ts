@@ -1,10 +1,10 @@
 // What a sweep concludes from pictures whose content the tests decide on, and what it never renders twice.
 
 import { expect, test } from 'vitest';
+import type { Sweep } from '../../../src/runtime/stages/pictures/sweep-effects.ts';
+import { sweepGrid } from '../../../src/runtime/stages/pictures/sweep-grid.ts';
+import { shortestPrefix, worstCost } from '../../../src/runtime/stages/pictures/sweep-search.ts';
 import { sweep } from '../../../src/runtime/stages/sweep.ts';
-import type { Sweep } from '../../../src/runtime/stages/sweep-effects.ts';
-import { sweepGrid } from '../../../src/runtime/stages/sweep-grid.ts';
-import { shortestPrefix, worstCost } from '../../../src/runtime/stages/sweep-search.ts';
 import type { SamplePrompt } from '../../../src/runtime/worker/protocol.ts';
 import { IN04, MID00, OUT01, TE1, TE2, type TinyModule } from './lora-files.ts';
 import { type PictureLab, pictureLab } from './picture-lab.ts';

@@ -12,10 +12,10 @@
 // Empty lines and lines that begin with # mean nothing.
 
 import { readFile } from 'node:fs/promises';
-import { digestOf } from '../cache/digest.ts';
-import { type FileProblem, StageFailure } from '../events.ts';
-import type { AbsolutePath } from '../graph/graph.ts';
-import type { SamplePrompt } from '../worker/protocol.ts';
+import { digestOf } from '../../cache/digest.ts';
+import { type FileProblem, StageFailure } from '../../events.ts';
+import type { AbsolutePath } from '../../graph/graph.ts';
+import type { SamplePrompt } from '../../worker/protocol.ts';
 
 type Sampler = SamplePrompt['sampler'];
 

@@ -1,12 +1,12 @@
 // Pictures of prompts as stored entries: known by the LoRA and how it acts, the checkpoint, the prompt and how it is
 // computed. Training, previews and sweeps publish under the same fingerprints, so each finds what another has made.
 
-import type { Digest } from '../cache/digest.ts';
-import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/fingerprint.ts';
-import type { Store } from '../cache/store.ts';
-import type { AbsolutePath } from '../graph/graph.ts';
-import { lockedTools } from '../worker/lock-file.ts';
-import type { SamplePrompt } from '../worker/protocol.ts';
+import type { Digest } from '../../cache/digest.ts';
+import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../../cache/fingerprint.ts';
+import type { Store } from '../../cache/store.ts';
+import type { AbsolutePath } from '../../graph/graph.ts';
+import { lockedTools } from '../../worker/lock-file.ts';
+import type { SamplePrompt } from '../../worker/protocol.ts';
 
 /** Raise it when the same LoRA and prompt should give another picture. */
 const ENTRY_REVISION = 1;

@@ -1,11 +1,11 @@
 // Numbers on their way into a merged file: multiplied in doubles, rounded once, and refused when they are not finite.
 /// <reference lib="esnext.float16" />
 
-import type { FactorPair, Matrix, Product } from '../adapters/product.ts';
-import { StageFailure } from '../events.ts';
-import { bytesOf, type FloatDtype, fromNumbers, negate, toBf16, toFloat64 } from '../safetensors/convert.ts';
-import { type Dtype, elementsIn } from '../safetensors/dtype.ts';
-import type { LoraSource } from './merge-input.ts';
+import type { FactorPair, Matrix, Product } from '../../adapters/product.ts';
+import { StageFailure } from '../../events.ts';
+import { bytesOf, type FloatDtype, fromNumbers, negate, toBf16, toFloat64 } from '../../safetensors/convert.ts';
+import { type Dtype, elementsIn } from '../../safetensors/dtype.ts';
+import type { LoraSource } from './input.ts';
 
 /** A tensor of one of the inputs. */
 export interface StoredTensor {

@@ -6,13 +6,13 @@
 //                         still a LoRA, for tools that know nothing else.
 // diff                    the whole sum, where other families have more factors than it has numbers.
 
-import { addTo, asFactors, besideIdentity, type Matrix, type Product, zeros } from '../adapters/product.ts';
-import { NoDelta, readProduct } from '../adapters/read-product.ts';
-import { StageFailure } from '../events.ts';
-import type { ModuleFacts } from '../inspect/module-facts.ts';
-import { type FloatDtype, fromNumbers } from '../safetensors/convert.ts';
-import type { TensorToWrite } from '../safetensors/writer.ts';
-import type { LoraSource } from './merge-input.ts';
+import { addTo, asFactors, besideIdentity, type Matrix, type Product, zeros } from '../../adapters/product.ts';
+import { NoDelta, readProduct } from '../../adapters/read-product.ts';
+import { StageFailure } from '../../events.ts';
+import type { ModuleFacts } from '../../inspect/module-facts.ts';
+import { type FloatDtype, fromNumbers } from '../../safetensors/convert.ts';
+import type { TensorToWrite } from '../../safetensors/writer.ts';
+import type { LoraSource } from './input.ts';
 import {
   balanced,
   belowEachOther,
@@ -22,7 +22,7 @@ import {
   roundedBytes,
   type StoredTensor,
   storedAlpha,
-} from './merge-numbers.ts';
+} from './numbers.ts';
 
 /** What one file adds to a weight. */
 export interface Term {

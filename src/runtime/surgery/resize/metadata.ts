@@ -1,11 +1,11 @@
 // What a resized LoRA says about itself: all that the original said, with ranks that are true now, and the recipe.
 
-import type { Metadata } from '../safetensors/layout.ts';
-import { setRanks } from './rank-metadata.ts';
-import type { FactorModule } from './resize-factors.ts';
-import type { Recipe } from './resize-recipe.ts';
-import { alphaWith } from './resize-tensors.ts';
-import { withHistory } from './weights-file.ts';
+import type { Metadata } from '../../safetensors/layout.ts';
+import { setRanks } from '../rank-metadata.ts';
+import { withHistory } from '../weights-file.ts';
+import type { FactorModule } from './factors.ts';
+import type { Recipe } from './recipe.ts';
+import { alphaWith } from './tensors.ts';
 
 interface Resized {
   readonly module: FactorModule;

@@ -3,9 +3,9 @@
 // For each module M the file has M.u [R, out], M.s [R] and M.vt [R, in·k²], F32, one row per direction, the strongest
 // first, so only the rows that stay are read. σ is in units of ΔW. The metadata describes modules as JSON.
 
-import { StageFailure } from '../events.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import type { Spectrum } from './resize-recipe.ts';
+import { StageFailure } from '../../events.ts';
+import type { SafetensorsFile } from '../../safetensors/file.ts';
+import type { Spectrum } from './recipe.ts';
 
 export interface FactorModule extends Spectrum {
   readonly out: number;

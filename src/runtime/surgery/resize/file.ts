@@ -1,15 +1,15 @@
 // The file that a choice of directions gives, in the format that is asked for.
 
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import type { TensorShape } from '../safetensors/layout.ts';
-import { sizeWithHashes, type TensorToWrite } from '../safetensors/writer.ts';
-import { type FormattedLora, inFormat } from './in-format.ts';
-import { Verification } from './resize-check.ts';
-import type { Kept } from './resize-choice.ts';
-import { resizedMetadata } from './resize-metadata.ts';
-import type { Scored } from './resize-modules.ts';
-import type { Recipe } from './resize-recipe.ts';
-import { keptTensors, shapesWith } from './resize-tensors.ts';
+import type { SafetensorsFile } from '../../safetensors/file.ts';
+import type { TensorShape } from '../../safetensors/layout.ts';
+import { sizeWithHashes, type TensorToWrite } from '../../safetensors/writer.ts';
+import { type FormattedLora, inFormat } from '../in-format.ts';
+import { Verification } from './check.ts';
+import type { Kept } from './choice.ts';
+import { resizedMetadata } from './metadata.ts';
+import type { Scored } from './modules.ts';
+import type { Recipe } from './recipe.ts';
+import { keptTensors, shapesWith } from './tensors.ts';
 
 export interface ResizedParts {
   readonly original: SafetensorsFile;

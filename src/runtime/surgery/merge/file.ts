@@ -3,17 +3,17 @@
 // The inputs may be spelt as any trainer does. One module after the other is read and written, so memory does not grow with the files.
 // Everything that cannot be summed is found before anything is written, all of it at once.
 
-import type { LoraFormat } from '../../parser/lora-formats.ts';
-import { StageFailure } from '../events.ts';
-import { type TensorToWrite, writeSafetensors } from '../safetensors/writer.ts';
-import type { LoraTensors } from './canonical.ts';
-import { inFormat } from './in-format.ts';
-import { type MergeContent, type MergeInput, readContent } from './merge-input.ts';
-import { mergedMetadata } from './merge-metadata.ts';
-import { type MergedModule, mergeModule, type Part } from './merge-modules.ts';
-import { DTYPES, type Precision } from './merge-numbers.ts';
-import { Unmergeable } from './merge-shape.ts';
-import { listed } from './weights-file.ts';
+import type { LoraFormat } from '../../../parser/lora-formats.ts';
+import { StageFailure } from '../../events.ts';
+import { type TensorToWrite, writeSafetensors } from '../../safetensors/writer.ts';
+import type { LoraTensors } from '../canonical.ts';
+import { inFormat } from '../in-format.ts';
+import { listed } from '../weights-file.ts';
+import { type MergeContent, type MergeInput, readContent } from './input.ts';
+import { mergedMetadata } from './metadata.ts';
+import { type MergedModule, mergeModule, type Part } from './modules.ts';
+import { DTYPES, type Precision } from './numbers.ts';
+import { Unmergeable } from './shape.ts';
 
 export interface MergeOptions {
   readonly output: string;

@@ -8,9 +8,9 @@
 // s = alpha / rank. Each written direction must have its strength, s·‖u'‖·‖v'‖ = σ·rescale, as exactly as the
 // numbers of the file allow. One that has not is a mistake of ours, and nothing is published.
 
-import { StageFailure } from '../events.ts';
-import type { FactorModule } from './resize-factors.ts';
-import type { Precision } from './resize-recipe.ts';
+import { StageFailure } from '../../events.ts';
+import type { FactorModule } from './factors.ts';
+import type { Precision } from './recipe.ts';
 
 /** Of one factor, by direction: the sum of squares as written, and of the squares of what rounding changed. */
 export interface Rounded {

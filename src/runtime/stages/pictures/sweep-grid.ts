@@ -8,7 +8,7 @@
 //
 // Where all blocks fit side by side, they are one section.
 
-import type { Grid } from '../worker/protocol.ts';
+import type { Grid } from '../../worker/protocol.ts';
 import { promptLabel } from './sample-prompts.ts';
 import type { BlockDistances, Kept, PromptSweep, Sweep } from './sweep-effects.ts';
 

@@ -1,8 +1,8 @@
 // The shape of the weight that several files adapt. Flattened factors hide a kernel; another of the files,
 // the network that the module belongs to, or the layer's name may know it.
 
-import type { ModuleFacts } from '../inspect/module-facts.ts';
-import type { LoraSource } from './merge-input.ts';
+import type { ModuleFacts } from '../../inspect/module-facts.ts';
+import type { LoraSource } from './input.ts';
 
 /** Why a module cannot be merged: the words that follow its name. */
 export class Unmergeable extends Error {

@@ -1,11 +1,11 @@
 // What a merged LoRA says about itself: all that the first file said, with ranks that are true now, and the weights.
 
-import type { Metadata } from '../safetensors/layout.ts';
-import type { MergeContent } from './merge-input.ts';
-import type { MergedModule } from './merge-modules.ts';
-import type { Precision } from './merge-numbers.ts';
-import { changeNetworkArgs, type Ranked, setRanks } from './rank-metadata.ts';
-import { withHistory } from './weights-file.ts';
+import type { Metadata } from '../../safetensors/layout.ts';
+import { changeNetworkArgs, type Ranked, setRanks } from '../rank-metadata.ts';
+import { withHistory } from '../weights-file.ts';
+import type { MergeContent } from './input.ts';
+import type { MergedModule } from './modules.ts';
+import type { Precision } from './numbers.ts';
 
 /** Readers take a file with other metadata but not this one for Stable Diffusion 1. */
 const BASE = 'ss_base_model_version';

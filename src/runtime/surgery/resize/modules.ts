@@ -7,14 +7,14 @@
 //   so such a module keeps at least one direction, and is kept whole where it has none.
 // - What else a module has (a bias) stays, whatever becomes of its directions.
 
-import { StageFailure } from '../events.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import type { TensorToWrite } from '../safetensors/writer.ts';
-import type { Family, LoraModule, LoraModules } from '../sdxl/lora.ts';
-import type { Decomposition, FactorModule } from './resize-factors.ts';
-import { type Recipe, type References, scoresOf } from './resize-recipe.ts';
-import { copied, isLinear, multiplied, weighted } from './weigh.ts';
-import { listed } from './weights-file.ts';
+import { StageFailure } from '../../events.ts';
+import type { SafetensorsFile } from '../../safetensors/file.ts';
+import type { TensorToWrite } from '../../safetensors/writer.ts';
+import type { Family, LoraModule, LoraModules } from '../../sdxl/lora.ts';
+import { copied, isLinear, multiplied, weighted } from '../weigh.ts';
+import { listed } from '../weights-file.ts';
+import type { Decomposition, FactorModule } from './factors.ts';
+import { type Recipe, type References, scoresOf } from './recipe.ts';
 
 /** Below this a module's strongest direction is noise of the number format. */
 const NOTHING = 1e-6;

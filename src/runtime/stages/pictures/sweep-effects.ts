@@ -11,7 +11,7 @@
 // Each is the mean over all prompts for which the LoRA changes anything, so that every prompt counts alike. `only` is
 // below 0 for a block that leads away, and the sum over blocks need not be 1: blocks act upon each other.
 
-import type { SamplePrompt } from '../worker/protocol.ts';
+import type { SamplePrompt } from '../../worker/protocol.ts';
 
 /** The output `sweep`. */
 export interface Sweep {

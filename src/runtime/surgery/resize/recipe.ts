@@ -16,9 +16,9 @@
 //
 //   extract n        modules of LoHa, LoKr, GLoRA and full first become LoRA of at most this rank; the decomposition does it
 
-import type { LoraFormat } from '../../parser/lora-formats.ts';
-import { StageFailure } from '../events.ts';
-import type { Json } from '../graph/json.ts';
+import type { LoraFormat } from '../../../parser/lora-formats.ts';
+import { StageFailure } from '../../events.ts';
+import type { Json } from '../../graph/json.ts';
 
 export const SCORE_KEYS = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subspace', 'params'] as const;
 export type ScoreKey = (typeof SCORE_KEYS)[number];

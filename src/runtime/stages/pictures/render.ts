@@ -2,16 +2,16 @@
 // it was. Pictures that are equal, such as a LoRA with its only block and the whole of it, are made once.
 
 import { basename } from 'node:path';
-import type { Digest } from '../cache/digest.ts';
-import type { Fingerprint } from '../cache/fingerprint.ts';
-import type { StageProgress } from '../events.ts';
-import type { AbsolutePath } from '../graph/graph.ts';
-import { pathIn } from '../graph/paths.ts';
-import type { Artifact, StageContext } from '../stage.ts';
-import type { AppliedLora, Sample, SamplePrompt } from '../worker/protocol.ts';
-import { type Answered, askWorkerForFiles } from './ask-worker.ts';
-import { type ActingLora, acting, findPicture, identify, type Picture, publishPicture } from './pictures.ts';
-import type { RunFiles } from './run-files.ts';
+import type { Digest } from '../../cache/digest.ts';
+import type { Fingerprint } from '../../cache/fingerprint.ts';
+import type { StageProgress } from '../../events.ts';
+import type { AbsolutePath } from '../../graph/graph.ts';
+import { pathIn } from '../../graph/paths.ts';
+import type { Artifact, StageContext } from '../../stage.ts';
+import type { AppliedLora, Sample, SamplePrompt } from '../../worker/protocol.ts';
+import { type Answered, askWorkerForFiles } from '../ask-worker.ts';
+import type { RunFiles } from '../run-files.ts';
+import { type ActingLora, acting, findPicture, identify, type Picture, publishPicture } from './stored.ts';
 
 /** A LoRA's file, and how it acts. */
 export interface ActingFile extends Pick<ActingLora, 'strength' | 'blocks'> {

@@ -6,9 +6,9 @@
 // - A size is never exceeded: tensors, alphas, header and metadata count, and room for a longer name is kept.
 // - Equal scores are decided by the module's name, then by strength.
 
-import { StageFailure } from '../events.ts';
-import type { Scored } from './resize-modules.ts';
-import { type Recipe, SPECTRUM_KEYS, type SpectrumKey } from './resize-recipe.ts';
+import { StageFailure } from '../../events.ts';
+import type { Scored } from './modules.ts';
+import { type Recipe, SPECTRUM_KEYS, type SpectrumKey } from './recipe.ts';
 
 export interface Plan {
   /** Sorted by name. */

@@ -7,14 +7,14 @@
 // Every number is read back after it was rounded, so that what is written can be checked while it is in memory.
 /// <reference lib="esnext.float16" />
 
-import { StageFailure } from '../events.ts';
-import { bytesOf, fromNumbers, toBf16 } from '../safetensors/convert.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import type { TensorShape } from '../safetensors/layout.ts';
-import type { TensorToWrite } from '../safetensors/writer.ts';
-import type { Rounded, Verification } from './resize-check.ts';
-import { type FactorModule, notFinite } from './resize-factors.ts';
-import type { Precision, Recipe } from './resize-recipe.ts';
+import { StageFailure } from '../../events.ts';
+import { bytesOf, fromNumbers, toBf16 } from '../../safetensors/convert.ts';
+import type { SafetensorsFile } from '../../safetensors/file.ts';
+import type { TensorShape } from '../../safetensors/layout.ts';
+import type { TensorToWrite } from '../../safetensors/writer.ts';
+import type { Rounded, Verification } from './check.ts';
+import { type FactorModule, notFinite } from './factors.ts';
+import type { Precision, Recipe } from './recipe.ts';
 
 /** The shapes that a module has with so many directions. */
 export function shapesWith(

@@ -1,10 +1,10 @@
 // An analysis as text: a strip of heat for each thing that was measured, a table of the blocks, and what to keep.
 // Every word that comes from a file is cleaned on its way.
 
-import { cleanLine } from '../../parser/clean-text.ts';
-import { heatMark, heatStrip, table } from '../inspect/heat.ts';
-import type { AnalyzeReport } from './analyze.ts';
-import type { BlockNumbers } from './analyze-numbers.ts';
+import { cleanLine } from '../../../parser/clean-text.ts';
+import { heatMark, heatStrip, table } from '../../inspect/heat.ts';
+import type { AnalyzeReport } from '../analyze.ts';
+import type { BlockNumbers } from './analysis-numbers.ts';
 import { promptLabel } from './sample-prompts.ts';
 import type { BlockEffect } from './sweep-effects.ts';
 import { percent } from './sweep-grid.ts';

@@ -1,10 +1,10 @@
 // How far stored pictures are from each other, as the worker measures it.
 
 import { readFile } from 'node:fs/promises';
-import type { Digest } from '../cache/digest.ts';
-import { pathIn } from '../graph/paths.ts';
-import type { StageContext } from '../stage.ts';
-import { askWorker } from './ask-worker.ts';
+import type { Digest } from '../../cache/digest.ts';
+import { pathIn } from '../../graph/paths.ts';
+import type { StageContext } from '../../stage.ts';
+import { askWorker } from '../ask-worker.ts';
 
 export interface PicturePair {
   readonly name: string;

@@ -1,10 +1,10 @@
 // Has a labelled grid drawn of stored pictures, into the stage's work folder.
 
-import type { AbsolutePath } from '../graph/graph.ts';
-import { pathIn } from '../graph/paths.ts';
-import type { StageContext } from '../stage.ts';
-import type { Grid } from '../worker/protocol.ts';
-import { type Answered, askWorker } from './ask-worker.ts';
+import type { AbsolutePath } from '../../graph/graph.ts';
+import { pathIn } from '../../graph/paths.ts';
+import type { StageContext } from '../../stage.ts';
+import type { Grid } from '../../worker/protocol.ts';
+import { type Answered, askWorker } from '../ask-worker.ts';
 
 export async function drawGrid(
   context: StageContext,

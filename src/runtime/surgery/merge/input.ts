@@ -1,16 +1,16 @@
 // A LoRA of any trainer as merging reads it: under kohya's names, wherever the bytes of its tensors come from.
 
-import { StageFailure } from '../events.ts';
-import { type BaseGuess, guessBase } from '../inspect/base-guess.ts';
-import { type ModuleFacts, moduleFacts } from '../inspect/module-facts.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import type { Metadata } from '../safetensors/layout.ts';
-import type { TensorToWrite } from '../safetensors/writer.ts';
-import { readAdapterSettings } from '../sdxl/adapter-settings.ts';
-import { groupModules, type LoraModule } from '../sdxl/lora.ts';
-import { sdxlTargets } from '../sdxl/standard.ts';
-import { canonicalLora, canonicalTensors, fileTensors } from './canonical.ts';
-import { numberOf, valuesOf } from './tensor-values.ts';
+import { StageFailure } from '../../events.ts';
+import { type BaseGuess, guessBase } from '../../inspect/base-guess.ts';
+import { type ModuleFacts, moduleFacts } from '../../inspect/module-facts.ts';
+import type { SafetensorsFile } from '../../safetensors/file.ts';
+import type { Metadata } from '../../safetensors/layout.ts';
+import type { TensorToWrite } from '../../safetensors/writer.ts';
+import { readAdapterSettings } from '../../sdxl/adapter-settings.ts';
+import { groupModules, type LoraModule } from '../../sdxl/lora.ts';
+import { sdxlTargets } from '../../sdxl/standard.ts';
+import { canonicalLora, canonicalTensors, fileTensors } from '../canonical.ts';
+import { numberOf, valuesOf } from '../tensor-values.ts';
 
 export interface MergeInput {
   readonly file: SafetensorsFile;

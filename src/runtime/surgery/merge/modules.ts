@@ -4,17 +4,17 @@
 // in several files   weights of layers are summed (merge-sum.ts), and so are biases, norms, and IA³ on the same side
 // DoRA, OFT, GLoRA, unknown   need more than their own tensors to be summed: refused, unless they are alone with the weight 1
 
-import { exactRank } from '../adapters/exact-rank.ts';
-import type { ModuleFacts } from '../inspect/module-facts.ts';
-import { type FloatDtype, fromNumbers } from '../safetensors/convert.ts';
-import type { TensorToWrite } from '../safetensors/writer.ts';
-import type { Family } from '../sdxl/lora.ts';
-import { tensorName } from './canonical.ts';
-import type { LoraSource } from './merge-input.ts';
-import { isFloat, multipliedBytes, roundedBytes, storedAlpha, summedNumbers } from './merge-numbers.ts';
-import { Unmergeable, weightShape } from './merge-shape.ts';
-import { sumOf, type Term } from './merge-sum.ts';
-import { isLinear, linearRoles } from './weigh.ts';
+import { exactRank } from '../../adapters/exact-rank.ts';
+import type { ModuleFacts } from '../../inspect/module-facts.ts';
+import { type FloatDtype, fromNumbers } from '../../safetensors/convert.ts';
+import type { TensorToWrite } from '../../safetensors/writer.ts';
+import type { Family } from '../../sdxl/lora.ts';
+import { tensorName } from '../canonical.ts';
+import { isLinear, linearRoles } from '../weigh.ts';
+import type { LoraSource } from './input.ts';
+import { isFloat, multipliedBytes, roundedBytes, storedAlpha, summedNumbers } from './numbers.ts';
+import { Unmergeable, weightShape } from './shape.ts';
+import { sumOf, type Term } from './sum.ts';
 
 /** A module as one of the files has it. */
 export interface Part {

@@ -3,7 +3,7 @@
 // Weights are divided by their sum and have at most two decimals, like a threshold that follows from a size.
 // Numbers that somebody wrote stand as written, so that two thresholds never share a name.
 
-import { MODULE_KEYS, readRecipe, type WrittenRecipe } from './resize-recipe.ts';
+import { MODULE_KEYS, readRecipe, type WrittenRecipe } from './recipe.ts';
 
 /** `threshold` is what the stage recorded: a number, or a word where every direction stays. */
 export function resizedName(stem: string, written: WrittenRecipe, threshold: unknown): string {

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lora_worker import expressions, saveus
 from lora_worker.safetensors_file import read_safetensors
@@ -194,6 +195,34 @@ def test_how_parameters_are_batched_changes_no_bit(monkeypatch):
     for largest in (1, 12, 30):
         monkeypatch.setattr(saveus, "_LARGEST_BATCH", largest)
         assert all(torch.equal(one, other) for one, other in zip(trained(), together, strict=True))
+
+
+def test_it_keeps_two_moments_of_a_parameter_and_a_count():
+    parameters = [torch.zeros(shape).requires_grad_() for shape in ((4, 3), (5,), (2, 3, 3, 3))]
+    optimizer = SAVEUS(parameters)
+    for _ in range(2):
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        assert state.keys() == {"step", "ema", "ema_squared"}
+        assert state["step"] == 2
+        assert all(state[name].shape == parameter.shape for name in ("ema", "ema_squared"))
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_step_never_waits_for_the_device(decoupled):
+    """Fake tensors have shapes and no values: whatever asks for one, as `.item()` does, raises."""
+    with FakeTensorMode():
+        parameters = [torch.empty(shape).requires_grad_() for shape in ((4, 3), (4, 3), (5,), (4, 1), (2, 3, 3, 3))]
+        optimizer = SAVEUS(parameters, weight_decay=0.1, decouple_weight_decay=decoupled, clip_gradients=True)
+        for _ in range(2):
+            for parameter in parameters:
+                parameter.grad = torch.empty_like(parameter)
+            optimizer.step()
+        with pytest.raises(DataDependentOutputException):
+            parameters[0].sum().item()
 
 
 def test_groups_keep_their_own_rates():

@@ -17,6 +17,10 @@ export type FileFacts = {
   readonly digest?: Digest;
   /** Width and height of an image, upright. */
   readonly image?: readonly [number, number];
+  /** EXIF's: how an image is turned to stand upright. */
+  readonly orientation?: number;
+  /** What else the header of an image tells. */
+  readonly traits?: readonly string[];
   /** The digest of a caption file's text, which is less than all of the file. */
   readonly caption?: Digest;
 };
@@ -124,10 +128,13 @@ export class StatCache {
 /** An entry that came out of a file, or `undefined` when it is none. */
 export function parseStatEntry(value: unknown): StatEntry | undefined {
   if (!isRecord(value) || typeof value.signature !== 'string') return undefined;
-  const { digest, image, caption } = value;
+  const { digest, image, orientation, traits, caption } = value;
   if (digest !== undefined && parseDigest(digest) === undefined) return undefined;
   if (caption !== undefined && parseDigest(caption) === undefined) return undefined;
   if (image !== undefined && !(Array.isArray(image) && image.length === 2 && image.every(isSide))) return undefined;
+  if (orientation !== undefined && !isSide(orientation)) return undefined;
+  if (traits !== undefined && !(Array.isArray(traits) && traits.every((trait) => typeof trait === 'string')))
+    return undefined;
   return value as unknown as StatEntry;
 }
 

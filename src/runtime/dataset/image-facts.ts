@@ -5,30 +5,43 @@
 // Whether every pixel can be decoded is for the worker to see.
 
 import type { Size } from './buckets.ts';
-import { CUT_OFF, type Found, ImageProblem } from './image-problem.ts';
+import { CUT_OFF, type Found, ImageProblem, type Trait } from './image-problem.ts';
 import { readJpeg } from './jpeg.ts';
 import { readPng } from './png.ts';
 import { readWebp } from './webp.ts';
 
-export type ImageFacts = { readonly ok: true; readonly size: Size } | { readonly ok: false; readonly problem: string };
+export type ImageFacts =
+  | {
+      readonly ok: true;
+      /** Width and height when upright. */
+      readonly size: Size;
+      /** EXIF's, 1 to 8: how the stored picture is turned to stand upright. */
+      readonly orientation: number;
+      readonly traits: readonly Trait[];
+    }
+  | { readonly ok: false; readonly problem: string };
 
 /** Below this, nothing can be learned from an image. */
 const LEAST_SIDE = 8;
 
-/** The upright size of an image, or what is wrong with it. */
+/** What the header of an image says, or what is wrong with the file. */
 export function imageFacts(bytes: Buffer): ImageFacts {
   try {
-    const { width, height, orientation } = readAny(bytes);
+    const { width, height, orientation, traits } = readAny(bytes);
     if (width < LEAST_SIDE || height < LEAST_SIDE) {
       return { ok: false, problem: `The image is too small (${width}x${height} pixels).` };
     }
-    // From 5 on, EXIF's orientations lie on their side.
-    return { ok: true, size: orientation >= 5 ? [height, width] : [width, height] };
+    return { ok: true, size: turned([width, height], orientation), orientation, traits };
   } catch (error) {
     if (error instanceof ImageProblem) return { ok: false, problem: error.message };
     if (error instanceof RangeError) return { ok: false, problem: CUT_OFF };
     throw error;
   }
+}
+
+/** A size as stored when it was upright, and the other way round. From 5 on, EXIF's orientations lie on their side. */
+export function turned([width, height]: Size, orientation: number): Size {
+  return orientation >= 5 ? [height, width] : [width, height];
 }
 
 function readAny(bytes: Buffer): Found {

@@ -1,6 +1,6 @@
 // JPEG, marker by marker to the end of the image, through the scans.
 
-import { CUT_OFF, type Found, ImageProblem } from './image-problem.ts';
+import { CUT_OFF, type Found, ImageProblem, traitsOf } from './image-problem.ts';
 import { orientationOf } from './orientation.ts';
 
 const SOI = 0xd8;
@@ -13,6 +13,7 @@ const XMP_HEAD = 'http://ns.adobe.com/xap/1.0/\0';
 /** Throws `ImageProblem`, or `RangeError` when the file ends early. */
 export function readJpeg(bytes: Buffer): Found {
   let size: readonly [number, number] | undefined;
+  let holds: Parameters<typeof traitsOf>[0] = {};
   const exif: Buffer[] = [];
   let xmp: Buffer | undefined;
   for (let at = 2; ; ) {
@@ -32,8 +33,11 @@ export function readJpeg(bytes: Buffer): Found {
     const length = bytes.readUInt16BE(at + 2);
     const data = bytes.subarray(at + 4, at + 2 + length);
     if (length < 2 || data.length < length - 2) throw new ImageProblem(CUT_OFF);
-    if (isFrame(marker)) size = [data.readUInt16BE(3), data.readUInt16BE(1)];
-    else if (marker === APP1 && startsWith(data, 'Exif\0\0')) exif.push(exif.length === 0 ? data : data.subarray(6));
+    if (isFrame(marker)) {
+      size = [data.readUInt16BE(3), data.readUInt16BE(1)];
+      // Four components are CMYK, or YCCK, which is CMYK in disguise.
+      holds = { cmyk: data.readUInt8(5) === 4, deep: data.readUInt8(0) > 8 };
+    } else if (marker === APP1 && startsWith(data, 'Exif\0\0')) exif.push(exif.length === 0 ? data : data.subarray(6));
     else if (marker === APP1 && startsWith(data, XMP_HEAD)) xmp = data.subarray(XMP_HEAD.length);
     at += 2 + length;
     if (marker === SOS) at = endOfScan(bytes, at);
@@ -42,7 +46,8 @@ export function readJpeg(bytes: Buffer): Found {
     throw new ImageProblem('The image is damaged: it does not say how large it is.');
   }
   const [width, height] = size;
-  return { width, height, orientation: orientationOf(exif.length > 0 ? Buffer.concat(exif) : undefined, xmp) };
+  const orientation = orientationOf(exif.length > 0 ? Buffer.concat(exif) : undefined, xmp);
+  return { width, height, orientation, traits: traitsOf(holds) };
 }
 
 /** The next real marker: within compressed data, 0xFF is followed by 0 or by a restart mark. */

@@ -1,12 +1,13 @@
 // PNG, chunk by chunk to the end mark, every checksum compared.
 
 import { crc32, inflateSync } from 'node:zlib';
-import { CUT_OFF, type Found, ImageProblem } from './image-problem.ts';
+import { CUT_OFF, type Found, ImageProblem, traitsOf } from './image-problem.ts';
 import { orientationOf } from './orientation.ts';
 
 /** Throws `ImageProblem`, or `RangeError` when the file ends early. */
 export function readPng(bytes: Buffer): Found {
   let size: readonly [number, number] | undefined;
+  let [deep, alpha, animated] = [false, false, false];
   let hasPixels = false;
   let exif: Buffer | undefined;
   let profile: Buffer | undefined;
@@ -20,8 +21,13 @@ export function readPng(bytes: Buffer): Found {
       throw new ImageProblem(`The image is damaged: a checksum is wrong ("${type.replace(/[^A-Za-z]/g, '?')}").`);
     }
     const data = bytes.subarray(at + 8, end - 4);
-    if (type === 'IHDR') size = [data.readUInt32BE(0), data.readUInt32BE(4)];
-    else if (type === 'IDAT') hasPixels = true;
+    if (type === 'IHDR') {
+      size = [data.readUInt32BE(0), data.readUInt32BE(4)];
+      deep = data.readUInt8(8) > 8;
+      alpha = (data.readUInt8(9) & ALPHA) !== 0;
+    } else if (type === 'IDAT') hasPixels = true;
+    else if (type === 'tRNS') alpha = true;
+    else if (type === 'acTL') animated = data.readUInt32BE(0) > 1;
     else if (type === 'eXIf') exif = data;
     else if (type === 'tEXt' || type === 'zTXt') profile = rawExif(type, data) ?? profile;
     else if (type === 'iTXt') xmp = xmpText(data) ?? xmp;
@@ -29,8 +35,12 @@ export function readPng(bytes: Buffer): Found {
     at = end;
   }
   if (size === undefined || !hasPixels) throw new ImageProblem('The image is damaged: it has no pixels.');
-  return { width: size[0], height: size[1], orientation: orientationOf(exif ?? profile, xmp) };
+  const orientation = orientationOf(exif ?? profile, xmp);
+  return { width: size[0], height: size[1], orientation, traits: traitsOf({ alpha, animated, deep }) };
 }
+
+/** The bit of a color type that says that every pixel has an alpha of its own. */
+const ALPHA = 4;
 
 /** EXIF as ImageMagick writes it into a text chunk: three lines of heading, then hexadecimal digits. */
 function rawExif(type: 'tEXt' | 'zTXt', data: Buffer): Buffer | undefined {

@@ -10,15 +10,41 @@ import type { Size } from './buckets.ts';
 import { captionPath, readCaption } from './captions.ts';
 import { findImages, type ImagePattern } from './find-images.ts';
 import { imageFacts } from './image-facts.ts';
+import { TRAITS, type Trait } from './image-problem.ts';
 
 export interface SurveyedImage {
   readonly path: AbsolutePath;
   readonly digest: Digest;
   /** Upright, before any resizing. */
   readonly size: Size;
+  /** EXIF's, 1 to 8. */
+  readonly orientation: number;
+  readonly traits: readonly Trait[];
   readonly captionPath: AbsolutePath;
   /** Of the caption's text, so that space around it and further lines do not count. */
   readonly caption: Digest;
+}
+
+/** What is wrong with a file, by kind and in words. */
+export interface DatasetProblem extends FileProblem {
+  readonly code: 'no-images' | 'unreadable' | 'no-caption' | 'bad-caption';
+}
+
+export interface LookedAt {
+  /** Those of which all is known, in no order. */
+  readonly images: readonly SurveyedImage[];
+  /** Images that are good, and whose captions are not. */
+  readonly uncaptioned: readonly Omit<SurveyedImage, 'caption'>[];
+  readonly problems: readonly DatasetProblem[];
+}
+
+export interface SurveyOptions {
+  readonly dataset: string;
+  readonly patterns: readonly ImagePattern[];
+  readonly captionExtension: string;
+  readonly files: StatCache;
+  readonly signal: AbortSignal;
+  readonly say: (message: string) => void;
 }
 
 /** So many files are read at a time. */
@@ -30,18 +56,21 @@ const MANY = 200;
  * The images with their captions, ordered by digest, so that names and folders do not matter.
  * Throws `StageFailure` with every file that cannot be used.
  */
-export async function surveyImages(options: {
-  readonly dataset: string;
-  readonly patterns: readonly ImagePattern[];
-  readonly captionExtension: string;
-  readonly files: StatCache;
-  readonly signal: AbortSignal;
-  readonly say: (message: string) => void;
-}): Promise<readonly SurveyedImage[]> {
+export async function surveyImages(options: SurveyOptions): Promise<readonly SurveyedImage[]> {
+  const { images, problems } = await lookAtDataset(options);
+  if (problems.length > 0) throw badDataset(options.dataset, problems);
+  return images.toSorted(
+    (a, b) => compare(a.digest, b.digest) || compare(a.caption, b.caption) || compare(a.path, b.path),
+  );
+}
+
+/** All that there is to know of a dataset's files, the good and the bad. */
+export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
   const { files, signal } = options;
   const found = await findImages(options.patterns);
-  const problems: FileProblem[] = [...found.problems];
-  const surveyed: SurveyedImage[] = [];
+  const problems: DatasetProblem[] = found.problems.map((problem) => ({ ...problem, code: 'no-images' }));
+  const images: SurveyedImage[] = [];
+  const uncaptioned: Omit<SurveyedImage, 'caption'>[] = [];
 
   const unread: Pair[] = [];
   for (const path of found.images) {
@@ -51,7 +80,7 @@ export async function surveyImages(options: {
       continue;
     }
     const image = known(pair);
-    if (image) surveyed.push(image);
+    if (image) images.push(image);
     else unread.push(pair);
   }
   if (unread.length > MANY)
@@ -60,16 +89,13 @@ export async function surveyImages(options: {
     signal.throwIfAborted();
     const [image, caption] = [await readImage(files, pair), await readText(files, pair)];
     for (const read of [image, caption]) if ('message' in read) problems.push(read);
-    if ('message' in image || 'message' in caption) return;
-    surveyed.push({ path: pair.path, captionPath: pair.captionPath, ...image, ...caption });
+    if ('message' in image) return;
+    const looked = { path: pair.path, captionPath: pair.captionPath, ...image };
+    if ('message' in caption) uncaptioned.push(looked);
+    else images.push({ ...looked, ...caption });
   });
-
-  if (problems.length > 0) {
-    throw badDataset(options.dataset, problems, problems.length === found.problems.length);
-  }
-  return surveyed.sort(
-    (a, b) => compare(a.digest, b.digest) || compare(a.caption, b.caption) || compare(a.path, b.path),
-  );
+  problems.sort((a, b) => compare(a.path, b.path) || compare(a.message, b.message));
+  return { images, uncaptioned, problems };
 }
 
 /** The text of a caption whose digest is known from a survey. */
@@ -83,8 +109,8 @@ export async function captionText(image: SurveyedImage): Promise<string> {
   });
 }
 
-function badDataset(dataset: string, problems: FileProblem[], isNowhere: boolean): StageFailure {
-  problems.sort((a, b) => compare(a.path, b.path) || compare(a.message, b.message));
+function badDataset(dataset: string, problems: readonly DatasetProblem[]): StageFailure {
+  const isNowhere = problems.every(({ code }) => code === 'no-images');
   const count = problems.length === 1 ? 'there is a problem' : `there are ${problems.length} problems`;
   return new StageFailure({
     kind: 'bad-input',
@@ -92,7 +118,7 @@ function badDataset(dataset: string, problems: FileProblem[], isNowhere: boolean
     hint: isNowhere
       ? 'Check the path. Relative paths start at the folder of the program.'
       : 'Repair or complete these files, or take them out of the folder, and build again.',
-    problems,
+    problems: problems.map(({ path, message }) => ({ path, message })),
   });
 }
 
@@ -104,7 +130,7 @@ interface Pair {
   readonly caption: Seen | undefined;
 }
 
-function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string): Pair | FileProblem {
+function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string): Pair | DatasetProblem {
   const caption = captionPath(path, captionExtension);
   try {
     return { path, captionPath: caption, image: files.look(path), caption: files.look(caption) };
@@ -115,44 +141,54 @@ function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string):
 
 /** A pair of which nothing has to be read. */
 function known({ path, captionPath, image, caption }: Pair): SurveyedImage | undefined {
-  const { digest, image: size } = image?.facts ?? {};
+  const read = knownImage(image);
   const text = caption?.facts.caption;
-  return digest && size && text ? { path, digest, size, captionPath, caption: text } : undefined;
+  return read && text ? { path, ...read, captionPath, caption: text } : undefined;
+}
+
+type ReadImage = Pick<SurveyedImage, 'digest' | 'size' | 'orientation' | 'traits'>;
+
+function knownImage(seen: Seen | undefined): ReadImage | undefined {
+  const { digest, image: size, orientation, traits } = seen?.facts ?? {};
+  if (digest === undefined || size === undefined || orientation === undefined || traits === undefined) return undefined;
+  return { digest, size, orientation, traits: TRAITS.filter((trait) => traits.includes(trait)) };
 }
 
 const CHANGED = 'The file changed while it was being read.';
 
-async function readImage(
-  files: StatCache,
-  { path, image: seen }: Pair,
-): Promise<Pick<SurveyedImage, 'digest' | 'size'> | FileProblem> {
-  if (seen === undefined) return { path, message: 'The file is gone, or is a link that leads nowhere.' };
-  if (seen.facts.digest && seen.facts.image) return { digest: seen.facts.digest, size: seen.facts.image };
+async function readImage(files: StatCache, { path, image: seen }: Pair): Promise<ReadImage | DatasetProblem> {
+  const bad = (message: string): DatasetProblem => ({ code: 'unreadable', path, message });
+  if (seen === undefined) return bad('The file is gone, or is a link that leads nowhere.');
+  const before = knownImage(seen);
+  if (before) return before;
   const bytes = await readBytes(path);
   if (!Buffer.isBuffer(bytes)) return bytes;
   const facts = imageFacts(bytes);
-  if (!facts.ok) return { path, message: facts.problem };
+  if (!facts.ok) return bad(facts.problem);
   const digest = digestOf(bytes);
-  return files.remember(seen, { digest, image: facts.size })
-    ? { digest, size: facts.size }
-    : { path, message: CHANGED };
+  const { size, orientation, traits } = facts;
+  return files.remember(seen, { digest, image: size, orientation, traits })
+    ? { digest, size, orientation, traits }
+    : bad(CHANGED);
 }
 
 async function readText(
   files: StatCache,
   { path: image, captionPath: path, caption: seen }: Pair,
-): Promise<Pick<SurveyedImage, 'caption'> | FileProblem> {
-  if (seen === undefined) return { path: image, message: `The image has no caption: there is no "${path}".` };
+): Promise<Pick<SurveyedImage, 'caption'> | DatasetProblem> {
+  if (seen === undefined) {
+    return { code: 'no-caption', path: image, message: `The image has no caption: there is no "${path}".` };
+  }
   if (seen.facts.caption) return { caption: seen.facts.caption };
   const bytes = await readBytes(path);
   if (!Buffer.isBuffer(bytes)) return bytes;
   const text = readCaption(bytes);
-  if (!text.ok) return { path, message: text.problem };
+  if (!text.ok) return { code: 'bad-caption', path, message: text.problem };
   const caption = digestOf(text.text);
-  return files.remember(seen, { caption }) ? { caption } : { path, message: CHANGED };
+  return files.remember(seen, { caption }) ? { caption } : { code: 'bad-caption', path, message: CHANGED };
 }
 
-async function readBytes(path: AbsolutePath): Promise<Buffer | FileProblem> {
+async function readBytes(path: AbsolutePath): Promise<Buffer | DatasetProblem> {
   try {
     return await readFile(path);
   } catch (error) {
@@ -160,10 +196,10 @@ async function readBytes(path: AbsolutePath): Promise<Buffer | FileProblem> {
   }
 }
 
-function unreadable(path: AbsolutePath, error: unknown): FileProblem {
+function unreadable(path: AbsolutePath, error: unknown): DatasetProblem {
   const { code } = error as NodeJS.ErrnoException;
   if (code === undefined || !['EACCES', 'EPERM', 'EIO', 'EISDIR', 'ENOENT', 'ELOOP'].includes(code)) throw error;
-  return { path, message: `The file cannot be read (${code}).` };
+  return { code: 'unreadable', path, message: `The file cannot be read (${code}).` };
 }
 
 /** Runs `work` on every item, a few at a time. */

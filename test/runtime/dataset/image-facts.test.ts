@@ -15,7 +15,32 @@ const pictures = readdirSync(folder).filter((file) => !file.endsWith('.json'));
 const bytesOf = (file: string) => readFileSync(join(folder, file));
 
 test.each(pictures)('%s is as large as Pillow shows it', (file) => {
-  expect(imageFacts(bytesOf(file))).toEqual({ ok: true, size: upright[file] });
+  expect(imageFacts(bytesOf(file))).toMatchObject({ ok: true, size: upright[file] });
+});
+
+test.each([
+  ['plain.jpg', []],
+  ['plain.png', []],
+  ['palette.png', []],
+  ['plain.webp', []],
+  ['cmyk.jpg', ['cmyk']],
+  ['alpha.png', ['alpha']],
+  ['animated.webp', ['alpha', 'animated']],
+])('what the header of %s tells besides: %j', (file, traits) => {
+  expect(imageFacts(bytesOf(file))).toMatchObject({ orientation: 1, traits });
+});
+
+test('a picture that lies on its side says how it is turned', () => {
+  expect(imageFacts(bytesOf('turned.jpg'))).toMatchObject({ orientation: 8 });
+});
+
+test('a PNG of 16 bits, one with frames, and one with a transparent color are known', () => {
+  const pixels = { width: 16, height: 16 };
+  expect(imageFacts(pngOf({ ...pixels, depth: 16 }))).toMatchObject({ traits: ['deep'] });
+  expect(imageFacts(pngOf({ ...pixels, chunks: { acTL: [0, 0, 0, 2, 0, 0, 0, 0] } }))).toMatchObject({
+    traits: ['animated'],
+  });
+  expect(imageFacts(pngOf({ ...pixels, chunks: { tRNS: [0, 0] } }))).toMatchObject({ traits: ['alpha'] });
 });
 
 describe.each(['plain.png', 'progressive.jpg', 'restarts.jpg', 'plain.webp', 'turned.webp'])('%s', (file) => {

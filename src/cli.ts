@@ -296,8 +296,8 @@ const analyzeExamples = `
 Without prompts it takes seconds: for each block ‖ΔW‖ (how strong it is), ‖ΔW‖/‖W‖ (compared with the weights that it
 changes), the rank that holds 90 % of it, and the effective rank (over how many directions it is spread).
 
-With prompts every block is seen at work. The same picture is rendered without the LoRA, with all of it, with each block
-alone and with each block off: 2 + 2 × blocks pictures for each prompt, 48 for 23 blocks. Then:
+With prompts every block is seen at work. The same picture is rendered without the LoRA, twice with all of it (what differs
+there is rounding), with each block alone and with each block off: 3 + 2 × blocks pictures for each prompt. Then:
   only      how far the block alone goes the way from none to all
   without   how much of that way is lost when the block is off
   no.       its place by the mean of the two

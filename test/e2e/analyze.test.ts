@@ -48,7 +48,7 @@ test('a sweep that Ctrl-C stopped goes on where it was, and puts the strong bloc
   expect((await first).exitCode).toBe(130);
   const { exitCode, stdout, stderr } = await lorac([...args, '--json', '--reporter', 'plain']);
   expect(exitCode).toBe(0);
-  expect(stderr).toMatch(/1 prompt × 8 pictures \(.*; [2-7] are there already/);
+  expect(stderr).toMatch(/1 prompt × 9 pictures \(.*; [2-7] are there already/);
   const report = JSON.parse(stdout) as AnalyzeReport;
   expect(report.sweep?.ranking[0]).toBe('OUT01');
   expect(report.proposal?.keep[0]).toBe('OUT01');

@@ -20,7 +20,7 @@ import {
 } from './pictures/analysis-numbers.ts';
 import { type Proposal, proposalOf } from './pictures/analysis-proposal.ts';
 import { reportLines, shortLines } from './pictures/analysis-text.ts';
-import type { Sweep } from './pictures/sweep-effects.ts';
+import type { PromptSweep, Sweep } from './pictures/sweep-effects.ts';
 import { RunFiles } from './run-files.ts';
 
 /** The output `report`. */
@@ -40,7 +40,7 @@ export interface AnalyzeReport {
 
 export const analyze: Stage = {
   name: 'analyze',
-  revision: 2,
+  revision: 3,
   pool: 'cpu',
   runsIn: 'native',
   async run(context) {
@@ -127,10 +127,11 @@ async function readSweep(context: StageContext): Promise<Sweep | null> {
   return sweep === undefined ? null : (JSON.parse(await readFile(sweep.path, 'utf8')) as Sweep);
 }
 
-/** Pictures have 8 bits, so less than one of 255 steps on average is mostly rounding. */
+/** Pictures have 8 bits, so less than one of 255 steps on average is mostly rounding, whatever was measured of it. */
 function sweepNotes({ prompts }: Sweep): readonly string[] {
   const still = prompts.filter(({ distance }) => distance === 0).length;
-  const faint = prompts.filter(({ distance }) => distance > 0 && distance < 1 / 255).length;
+  const isFaint = ({ distance, floor }: PromptSweep) => distance < 1 / 255 || (floor ?? 0) >= distance / 2;
+  const faint = prompts.filter((prompt) => prompt.distance > 0 && isFaint(prompt)).length;
   const all = prompts.length;
   return [
     ...(still === all ? ['The LoRA changes nothing in the pictures of these prompts.'] : []),

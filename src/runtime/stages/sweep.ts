@@ -1,6 +1,7 @@
 // Which blocks of a LoRA do what, seen in pictures: the same prompts and seeds without it, with all of it, with each
 // block alone and with each block off; then with ever longer beginnings of the ranking, until the wanted share of the
-// effect is kept. Each picture is stored as it comes, so a sweep that was stopped goes on where it was.
+// effect is kept. One more picture has all of it at a strength that differs by next to nothing, and shows what rounding
+// alone moves. Each picture is stored as it comes, so a sweep that was stopped goes on where it was.
 
 import { writeFile } from 'node:fs/promises';
 import type { Digest } from '../cache/digest.ts';
@@ -24,7 +25,15 @@ import {
 } from './pictures/render.ts';
 import { readPrompts } from './pictures/sample-prompts.ts';
 import { pictureTools } from './pictures/stored.ts';
-import { effectsOf, type Kept, meanShare, type PromptSweep, rankingOf, type Sweep } from './pictures/sweep-effects.ts';
+import {
+  effectsOf,
+  type Kept,
+  meanShare,
+  type PromptSweep,
+  rankingOf,
+  type Sweep,
+  unsurePlaces,
+} from './pictures/sweep-effects.ts';
 import { sweepGrid } from './pictures/sweep-grid.ts';
 import { shortestPrefix, worstCost } from './pictures/sweep-search.ts';
 import { RunFiles } from './run-files.ts';
@@ -38,15 +47,15 @@ interface Attributes {
 
 export const sweep: Stage = {
   name: 'sweep',
-  revision: 2,
+  revision: 3,
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,
   async run(context) {
-    const { share: wanted, sampler } = context.node.attributes as unknown as Attributes;
+    const { share: wanted, sampler, mixed_precision } = context.node.attributes as unknown as Attributes;
     const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
     const studio = await Studio.open(context, prompts, await blocksOf(inputOf(context, 'lora').path));
-    const result = await sweepBlocks(studio, wanted);
+    const result = await sweepBlocks(studio, { wanted, mixed_precision });
     const sweep = pathIn(context.work, 'sweep.json');
     await writeFile(sweep, `${JSON.stringify(result)}\n`);
     const { grid, record } = await drawGrid(
@@ -69,26 +78,34 @@ async function blocksOf(path: string): Promise<readonly string[]> {
   });
 }
 
-async function sweepBlocks(studio: Studio, wanted: number): Promise<Sweep> {
+async function sweepBlocks(studio: Studio, asked: Pick<Sweep, 'wanted' | 'mixed_precision'>): Promise<Sweep> {
   const { prompts, blocks } = studio;
+  const { wanted } = asked;
   await studio.announce();
-  await studio.render([{ name: 'none', blocks: [] }, ...wholeAndParts(blocks)]);
-  const distances = await studio.measure(['none', ...wholeAndParts(blocks).map(({ name }) => name)]);
-  const seen = prompts.map((prompt, index): PromptSweep => {
+  await studio.render(NONE_AND_ALL);
+  const whole = await studio.measure(['none']);
+  const changes = prompts.map((prompt, index) => ({ prompt, distance: whole.get(`${index + 1}.none.all`) ?? 0 }));
+  if (changes.every(({ distance }) => distance === 0)) {
+    const still = changes.map((change): PromptSweep => ({ ...change, floor: null, blocks: {} }));
+    const nothing = { blocks: [], ranking: [], unsure: [], proposal: null, tried: [] };
+    return { ...asked, prompts: still, floor: null, ...nothing };
+  }
+  await studio.render(parts(blocks));
+  const distances = await studio.measure(parts(blocks).map(({ name }) => name));
+  const seen = changes.map((change, index): PromptSweep => {
     const apart = (name: string) => {
       const [fromAll = 0, fromNone = 0] = ['all', 'none'].map((other) =>
         distances.get(`${index + 1}.${name}.${other}`),
       );
       return { fromAll, fromNone };
     };
-    const parts = blocks.map((block) => [block, { only: apart(`only.${block}`), without: apart(`without.${block}`) }]);
-    return { prompt, distance: apart('none').fromAll, blocks: Object.fromEntries(parts) };
+    const each = blocks.map((block) => [block, { only: apart(`only.${block}`), without: apart(`without.${block}`) }]);
+    return { ...change, floor: apart('nearly').fromAll, blocks: Object.fromEntries(each) };
   });
-  if (seen.every(({ distance }) => distance === 0)) {
-    return { prompts: seen, blocks: [], ranking: [], wanted, proposal: null, tried: [] };
-  }
   const effects = effectsOf(blocks, seen);
   const ranking = rankingOf(effects);
+  const floor = meanShare(seen, ({ distance, floor }) => (floor ?? 0) / distance);
+  const unsure = unsurePlaces(effects, floor);
   const tried = new Map<number, Kept>();
   const keptShare = async (length: number): Promise<number> => {
     const keep = ranking.slice(0, length);
@@ -99,7 +116,7 @@ async function sweepBlocks(studio: Studio, wanted: number): Promise<Sweep> {
   const length = await shortestPrefix({ count: blocks.length, wanted, shareOf: keptShare });
   const proposal = tried.get(length) ?? { keep: ranking, share: 1 };
   const inOrder = [...tried].toSorted(([a], [b]) => a - b).map(([, kept]) => kept);
-  return { prompts: seen, blocks: effects, ranking, wanted, proposal, tried: inOrder };
+  return { ...asked, prompts: seen, floor, blocks: effects, ranking, unsure, proposal, tried: inOrder };
 }
 
 /** A picture of every prompt, with these blocks on. */
@@ -107,11 +124,24 @@ interface Part {
   readonly name: string;
   /** `null`: all. */
   readonly blocks: readonly string[] | null;
+  /** 1 where it is missing. */
+  readonly strength?: number;
 }
 
-function wholeAndParts(blocks: readonly string[]): readonly Part[] {
+const NONE_AND_ALL: readonly Part[] = [
+  { name: 'none', blocks: [] },
+  { name: 'all', blocks: null },
+];
+
+/**
+ * Next to nothing: 0.1 % of the effect, less than any share that is worth a word, if pictures went with strength. Yet at
+ * the 8 bits of bf16 it changes how some numbers of nearly every module are rounded, and in F32 of all of them.
+ */
+const NEARLY_ONE = 1 + 2 ** -10;
+
+function parts(blocks: readonly string[]): readonly Part[] {
   return [
-    { name: 'all', blocks: null },
+    { name: 'nearly', blocks: null, strength: NEARLY_ONE },
     ...blocks.map((block) => ({ name: `only.${block}`, blocks: [block] })),
     ...blocks.map((block) => ({ name: `without.${block}`, blocks: blocks.filter((other) => other !== block) })),
   ];
@@ -135,6 +165,8 @@ class Studio {
   readonly #pictures = new Map<string, Digest>();
   /** Made in this run. */
   #made = 0;
+  /** What this run is going to make before it looks for what may be left out. */
+  #announced = 0;
 
   private constructor(options: Pick<Studio, 'prompts' | 'blocks' | 'files'> & { readonly context: StageContext }) {
     this.prompts = options.prompts;
@@ -157,10 +189,11 @@ class Studio {
   /** Says what it is going to cost. */
   async announce(): Promise<void> {
     const { prompts, blocks } = this;
-    const each = 2 + 2 * blocks.length;
-    const plan = await planPictures(this.#context, this.#job([{ name: 'none', blocks: [] }, ...wholeAndParts(blocks)]));
+    const each = 3 + 2 * blocks.length;
+    const plan = await planPictures(this.#context, this.#job([...NONE_AND_ALL, ...parts(blocks)]));
+    this.#announced = plan.missing.length;
     const total = `${prompts.length} ${prompts.length === 1 ? 'prompt' : 'prompts'} × ${each} pictures`;
-    const what = `without the LoRA, with all of it, and with each of its ${blocks.length} blocks alone and off`;
+    const what = `without the LoRA, twice with all of it, and with each of its ${blocks.length} blocks alone and off`;
     // The first of a ranking alone, and all but its last, are among them.
     const more = await worstCost(blocks.length, (length) => length > 1 && length < blocks.length - 1);
     const then = more === 0 ? '' : `, then up to ${prompts.length * more} more to see what may be left out`;
@@ -175,6 +208,7 @@ class Studio {
       files: this.files,
       fileNameOf: (name) => `${name.replaceAll('.', '-')}.png`,
       before: this.#made,
+      total: Math.max(this.#announced, this.#made + plan.missing.length),
     });
     this.#made += plan.missing.length;
     for (const [name, picture] of pictures) this.#pictures.set(name, picture);
@@ -213,8 +247,8 @@ class Studio {
   }
 
   /** Every block on is the LoRA as it is, whose pictures a training or a preview may have made. */
-  #acting(file: ActingFile['file'], { blocks }: Part): ActingFile {
+  #acting(file: ActingFile['file'], { blocks, strength = 1 }: Part): ActingFile {
     const isWhole = blocks === null || blocks.length === this.blocks.length;
-    return { file, strength: 1, blocks: isWhole ? null : Object.fromEntries(blocks.map((block) => [block, 1])) };
+    return { file, strength, blocks: isWhole ? null : Object.fromEntries(blocks.map((block) => [block, 1])) };
   }
 }

@@ -60,8 +60,8 @@ test('the proposal is the shortest beginning of the ranking whose picture was se
   expect(proposal?.keep).toEqual(['OUT01', 'TE1']);
   expect(proposal?.share).toBeCloseTo(0.8);
   expect(tried.map(({ keep }) => keep.length)).toEqual([1, 2]);
-  // None, all, and each block alone and off: the first alone is among them, so two blocks are the only addition.
-  expect(worker.requests).toEqual([12, 1]);
+  // None and all; all with rounding, and each block alone and off: the first alone is among them, so two blocks are the only addition.
+  expect(worker.requests).toEqual([2, 11, 1]);
 });
 
 test('a share that pictures do not reach before all blocks are on is answered with all of them', async () => {
@@ -99,7 +99,7 @@ test('every prompt counts alike, however strongly the LoRA moves it, and one tha
   expect(effects.find(({ block }) => block === 'OUT01')?.effect).toBeCloseTo((0.8 + 0.2) / 2);
 });
 
-test('a LoRA that changes nothing is said to change nothing', async () => {
+test('a LoRA that changes nothing is said to change nothing after two pictures', async () => {
   using lab = await openSweep();
   const worker = pictureWorker({ show: () => [0.3] });
   const { ok, texts } = await lab.run(worker);
@@ -107,13 +107,50 @@ test('a LoRA that changes nothing is said to change nothing', async () => {
   expect(JSON.parse(texts.sweep as string)).toMatchObject({ blocks: [], ranking: [], proposal: null, tried: [] });
   expect(worker.grids[0]?.title).toBe('The LoRA changes nothing in these pictures.');
   expect(worker.grids[0]?.cells).toHaveLength(2);
+  // Not one of its blocks.
+  expect(worker.rendered).toHaveLength(2);
 });
 
-test('a LoRA with one block is rendered with it and without it, and nothing more', async () => {
+/** As `summed`, and one number more that only rounding moves: every picture that is not quite all has it. */
+function roundedBy(floor: number, strengths: { readonly [block: string]: number }) {
+  const show = summed(strengths);
+  return (item: Item): readonly number[] => {
+    const isAll = item.lora?.blocks === null && item.lora.strength === 1;
+    return [...show(item), item.lora === null || isAll ? 0 : floor];
+  };
+}
+
+test('what rounding alone moves is measured, and places that it may have decided are marked', async () => {
+  using lab = await openSweep();
+  const worker = pictureWorker({ show: roundedBy(0.1, strengths) });
+  const { texts } = await lab.run(worker);
+  const result = JSON.parse(texts.sweep as string) as Sweep;
+  const nearly = worker.rendered.filter(({ lora }) => lora !== null && lora.strength !== 1);
+  expect(nearly.map(({ lora }) => lora)).toMatchObject([{ strength: 1 + 2 ** -10, blocks: null }]);
+  expect(result.floor).toBeCloseTo(0.1);
+  expect(result.prompts[0]?.floor).toBeCloseTo(0.1 / Math.sqrt(2));
+  // A block that does next to nothing loses what rounding moves.
+  expect(result.blocks.find(({ block }) => block === 'IN04')?.without).toBeCloseTo(Math.hypot(0.02, 0.1));
+  expect(result.ranking.slice(0, 2)).toEqual(['OUT01', 'TE1']);
+  expect(result.unsure).toEqual(['TE2', 'MID00', 'IN04']);
+  const [grid] = worker.grids;
+  expect(grid?.title).toContain('Shares below 10 % are rounding.');
+  const captions = grid?.cells.map(({ caption }) => caption) ?? [];
+  expect(captions).toContain('rounding alone: 10 % (heat: from all)');
+  expect(captions.filter((caption) => caption.includes('~'))).toHaveLength(3);
+});
+
+test('blocks that are equally strong have a sure order where nothing is rounded', async () => {
+  using lab = await openSweep();
+  const { texts } = await lab.run(pictureWorker({ show: summed({ OUT01: 0.5, TE1: 0.5 }) }));
+  expect(JSON.parse(texts.sweep as string)).toMatchObject({ floor: 0, unsure: [] });
+});
+
+test('a LoRA with one block is rendered with it, without it and once for rounding, and nothing more', async () => {
   using lab = await openSweep('a cat --d 1\n', [{ name: OUT01, kernel: 3 }]);
   const worker = pictureWorker({ show: summed({ OUT01: 1 }) });
   const { texts } = await lab.run(worker);
-  expect(worker.requests).toEqual([2]);
+  expect(worker.requests).toEqual([2, 1]);
   const { blocks: effects, proposal } = JSON.parse(texts.sweep as string) as Sweep;
   expect(effects).toEqual([{ block: 'OUT01', only: 1, without: 1, effect: 1 }]);
   expect(proposal).toEqual({ keep: ['OUT01'], share: 1 });
@@ -123,10 +160,10 @@ test('the cost is said before anything is rendered', async () => {
   using lab = await openSweep('a cat --d 1\na dog --d 2\n');
   const worker = pictureWorker({ show: summed(strengths) });
   const { said, events } = await lab.run(worker);
-  expect(said[0]).toMatch(/^2 prompts × 12 pictures \(.*each of its 5 blocks alone and off\), then up to 4 more/);
+  expect(said[0]).toMatch(/^2 prompts × 13 pictures \(.*each of its 5 blocks alone and off\), then up to 4 more/);
   const kinds = events.flatMap((event) => (event.type === 'node-progress' ? [event.progress.type] : []));
   expect(kinds.indexOf('log')).toBeLessThan(kinds.indexOf('artifact'));
-  expect(worker.rendered.length).toBeLessThanOrEqual(24 + 4);
+  expect(worker.rendered.length).toBeLessThanOrEqual(26 + 4);
 });
 
 test('a sweep that is stopped in the middle goes on where it was, and comes to the same result', async () => {
@@ -145,7 +182,7 @@ test('a sweep that is stopped in the middle goes on where it was, and comes to t
   const second = pictureWorker({ show: summed(strengths) });
   const after = await lab.run(second);
   expect(after.texts).toEqual(quiet.texts);
-  expect(second.rendered).toHaveLength(13 - 7);
+  expect(second.rendered).toHaveLength(14 - 7);
   expect(after.said[0]).toContain('7 are there already');
 });
 
@@ -174,7 +211,7 @@ test('a grid of few blocks has them side by side, alone above and off below', as
     'all but this block (heat: what is lost)',
   ]);
   const cell = (row: number, column: number) => grid?.cells.find((one) => one.row === row && one.column === column);
-  expect(cell(0, 2)?.caption).toBe('kept blocks: 80 % (heat: from all)');
+  expect(cell(0, 3)?.caption).toBe('kept blocks: 80 % (heat: from all)');
   expect([0, 1, 2, 3, 4].map((column) => cell(1, column)?.caption)).toEqual([
     'IN04 (no. 5) does 2 %',
     'MID00 (no. 4) does 8 %',
@@ -186,7 +223,7 @@ test('a grid of few blocks has them side by side, alone above and off below', as
   // Alone: against none. Off: against all.
   expect(cell(1, 2)?.compared).toBe(cell(0, 0)?.picture);
   expect(cell(2, 2)?.compared).toBe(cell(0, 1)?.picture);
-  expect(grid?.cells).toHaveLength(2 * (3 + 2 * 5));
+  expect(grid?.cells).toHaveLength(2 * (4 + 2 * 5));
   expect(grid?.title).toBe('What each block of the LoRA does. OUT01, TE1: 80 % of the effect.');
 });
 
@@ -200,11 +237,15 @@ test('a grid of many blocks has sections, and each block is in the column of its
         {
           prompt,
           distance: 1,
+          floor: 0.01,
           blocks: Object.fromEntries(many.map((block) => [block, { only: apart, without: apart }])),
         },
       ],
       blocks: many.map((block) => ({ block, only: 0.5, without: 0.5, effect: 0.5 })),
       ranking: many,
+      mixed_precision: 'bf16',
+      floor: 0.01,
+      unsure: many,
       wanted: 0.8,
       proposal: { keep: many, share: 1 },
       tried: [],
@@ -229,7 +270,7 @@ test('a grid of many blocks has sections, and each block is in the column of its
     [4, 5, '1.without.REST'],
   ]);
   expect(grid.columns).toHaveLength(9);
-  expect(grid.cells).toHaveLength(2 + 2 * many.length);
+  expect(grid.cells).toHaveLength(3 + 2 * many.length);
 });
 
 test('copies of all pictures lie in the run folder while it works, and those of an earlier sweep go', async () => {
@@ -237,7 +278,10 @@ test('copies of all pictures lie in the run folder while it works, and those of 
   lab.folder.write({ '.lorac/runs/what/pictures/9-only-OUT08.png': 'of another LoRA' });
   await lab.run(pictureWorker({ show: summed(strengths) }));
   expect(lab.shown()).toEqual(
-    [...['none', 'all', 'keep-1', 'keep-2'], ...blocks.flatMap((block) => [`only-${block}`, `without-${block}`])]
+    [
+      ...['none', 'all', 'nearly', 'keep-1', 'keep-2'],
+      ...blocks.flatMap((block) => [`only-${block}`, `without-${block}`]),
+    ]
       .map((name) => `1-${name}.png`)
       .sort(),
   );

@@ -6,8 +6,8 @@ import { heatMark, heatStrip, table } from '../../inspect/heat.ts';
 import type { AnalyzeReport } from '../analyze.ts';
 import type { BlockNumbers } from './analysis-numbers.ts';
 import { promptLabel } from './sample-prompts.ts';
-import type { BlockEffect } from './sweep-effects.ts';
-import { percent } from './sweep-grid.ts';
+import type { BlockEffect, Sweep } from './sweep-effects.ts';
+import { isWorthSaying, percent, placeMark } from './sweep-grid.ts';
 
 export interface TextOptions {
   readonly color: boolean;
@@ -21,6 +21,7 @@ export function reportLines(report: AnalyzeReport, { color, file }: TextOptions)
     [headline(report)],
     strips(report, color),
     blockTable(report, color),
+    roundingLines(report),
     promptLines(report),
     proposalLines(report, file),
     report.notes.map(cleanLine),
@@ -41,8 +42,10 @@ export function shortLines(report: AnalyzeReport): readonly string[] {
     return [...(strongest.length > 0 ? [`strongest by ‖ΔW‖/‖W‖: ${strongest.join(', ')}`] : []), ...notes];
   }
   const effects = new Map(sweep.blocks.map(({ block, effect }) => [block, effect]));
-  const first = sweep.ranking.slice(0, SHOWN).map((block) => `${block} ${percent(effects.get(block) ?? 0)}`);
-  return [`most of the effect: ${first.join(', ')}`, ...proposalLines(report, undefined), ...notes];
+  const above = sweep.ranking.filter((block, place) => place === 0 || (effects.get(block) ?? 0) > (sweep.floor ?? 0));
+  const first = above.slice(0, SHOWN).map((block) => `${block} ${percent(effects.get(block) ?? 0)}`);
+  const most = `most of the effect: ${first.join(', ')}`;
+  return [most, ...roundingLines(report), ...proposalLines(report, undefined), ...notes];
 }
 
 const SHOWN = 5;
@@ -77,7 +80,6 @@ function blockTable({ blocks, sweep }: AnalyzeReport, color: boolean): string[] 
   const rows = blocks.map((numbers) => {
     const { block, modules, norm, ratio, spectrum } = numbers;
     const effect = effects.get(block);
-    const place = (sweep?.ranking.indexOf(block) ?? -1) + 1;
     return [
       block,
       heatMark(heatOf(numbers), highest, color),
@@ -86,14 +88,23 @@ function blockTable({ blocks, sweep }: AnalyzeReport, color: boolean): string[] 
       scientific(ratio),
       spectrum === null ? '-' : String(spectrum.rank90),
       spectrum === null ? '-' : spectrum.effectiveRank.toFixed(1),
-      ...(effects.size > 0 ? effectCells(effect, place) : []),
+      ...(sweep && effects.size > 0 ? effectCells(effect, sweep) : []),
     ];
   });
   return table([head, ...rows], 2);
 }
 
-function effectCells(effect: BlockEffect | undefined, place: number): string[] {
-  return effect === undefined ? ['-', '-', '-'] : [percent(effect.only), percent(effect.without), String(place)];
+function effectCells(effect: BlockEffect | undefined, sweep: Sweep): string[] {
+  if (effect === undefined) return ['-', '-', '-'];
+  return [percent(effect.only), percent(effect.without), placeMark(sweep, effect.block)];
+}
+
+/** What of the shares is none of the LoRA's doing, where that is a percent or more. */
+function roundingLines({ sweep }: AnalyzeReport): string[] {
+  if (sweep === null || !isWorthSaying(sweep.floor)) return [];
+  const places = sweep.unsure.length === 0 ? '' : ', and so may be the order of places with ~';
+  const remedy = sweep.mixed_precision === 'fp32' ? '' : '; mixed precision fp32 lowers that';
+  return [`shares below ${percent(sweep.floor)} are rounding${places}${remedy}`];
 }
 
 function promptLines({ sweep }: AnalyzeReport): string[] {
@@ -108,7 +119,8 @@ function proposalLines({ sweep, proposal }: AnalyzeReport, file: string | undefi
   if (sweep === null || proposal === null) return [];
   const { keep, share, wanted, chop, options } = proposal;
   if (chop === null || options === null) {
-    return [`keep all blocks: no fewer keep ${percent(wanted)} of the effect in these pictures`];
+    const drowned = 1 - (sweep.floor ?? 0) < wanted ? `, since rounding alone costs ${percent(sweep.floor ?? 0)}` : '';
+    return [`keep all blocks: no fewer keep ${percent(wanted)} of the effect in these pictures${drowned}`];
   }
   const command = file === undefined ? chop : `lorac chop ${shellWord(file)} ${options.join(' ')}`;
   const what = `${keep.length} of ${sweep.blocks.length} blocks keep ${percent(share)} of the effect`;

@@ -10,16 +10,26 @@
 //
 // Each is the mean over all prompts for which the LoRA changes anything, so that every prompt counts alike. `only` is
 // below 0 for a block that leads away, and the sum over blocks need not be 1: blocks act upon each other.
+//
+// Pictures are computed in rounded numbers, and many steps make a little rounding visible. With m for the picture of all
+// blocks at a strength that is 1 but for next to nothing,
+//
+//   floor    d(m, a) / d(n, a)        is the share that says nothing: what rounding alone moves
 
 import type { SamplePrompt } from '../../worker/protocol.ts';
 
 /** The output `sweep`. */
 export interface Sweep {
   readonly prompts: readonly PromptSweep[];
+  readonly mixed_precision: 'bf16' | 'fp32';
+  /** The share of the effect that rounding alone makes; `null` when the LoRA changes nothing. */
+  readonly floor: number | null;
   /** In the order of the network. Empty when the LoRA changes nothing for any of the prompts. */
   readonly blocks: readonly BlockEffect[];
   /** The names of the blocks, the most important first. */
   readonly ranking: readonly string[];
+  /** Those of the ranking that are no farther from a neighbour than the floor, so that rounding may have placed them. */
+  readonly unsure: readonly string[];
   /** The share of the effect that was asked for, above 0 and at most 1. */
   readonly wanted: number;
   /** What to keep for it; `null` when the LoRA changes nothing. All blocks when no fewer reach the share. */
@@ -32,6 +42,8 @@ export interface PromptSweep {
   readonly prompt: SamplePrompt;
   /** From the picture without the LoRA to the one with all of it: the root mean square over sRGB values, 0 to 1. */
   readonly distance: number;
+  /** As far rounding alone moves the picture with all of it; `null` when no prompt is changed. */
+  readonly floor: number | null;
   readonly blocks: { readonly [block: string]: BlockDistances };
 }
 
@@ -67,6 +79,16 @@ export function effectsOf(blocks: readonly string[], prompts: readonly PromptSwe
 /** The strongest first; of equal ones that which comes first in the network. */
 export function rankingOf(effects: readonly BlockEffect[]): readonly string[] {
   return effects.toSorted((a, b) => b.effect - a.effect).map(({ block }) => block);
+}
+
+/** Blocks whose effect is no farther from that of a neighbour in the ranking than `floor`, the most important first. */
+export function unsurePlaces(effects: readonly BlockEffect[], floor: number): readonly string[] {
+  const ranked = effects.toSorted((a, b) => b.effect - a.effect);
+  const isClose = (a: BlockEffect | undefined, b: BlockEffect | undefined): boolean =>
+    floor > 0 && a !== undefined && b !== undefined && a.effect - b.effect <= floor;
+  return ranked
+    .filter((one, place) => isClose(ranked[place - 1], one) || isClose(one, ranked[place + 1]))
+    .map(({ block }) => block);
 }
 
 /** The mean over the prompts for which there is anything to have a share of. */

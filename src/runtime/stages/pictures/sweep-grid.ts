@@ -1,6 +1,6 @@
 // The pictures of a sweep as one labelled grid, in sections so that it fits a screen. For each prompt:
 //
-//   the prompt                none      all ▒      kept ▒
+//   the prompt                none      all ▒      rounding ▒ kept ▒
 //   IN      only this block   IN00 ▒    IN01 ▒     IN02 ▒   …       heat: what it changes, from none
 //           all but it        IN00 ▒    IN01 ▒     IN02 ▒   …       heat: what is missing, from all
 //   MID, TE, REST             MID00 ▒   MID01 ▒    MID02 ▒   TE1 ▒ …
@@ -45,11 +45,14 @@ function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) =>
     cells: [
       { column: 0, picture: none, compared: null, caption: 'without the LoRA' },
       { column: 1, picture: all, compared: none, caption: 'all of it (heat: from without)' },
+      ...(prompt.floor === null
+        ? []
+        : [{ column: 2, picture: pathOf('nearly'), compared: all, caption: `${roundingOf(prompt)} (heat: from all)` }]),
       ...(kept === undefined
         ? []
         : [
             {
-              column: 2,
+              column: 3,
               picture: pathOf(`keep.${kept.keep.length}`),
               compared: all,
               caption: `kept blocks: ${percent(kept.share)} (heat: from all)`,
@@ -58,9 +61,9 @@ function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) =>
     ],
   };
   const sections = sectionsOf(sweep.blocks.map(({ block }) => block)).flatMap(({ name, blocks }): Row[] => {
-    const inside = [...blocks].map(([block, column]) => ({ block, column, place: sweep.ranking.indexOf(block) + 1 }));
-    const only = inside.map(({ block, column, place }) => {
-      const caption = `${block} (no. ${place}) does ${shares(prompt, block).only}`;
+    const inside = [...blocks].map(([block, column]) => ({ block, column }));
+    const only = inside.map(({ block, column }) => {
+      const caption = `${block} (no. ${placeMark(sweep, block)}) does ${shares(prompt, block).only}`;
       return { column, picture: pathOf(`only.${block}`), compared: none, caption };
     });
     const without = inside.map(({ block, column }) => {
@@ -126,8 +129,26 @@ function keptFew({ proposal, blocks }: Sweep): Kept | undefined {
 function title(sweep: Sweep): string {
   if (sweep.blocks.length === 0) return 'The LoRA changes nothing in these pictures.';
   const kept = keptFew(sweep);
-  if (kept === undefined) return 'What each block of the LoRA does. No fewer than all keep what is wanted.';
-  return `What each block of the LoRA does. ${kept.keep.join(', ')}: ${percent(kept.share)} of the effect.`;
+  const found =
+    kept === undefined
+      ? 'No fewer than all keep what is wanted.'
+      : `${kept.keep.join(', ')}: ${percent(kept.share)} of the effect.`;
+  const rounding = isWorthSaying(sweep.floor) ? [`Shares below ${percent(sweep.floor)} are rounding.`] : [];
+  return ['What each block of the LoRA does.', found, ...rounding].join(' ');
+}
+
+/** Whether rounding makes one percent that would be written. */
+export function isWorthSaying(floor: number | null): floor is number {
+  return floor !== null && Math.round(100 * floor) > 0;
+}
+
+/** `3`, or `~3` where rounding may have decided it. */
+export function placeMark({ ranking, unsure }: Sweep, block: string): string {
+  return `${unsure.includes(block) ? '~' : ''}${ranking.indexOf(block) + 1}`;
+}
+
+function roundingOf({ distance, floor }: PromptSweep): string {
+  return distance === 0 ? 'what rounding moves' : `rounding alone: ${percent((floor ?? 0) / distance)}`;
 }
 
 /** Of this prompt; the ranking goes by the mean of all. */

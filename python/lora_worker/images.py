@@ -12,13 +12,17 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike, fspath
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+T = TypeVar("T")
 
 Size = tuple[int, int]
 """Width, height in pixels."""
@@ -76,12 +80,17 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def open_rgb(path: str | PathLike[str]) -> Image.Image:
     """The whole picture, upright and opaque. Raises `BadImage`."""
+    return opened(path, lambda image: opaque(_upright(image)))
+
+
+def opened(path: str | PathLike[str], use: Callable[[Image.Image], T]) -> T:
+    """What `use` makes of the picture as it is stored, decoded to the end. Raises `BadImage`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata and large pictures; errors still come
             with Image.open(fspath(path), formats=_FORMATS) as image:
                 image.load()
-                return _opaque(_upright(image))
+                return use(image)
     except FileNotFoundError:
         raise BadImage("the file is not there") from None
     except _DECODING_ERRORS as error:
@@ -119,7 +128,8 @@ _TURNS = {
 }
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def opaque(image: Image.Image) -> Image.Image:
+    """RGB of 8 bits, on white where the picture is transparent."""
     if image.mode.startswith("I;16"):
         # Pillow clips 16-bit greys to white when it converts them.
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")

@@ -33,6 +33,7 @@ from lora_worker.protocol import PROTOCOL, Cancel, ProtocolError, Request, parse
 
 # Operation to the module in lora_worker.stages that does it.
 _STAGES = {
+    "look": "look",
     "encode_latents": "encode_latents",
     "train": "train",
     "sample": "sample",
@@ -45,7 +46,7 @@ _STAGES = {
 }
 
 # Neither needs the memory in which `sample` keeps its networks for the next request.
-_LIGHT = ("sample", "measure", "grid")
+_LIGHT = ("sample", "measure", "grid", "look")
 
 EXIT_PROTOCOL = 2
 EXIT_NO_TORCH = 3

@@ -86,6 +86,22 @@ async function answer({ id, work }) {
 }
 
 const operations = {
+  /** Looks alike what has the same size. */
+  async look({ items, output }, job) {
+    const looks = {};
+    for (const { name, image } of items) {
+      await job.pause();
+      const bytes = readFileSync(image);
+      looks[name] =
+        knob('UNREADABLE') && bytes.includes(knob('UNREADABLE'))
+          ? { problem: 'the fake worker was told that it cannot read this' }
+          : { transparent: 0, hash: digestOf(bytes.subarray(16, 24)), plain: false };
+      job.tell('progress', { done: Object.keys(looks).length, total: items.length, unit: 'images' });
+    }
+    writeWhole(output, JSON.stringify(looks));
+    return { looks: output };
+  },
+
   async encode_latents({ items, vae_precision }, job) {
     const problems = items
       .filter(({ image }) => knob('UNREADABLE') && readFileSync(image).includes(knob('UNREADABLE')))

@@ -156,6 +156,7 @@ const works: Work[] = [
     ],
     output: '/project/grid.png',
   },
+  { op: 'look', items: [{ name: 'ab12', image: '/images/käse 🧀.png' }], output: '/project/looks.json' },
 ];
 
 const toWorker: ToWorker[] = [

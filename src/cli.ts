@@ -159,7 +159,7 @@ function commandLine(): Command {
         .default('bf16'),
     )
     .option('-o, --output <DIR>', 'where to put report.json and grid.png (default: beside LORA, in NAME-analysis)')
-    .option('--overwrite', 'replace files that lorac did not make')
+    .option('--overwrite', 'replace files that lorac did not make, and pictures by numbers alone')
     .option('--json', 'the report as one JSON object on stdout, progress on stderr')
     .addOption(new Option('--reporter <KIND>', 'how to tell what happens').choices(reporterKinds).env('LORAC_REPORTER'))
     .addHelpText('after', analyzeExamples)

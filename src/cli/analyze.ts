@@ -2,12 +2,11 @@
 // What was computed and rendered stays in the user's cache, so a stopped analysis goes on and a second one is quick.
 
 import { readFileSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { jsonLine } from '../parser/clean-text.ts';
 import { Store } from '../runtime/cache/store.ts';
 import { StageFailure } from '../runtime/events.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
-import { absolutePath, pathIn } from '../runtime/graph/paths.ts';
+import { pathIn } from '../runtime/graph/paths.ts';
 import { whatFile } from '../runtime/inspect/what-file.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import type { AnalyzeReport } from '../runtime/stages/analyze.ts';
@@ -15,11 +14,12 @@ import { reportLines } from '../runtime/stages/pictures/analysis-text.ts';
 import { isCanonical } from '../runtime/surgery/canonical.ts';
 import { openWeights } from '../runtime/surgery/weights-file.ts';
 import type { ReporterKind } from '../tui/reporter.ts';
+import { analysisFolder, hasPictures, refuseToLosePictures, removeGrid } from './analyze-folder.ts';
 import { type AnalyzeJob, analyzeGraph, GRID, REPORT } from './analyze-graph.ts';
 import { promptFile, type WrittenPrompts } from './analyze-prompts.ts';
 import { openBase } from './base-files.ts';
 import { wantsColor } from './color.ts';
-import { fileAt, stemOf } from './lora-arguments.ts';
+import { fileAt } from './lora-arguments.ts';
 import { runGraph } from './run-graph.ts';
 import { tellFailure } from './tell-failure.ts';
 import { UsageError } from './usage-error.ts';
@@ -39,8 +39,11 @@ export interface AnalyzeOptions extends WrittenPrompts {
 export async function analyze(options: AnalyzeOptions): Promise<number> {
   const { mixedPrecision: mixed_precision, overwrite = false, json, reporter } = options;
   const lora = fileAt(options.lora);
-  const folder = folderFor(options, lora);
+  const folder = analysisFolder(options.output, lora);
   const prompts = promptFile(options);
+  const isWithoutPictures = prompts === undefined;
+  if (isWithoutPictures && !overwrite) refuseToLosePictures(folder);
+  const losesPictures = isWithoutPictures && hasPictures(folder);
   const share = shareOf(options.share);
   const looked = await look(options, prompts !== undefined).catch((error: unknown) => {
     if (!(error instanceof StageFailure)) throw error;
@@ -55,6 +58,7 @@ export async function analyze(options: AnalyzeOptions): Promise<number> {
     stream: json ? process.stderr : process.stdout,
     reporter,
   });
+  if (exitCode === 0 && losesPictures) removeGrid(folder);
   if (exitCode === 0) tell(folder, prompts !== undefined, options);
   return exitCode;
 }
@@ -101,14 +105,6 @@ async function isLora(path: string): Promise<boolean> {
   if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return false;
   await using file = await openWeights(path, CHECKPOINT_LIMITS);
   return whatFile(file).kind === 'lora';
-}
-
-function folderFor({ output }: AnalyzeOptions, lora: AbsolutePath): AbsolutePath {
-  if (output === undefined) return pathIn(absolutePath(dirname(lora)), `${stemOf(lora)}-analysis`);
-  if (statSync(output, { throwIfNoEntry: false })?.isDirectory() === false) {
-    throw new UsageError(`"${output}" is not a folder.`, '-o names the folder that gets report.json and grid.png');
-  }
-  return absolutePath(resolve(output));
 }
 
 function shareOf(text: string): number {

@@ -1,7 +1,7 @@
 // lorac analyze with the real worker: a LoRA that is strong in one block is found to be, and what was rendered before a
 // Ctrl-C is not rendered again.
 
-import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
@@ -69,6 +69,15 @@ test('a second time nothing is computed, and the table and the command to type a
   const chopped = await lorac([...command.split(' '), '-o', 'kept.safetensors']);
   expect(chopped).toMatchObject({ exitCode: 0, stderr: '' });
   expect(chopped.stdout).toMatch(/kept {5}.*OUT01/);
+});
+
+test('numbers alone replace pictures only when they are told to, and take the grid with them', async () => {
+  const args = ['analyze', 'few.safetensors', 'base.safetensors'];
+  const refused = await lorac(args);
+  expect(refused.exitCode).toBe(2);
+  expect(refused.stderr).toContain('tells what pictures showed');
+  expect(await lorac([...args, '--overwrite'])).toMatchObject({ exitCode: 0 });
+  expect(await readdir(join(folder, 'few-analysis'))).toEqual(['report.json']);
 });
 
 test('a LoRA in the names of another trainer is analyzed in numbers', async () => {

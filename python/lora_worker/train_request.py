@@ -82,13 +82,14 @@ class EverySeconds:
 
 @dataclass(frozen=True)
 class Train:
-    """`save_steps` and `sample_steps` are 1-based."""
+    """Steps are 1-based. `until` is the last that is done."""
 
     checkpoint: str
     work: Path
     images: tuple[TrainImage, ...]
     settings: TrainSettings
     save_steps: frozenset[int]
+    until: int
     sample_steps: frozenset[int]
     prompts: tuple[SamplePrompt, ...]
     state_every: EverySteps | EverySeconds
@@ -111,6 +112,7 @@ def parse_train(value: Mapping[str, Any]) -> Train:
     samples = work.record("samples")
     settings = _settings(work.record("settings"))
     images = work.records("images", _image)
+    until = _until(work, settings.steps)
     if not any(image.repeats > 0 for image in images):
         raise ProtocolError('"work.images" must have an image')
     return Train(
@@ -118,8 +120,9 @@ def parse_train(value: Mapping[str, Any]) -> Train:
         work=Path(work.text("work")),
         images=images,
         settings=settings,
-        save_steps=_steps(work, "save_steps", settings.steps),
-        sample_steps=_steps(samples, "steps", settings.steps),
+        save_steps=_steps(work, "save_steps", until),
+        until=until,
+        sample_steps=_steps(samples, "steps", until),
         prompts=samples.records("prompts", lambda prompt: SamplePrompt.parse(prompt.raw)),
         state_every=_state_every(work.record("state_every")),
     )
@@ -127,6 +130,13 @@ def parse_train(value: Mapping[str, Any]) -> Train:
 
 def _steps(fields: Fields, name: str, last: int) -> frozenset[int]:
     return frozenset(step for step in fields.whole_list(name) if 1 <= step <= last)
+
+
+def _until(work: Fields, steps: int) -> int:
+    until = _positive(work, "until")
+    if until > steps:
+        raise ProtocolError(f'"work.until" must be at most {steps}, and is {until}')
+    return until
 
 
 def _image(image: Fields) -> TrainImage:

@@ -13,6 +13,7 @@ from support import RecordingJob
 from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, metrics, share_models, steps_of
 
 from lora_worker.errors import Cancelled, WorkerError
+from lora_worker.protocol import ProtocolError
 from lora_worker.safetensors_file import read_tensor, write_safetensors
 from lora_worker.stages import train
 from lora_worker.train_request import parse_train
@@ -247,3 +248,20 @@ def test_the_models_are_left_as_they_were(lab, toy_models):
     lab.life(lab.request(gradient_checkpointing="on"))
     assert not any(module._forward_hooks for module in toy_models.unet.modules())
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+# Only a part of it
+
+
+def test_a_training_up_to_an_earlier_step_gives_that_step_of_the_whole_one(lab):
+    whole = lab.life(lab.request("whole", steps=5, save_steps=[2]))
+    job = RecordingJob()
+    part = lab.life(lab.request("part", steps=5, save_steps=[2], until=2), job)
+    assert steps_of(job) == [1, 2]
+    assert sorted(part) == ["metrics", "step.2"]
+    assert digest(part["step.2"]) == digest(whole["step.2"])
+
+
+def test_an_end_beyond_the_last_step_is_refused(lab):
+    with pytest.raises(ProtocolError, match=r'"work.until" must be at most 3, and is 4'):
+        parse_train(lab.request(until=4))

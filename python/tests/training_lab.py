@@ -81,11 +81,14 @@ class TrainingLab:
             "images": copy.deepcopy(self.images),
             "settings": copy.deepcopy(SETTINGS),
             "save_steps": [],
+            "until": 0,
             "samples": {"steps": [], "prompts": []},
             "state_every": {"seconds": 3600},
         }
         for name, value in changes.items():
             (request if name in request else request["settings"])[name] = value
+        if "until" not in changes:
+            request["until"] = request["settings"]["steps"]
         return request
 
     def life(self, request: dict[str, Any], job: RecordingJob | None = None) -> dict[str, str]:

@@ -55,8 +55,7 @@ export type Expression =
   /** `-x`, `a + b`. */
   | { readonly kind: 'negate'; readonly span: Span; readonly of: Expression }
   | BinaryExpression
-  /** `raw@40`. */
-  | { readonly kind: 'choice'; readonly span: Span; readonly of: Name }
+  | ChoiceExpression
   /** `env("HOME")`. */
   | { readonly kind: 'call'; readonly span: Span; readonly name: Name }
   | { readonly kind: 'broken'; readonly span: Span };
@@ -98,6 +97,17 @@ export interface RecordExpression {
 }
 
 export type Operator = '+' | '-' | '*' | '/' | '**';
+
+/** `raw@40`, `raw@best`, `raw@ema(0.9)`. */
+export interface ChoiceExpression {
+  readonly kind: 'choice';
+  readonly span: Span;
+  readonly of: Name;
+  /** A number, or a word; `undefined` where it could not be read, which has been complained about. */
+  readonly which: Expression | undefined;
+  /** What stands in the parentheses behind a word, if there are any. */
+  readonly given: readonly Expression[] | undefined;
+}
 
 export interface BinaryExpression {
   readonly kind: 'binary';

@@ -1,7 +1,7 @@
 // Which checkpoint each LoRA of a program was trained on. A train block says so, a lora block may; what is made from a
 // LoRA has its base, and a merge that of the first of its parts, by name, that has one.
 
-import type { BlockOf, CheckedBlock, Reference } from './model.ts';
+import { type BlockOf, type CheckedBlock, nameOfReference, type Reference } from './model.ts';
 
 export type LoraBlock = BlockOf<'train'> | BlockOf<'lora'> | BlockOf<'resize'> | BlockOf<'chop'> | BlockOf<'merge'>;
 
@@ -37,7 +37,10 @@ export function firstBase(bases: Bases, loras: readonly Reference[]): Base {
 
 /** What parts of a sum are sorted by, so that their order in the program means nothing. */
 export function byBlockName<R extends Reference>(references: readonly R[]): readonly R[] {
-  return references.toSorted((a, b) => (a.block < b.block ? -1 : a.block > b.block ? 1 : 0));
+  return references.toSorted((a, b) => {
+    const [one, other] = [nameOfReference(a), nameOfReference(b)];
+    return one < other ? -1 : one > other ? 1 : 0;
+  });
 }
 
 export function isLora(block: CheckedBlock): block is LoraBlock {

@@ -245,8 +245,15 @@ function namedExpression(building: Building, node: CstNode): Expression {
   if (record !== undefined) return { kind: 'record', span, tag, entries: attributes(building, record) };
   const list = nodes(node, 'list')[0];
   if (list !== undefined) return { kind: 'list', span, tag, items: listItems(building, list) };
-  if (tokens(node, 'At').length > 0) return { kind: 'choice', span, of: tag };
-  if (nodes(node, 'argumentList').length > 0) return { kind: 'call', span, name: tag };
+  const given = nodes(node, 'argumentList')[0];
+  if (tokens(node, 'At').length > 0) {
+    const numeral = tokens(node, 'Numeral')[0];
+    const chosen = tokens(node, 'Word')[1];
+    const word = chosen && ({ kind: 'word', span: spanOf(source, chosen), text: chosen.image } as const);
+    const which = numeral ? numeralExpression(building, numeral) : word;
+    return { kind: 'choice', span, of: tag, which, given: given && listItems(building, given) };
+  }
+  if (given !== undefined) return { kind: 'call', span, name: tag };
   // A word that is left over from something broken has been complained about by the parser.
   return node.recoveredNode && diagnostics.length > 0
     ? { kind: 'broken', span }

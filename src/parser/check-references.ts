@@ -1,14 +1,16 @@
 // Names of other blocks: one, or several LoRAs with weights.
 
-import type { Expression } from './ast.ts';
+import type { ChoiceExpression, Expression } from './ast.ts';
 import { checkValue } from './check-value.ts';
 import { needs } from './describe.ts';
+import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import { number, type Type } from './schema-types.ts';
 import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
+import { checkChoice } from './step-choices.ts';
 import { nearest } from './suggest.ts';
-import type { Reference, WeightedReference } from './values.ts';
+import { nameOfReference, type Reference, type WeightedReference } from './values.ts';
 import { instead, placeOf, plainText, sourceText, unquoted, type Written, wrongType } from './written.ts';
 
 type ReferenceType = Extract<Type, { kind: 'reference' }>;
@@ -20,6 +22,7 @@ export function checkReference(
   written: Written,
 ): Reference | undefined {
   const { value, via } = written;
+  if (value.kind === 'choice') return checkChosen(scope, type, name, { value, via });
   if (value.kind !== 'word') {
     // A block of that name, `my-hero`, has been complained about.
     if (value.kind === 'binary' && scope.blocks.has(sourceText(value.span))) return undefined;
@@ -42,6 +45,23 @@ export function checkReference(
   const details = { attribute: name, needed: type.to, name: value.text, kind: block.kind, definedAt: block.span };
   scope.report(problem.wrongKind(span, details));
   return undefined;
+}
+
+/** `raw@40`. */
+function checkChosen(
+  scope: Scope,
+  type: ReferenceType,
+  name: string,
+  { value, via }: { readonly value: ChoiceExpression; readonly via: Via | undefined },
+): Reference | undefined {
+  const { of } = value;
+  const word: Written = { value: { kind: 'word', text: of.text, span: of.span }, via };
+  const block = checkReference(scope, type, name, word);
+  const step = checkChoice(scope, value);
+  const kind = block && scope.blocks.get(of.text)?.kind;
+  if (kind !== undefined && kind !== 'train') scope.report(problem.noStepChoice(value.span, of.text, kind));
+  if (kind !== 'train' || block === undefined || step === undefined) return undefined;
+  return { ...block, step, span: via?.usedAt ?? value.span };
 }
 
 type WeightedType = Extract<Type, { kind: 'weighted-references' }>;
@@ -69,7 +89,7 @@ export function checkWeightedReferences(
   const areDifferent = reportTwice(
     scope,
     name,
-    found.map(({ block, span }) => ({ what: `"${block}"`, span })),
+    found.map((part) => ({ what: `"${nameOfReference(part)}"`, span: part.span })),
   );
   return areDifferent && found.length === parts.length ? found : undefined;
 }
@@ -100,8 +120,9 @@ function withItsWeight(
   entry: { readonly name: { readonly text: string; readonly span: Span }; readonly value: Expression },
 ): WeightedReference | undefined {
   const { text, span } = entry.name;
-  const word: Written = { value: { kind: 'word', text, span }, via: undefined };
-  const reference = checkReference(scope, { kind: 'reference', to: type.to }, name, word);
+  // A let may name a step of a training: let early = raw@40.
+  const word = resolve(scope, { kind: 'word', text, span }, (each) => scope.blocks.has(each));
+  const reference = word && checkReference(scope, { kind: 'reference', to: type.to }, name, word);
   const weight = checkValue(scope, number(), text, entry.value) as number | undefined;
   if (weight === 0) scope.report(problem.zeroWeight(entry.value.span, text));
   return reference && weight !== undefined && weight !== 0 ? { ...reference, weight } : undefined;

@@ -60,6 +60,7 @@ function claims(scope: Scope, type: Type, word: string): boolean {
 function checkWritten(scope: Scope, type: Type, name: string, written: Written): unknown {
   const { value } = written;
   if (value.kind === 'broken') return undefined;
+  if (value.kind === 'choice' && type.kind === 'reference') return checkReference(scope, type, name, written);
   if (value.kind === 'choice' || value.kind === 'call' || (value.kind === 'list' && value.tag !== undefined)) {
     return complainOfForm(scope, type, name, written);
   }

@@ -4,7 +4,7 @@ import type { Expression } from './ast.ts';
 import { writeNumber, writeText } from './literals.ts';
 import { blockKinds, loraKinds } from './schema.ts';
 import type { NumberType, Type } from './schema-types.ts';
-import type { Reference, Size, WeightedReference } from './values.ts';
+import { nameOfReference, type Reference, type Size, type WeightedReference } from './values.ts';
 
 /** `a, b and c`, or with another last word. */
 export function enumerate(words: readonly string[], last = 'and'): string {
@@ -148,9 +148,9 @@ export function writeValue(type: Type, value: unknown): string {
     case 'schedule':
       return writeSchedule(value);
     case 'reference':
-      return (value as Reference).block;
+      return nameOfReference(value as Reference);
     case 'weighted-references':
-      return `{ ${(value as WeightedReference[]).map(({ block, weight }) => `${block} = ${writeNumber(weight)}`).join('  ')} }`;
+      return `{ ${(value as WeightedReference[]).map((one) => `${nameOfReference(one)} = ${writeNumber(one.weight)}`).join('  ')} }`;
     case 'boolean':
     case 'words':
     case 'network-block':

@@ -1,6 +1,8 @@
 // Everything that can be wrong with a .lora file: one factory per problem, sorted by code.
 // A message says what was found and what was needed; what to write instead stands in the hint.
 
+/** What stands behind "@". */
+export * from './choice-diagnostics.ts';
 export type { Diagnostic, Fix, Related } from './diagnostic.ts';
 /** What can be read, and makes no sense. */
 export * from './meaning-diagnostics.ts';

@@ -43,6 +43,7 @@ mean nothing, and commas between attributes are optional.
 | \`[a, b]\` | a list |
 | \`{ a = 1  b = 2 }\`, \`SAVEUS { … }\` | a record, and one with a tag; attributes that are not written have their defaults |
 | \`pony\` | a word: the name of a block, a let or a param, or one of the words that an attribute knows |
+| \`raw@40\` | where a LoRA is asked for: what the training \`raw\` saved after step 40 |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |
 
 Relative paths start at the folder of the \`.lora\` file, and \`~\` is the home folder. Blocks of the network are \`IN00\` to

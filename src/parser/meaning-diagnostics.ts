@@ -86,14 +86,6 @@ export function noImport(span: Span): Diagnostic {
   });
 }
 
-export function noStepChoice(span: Span, of: string): Diagnostic {
-  return error('no-step-choice', span, {
-    message: `A block is used as a whole: "@" cannot choose a step of "${of}".`,
-    hint: `Write ${of}`,
-    fix: replace(span, of),
-  });
-}
-
 export function noSweep(span: Span): Diagnostic {
   return error('no-sweep', span, {
     message: 'One attribute has one value: there is no "sweep".',

@@ -22,7 +22,20 @@ export interface Steps {
 export interface Reference {
   readonly kind: 'reference';
   readonly block: string;
+  /** Which of the LoRAs that a training gives. Absent: the last, or the only one. */
+  readonly step?: StepChoice;
   readonly span: Span;
+}
+
+/** `raw@40`: what training saved after that optimizer step. */
+export interface StepChoice {
+  readonly kind: 'step';
+  readonly step: number;
+}
+
+/** A reference as programs write it: `raw`, `raw@40`. */
+export function nameOfReference({ block, step }: Pick<Reference, 'block' | 'step'>): string {
+  return step === undefined ? block : `${block}@${step.step}`;
 }
 
 /** A LoRA as a part of a sum. */

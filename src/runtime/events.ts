@@ -11,6 +11,8 @@ export type StaleReason =
   | { readonly kind: 'attribute-changed'; readonly attribute: string; readonly from: string; readonly to: string }
   | { readonly kind: 'revision-changed'; readonly stage: string }
   | { readonly kind: 'result-lost'; readonly output: string }
+  /** The stored result is whole, but has not this output, which the program asks for now. */
+  | { readonly kind: 'output-missing'; readonly output: string }
   | { readonly kind: 'not-placed'; readonly path: string }
   | { readonly kind: 'asked-for' };
 

@@ -72,6 +72,11 @@ export interface StageContext {
   requireUnchanged(paths: readonly AbsolutePath[]): Promise<void>;
   /** Artifacts by role: the node's `inputs` and its `files` together. */
   readonly inputs: { readonly [role: string]: Artifact };
+  /**
+   * For work that was done before and is stored, but lacks outputs that are asked for now: those outputs. What the stage
+   * gives is added to what there is, and replaces nothing.
+   */
+  readonly missing: readonly string[] | undefined;
   /** A folder for this fingerprint alone. It survives failures and kills, so a later run can go on from it. */
   readonly work: AbsolutePath;
   readonly store: Store;

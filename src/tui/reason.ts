@@ -23,6 +23,8 @@ function words(reason: StaleReason): string {
       return `this version of lorac computes ${reason.stage} differently`;
     case 'result-lost':
       return `its stored result "${reason.output}" is gone`;
+    case 'output-missing':
+      return `its stored result has no "${reason.output}"`;
     case 'not-placed':
       return 'its file is not in place';
     case 'asked-for':

@@ -117,7 +117,7 @@ const operations = {
     return {};
   },
 
-  async train({ work, images, settings, save_steps, samples }, job) {
+  async train({ work, images, settings, save_steps, until, samples }, job) {
     const statePath = join(work, 'state.json');
     const resumed = existsSync(statePath) ? JSON.parse(readFileSync(statePath, 'utf8')).step : 0;
     const content = images.map(({ digest, index, caption, latents }) => [
@@ -128,7 +128,7 @@ const operations = {
     ]);
     const outputs = {};
     const metrics = [];
-    for (let step = 1; step <= settings.steps; step++) {
+    for (let step = 1; step <= until; step++) {
       metrics.push(JSON.stringify({ step, loss: 1 / step }));
       const isReplayed = step <= resumed;
       if (!isReplayed) {
@@ -159,9 +159,11 @@ const operations = {
       }
       if (!isReplayed) writeWhole(statePath, JSON.stringify({ step }));
     }
-    outputs.lora = join(work, 'lora.safetensors');
+    if (until === settings.steps) {
+      outputs.lora = join(work, 'lora.safetensors');
+      writeWhole(outputs.lora, loraAt(settings, content, settings.steps));
+    }
     outputs.metrics = join(work, 'metrics.jsonl');
-    writeWhole(outputs.lora, loraAt(settings, content, settings.steps));
     writeWhole(outputs.metrics, `${metrics.join('\n')}\n`);
     return outputs;
   },

@@ -53,7 +53,8 @@ def parse(fields: Mapping[str, Any]) -> Train:
 
 
 def run(work: Train, job: Job) -> dict[str, str]:
-    """Trains, or goes on training. Outputs: `lora`, `metrics`, `step.N` and `sample.N.I` for those that exist."""
+    """Trains, or goes on training. Outputs: `metrics`, `step.N` and `sample.N.I` for those that exist, and `lora`
+    unless it ends before its last step."""
     device = torch_device()
     identity = work.identity(checkpoint_facts(work.checkpoint))
     claim_folder(work.work, identity)
@@ -88,7 +89,7 @@ class _Training:
         self._state_step = self._done
         self._metrics = MetricsFile(work.work / "metrics.jsonl", steps=self._done)
         closing.callback(self._metrics.close)
-        self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.settings.steps - 1))
+        self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1))
         self._unread: tuple[int, Reading, Mapping[str, float]] | None = None
         self._clock = self._state_clock = time.monotonic()
 
@@ -98,16 +99,19 @@ class _Training:
             if self._done:
                 self._job.log("info", f"Going on after step {self._done} of {steps}.")
                 self._write_outputs(self._done)
-            while self._done < steps:
+            while self._done < self._work.until:
                 self._step()
         except Cancelled:
             self._read()
             self._save_state()
             raise
+        self._metrics.flush()
+        outputs = {"metrics": str(self._metrics.path), **self._existing_outputs()}
+        if self._work.until < steps:
+            return outputs
         path = self._work.work / "lora.safetensors"
         self._write_lora(path, steps)
-        self._metrics.flush()
-        return {"lora": str(path), "metrics": str(self._metrics.path), **self._existing_outputs()}
+        return {"lora": str(path), **outputs}
 
     def _step(self) -> None:
         index = self._done
@@ -117,7 +121,7 @@ class _Training:
         self._read()
         self._unread = (step, reading, self._trainer.rates())
         has_outputs = step in self._work.save_steps or step in self._work.sample_steps
-        last = step == self._work.settings.steps
+        last = step == self._work.until
         is_due = self._is_state_due() and not last
         if not self._reads_late or has_outputs or is_due or last:
             self._read()
@@ -171,7 +175,7 @@ class _Training:
         state = load_newest_state(
             self._work.work / "states",
             identity=self._identity,
-            at_most=min(missing, default=self._work.settings.steps),
+            at_most=min(missing, default=self._work.until),
             warn=lambda message: self._job.log("warning", message),
         )
         if state is None:

@@ -29,6 +29,8 @@ export interface Shelves {
 export interface PublishExtra {
   readonly record?: RunRecord;
   readonly members?: readonly Digest[];
+  /** Outputs that are stored already and stay as they are. */
+  readonly outputs?: Entry['outputs'];
   /** The work folder of this very fingerprint that all the files lie in: makes the publication survive a kill. */
   readonly from?: AbsolutePath;
 }
@@ -48,7 +50,8 @@ export async function publish(shelves: Shelves, publication: Publication): Promi
   if (fingerprintOf(key) !== fingerprint) throw new Error(`Internal error: "${fingerprint}" is not the key's.`);
   requireOurs(shelves, fingerprint, files);
   const durable = extra.from !== undefined;
-  const outputs = await takeStock(shelves, files, durable);
+  const taken = await takeStock(shelves, files, durable);
+  const outputs = { ...extra.outputs, ...taken };
   const entry: Entry = { fingerprint, key, outputs, members: extra.members ?? [], record: extra.record ?? {} };
   if (extra.from !== undefined) {
     const from = extra.from;
@@ -57,7 +60,7 @@ export async function publish(shelves: Shelves, publication: Publication): Promi
     await atomicWrite(pathIn(from, INTENTIONS), JSON.stringify(intentions), { durable: true });
   }
   // By path: two outputs may be one file.
-  const moves = new Map(Object.entries(files).map(([output, path]) => [path, (outputs[output] as Artifact).path]));
+  const moves = new Map(Object.entries(files).map(([output, path]) => [path, (taken[output] as Artifact).path]));
   for (const [from, to] of moves) await moveIn(from, to, durable);
   await atomicWrite(shelves.entryPath(fingerprint), writeEntry(entry), { durable });
   return entry;

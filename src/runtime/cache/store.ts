@@ -128,7 +128,7 @@ export class Store {
 
   /**
    * Takes finished files out of a work folder into the store, and publishes them. Where an entry can be served
-   * already, that one stays and is returned.
+   * already, its outputs stay, and only those that it lacks are added.
    */
   async publishEntry(
     fingerprint: Fingerprint,
@@ -137,8 +137,16 @@ export class Store {
     extra: PublishExtra = {},
   ): Promise<Entry> {
     const existing = await this.lookupEntry(fingerprint);
-    if (existing?.members.every((member) => this.hasBlob(member))) return existing;
-    return this.#writing(() => publish(this, { fingerprint, key, files, extra }));
+    if (!existing?.members.every((member) => this.hasBlob(member))) {
+      return this.#writing(() => publish(this, { fingerprint, key, files, extra }));
+    }
+    const added = Object.fromEntries(
+      Object.entries(files).filter(([output]) => existing.outputs[output] === undefined),
+    );
+    if (Object.keys(added).length === 0) return existing;
+    const { members, record } = existing;
+    const beside = { outputs: existing.outputs, members: [...new Set([...members, ...(extra.members ?? [])])], record };
+    return this.#writing(() => publish(this, { fingerprint, key, files: added, extra: { ...extra, ...beside } }));
   }
 
   /** Completes what a killed run was about to publish, if it got so far. To be called under the fingerprint's lock. */

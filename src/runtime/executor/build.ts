@@ -19,7 +19,7 @@ import type { Store } from '../cache/store.ts';
 import type { Failure, Listener, NodeSummary, RunEvent, StaleReason } from '../events.ts';
 import type { AbsolutePath, Graph, GraphNode, NodeId } from '../graph/graph.ts';
 import type { WorkerClient } from '../worker/client.ts';
-import { Examiner } from './examine.ts';
+import { Examiner, wantedOutputs } from './examine.ts';
 import { failureOf } from './failures.ts';
 import { defaultPools, type PoolSizes, Pools } from './pools.ts';
 import { placeNode, type Run, realPlace, runNode, savedMs } from './run-node.ts';
@@ -246,6 +246,7 @@ function examinerOf(
 ): Examiner {
   return new Examiner({
     store,
+    wanted: wantedOutputs(nodes),
     program: store.nameOf(resolve(programOf(nodes)) as AbsolutePath),
     // A block's name means its main node here: whoever wants `raw:latents` once more says so.
     rerun: new Set(nodes.filter((node) => rerun.some((name) => node.id === name)).map(({ id }) => id)),

@@ -27,7 +27,8 @@ export type Examined = Identity &
         readonly because: StaleReason;
         readonly target: TargetState;
       }
-    | { readonly status: 'stale'; readonly because: StaleReason }
+    /** `incomplete`: a result that can be served as far as it goes, and lacks outputs that are asked for. */
+    | { readonly status: 'stale'; readonly because: StaleReason; readonly incomplete?: Entry }
   );
 
 /** What the results of other nodes are. Lacks those that are not computed yet. */
@@ -37,10 +38,25 @@ export interface ExaminerOptions {
   readonly store: Store;
   /** Tells the histories of programs apart that share a store. */
   readonly program: string;
+  /** Outputs that other nodes cannot do without. */
+  readonly wanted: Wanted;
   /** The nodes whose work the user wants done once more. */
   readonly rerun: ReadonlySet<NodeId>;
   readonly signal: AbortSignal;
   readonly say: (message: string) => void;
+}
+
+/** By node: the outputs that others read, in the order they are first named. Optional ones are not among them. */
+export type Wanted = ReadonlyMap<NodeId, ReadonlySet<string>>;
+
+export function wantedOutputs(nodes: readonly GraphNode[]): Wanted {
+  const wanted = new Map<NodeId, Set<string>>();
+  for (const { node, output, optional } of nodes.flatMap(({ inputs }) => Object.values(inputs))) {
+    if (optional) continue;
+    const outputs = wanted.get(node) ?? new Set();
+    wanted.set(node, outputs.add(output));
+  }
+  return wanted;
 }
 
 const BIG_FILE_BYTES = 512 * 1024 * 1024;
@@ -78,11 +94,25 @@ export class Examiner {
         continue;
       }
       const lost = found.status === 'found' && deep ? lostOutput(store, found.entry) : undefined;
-      if (found.status === 'found' && lost === undefined) return this.#whetherPlaced(node, identity, found.entry);
+      if (found.status === 'found' && lost === undefined) {
+        const [output] = this.lacking(node, found.entry);
+        if (output === undefined) return this.#whetherPlaced(node, identity, found.entry);
+        return {
+          ...identity,
+          status: 'stale',
+          because: { kind: 'output-missing', output },
+          incomplete: found.entry,
+        };
+      }
       if (isAskedFor) return { ...identity, status: 'stale', because: { kind: 'asked-for' } };
       const output = lost ?? (found.status === 'lost' ? found.output : undefined);
       return { ...identity, status: 'stale', because: await this.#because(node, identity, output) };
     }
+  }
+
+  /** The outputs that are asked for and that a stored result has not. */
+  lacking(node: GraphNode, { outputs }: Entry): readonly string[] {
+    return [...(this.#options.wanted.get(node.id) ?? [])].filter((output) => outputs[output] === undefined);
   }
 
   /**

@@ -41,7 +41,7 @@ export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: 
     const lock = await store.lock(stale.fingerprint, { signal, onWait });
     try {
       const before = performance.now();
-      const known = await alreadyThere(store, stale);
+      const known = await alreadyThere(run, node, stale);
       if (known === undefined) emit({ type: 'node-started', node: node.id, because: stale.because });
       const entry = known ?? (await compute(run, node, stale, entries));
       await store.removeWork(stale.fingerprint);
@@ -81,9 +81,13 @@ export function savedMs(entry: Entry): number | undefined {
 }
 
 /** What another process has published since we looked, or what a killed one had nearly published. */
-async function alreadyThere(store: Store, stale: Stale): Promise<Entry | undefined> {
-  const entry = (await store.lookupEntry(stale.fingerprint)) ?? (await store.finishPublish(stale.fingerprint));
-  return entry && lostOutput(store, entry) === undefined ? entry : undefined;
+async function alreadyThere({ store, examiner }: Run, node: GraphNode, stale: Stale): Promise<Entry | undefined> {
+  const isWhole = (entry: Entry | undefined): entry is Entry =>
+    entry !== undefined && lostOutput(store, entry) === undefined && examiner.lacking(node, entry).length === 0;
+  const stored = await store.lookupEntry(stale.fingerprint);
+  if (isWhole(stored)) return stored;
+  const finished = await store.finishPublish(stale.fingerprint);
+  return isWhole(finished) ? finished : undefined;
 }
 
 async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries): Promise<Entry> {
@@ -100,6 +104,7 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
     imagePaths: examiner.imagePaths,
     requireUnchanged: (paths) => examiner.requireUnchanged(node, paths),
     inputs,
+    missing: stale.incomplete && examiner.lacking(node, stale.incomplete),
     work,
     store,
     signal,

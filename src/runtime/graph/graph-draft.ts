@@ -4,6 +4,7 @@
 import type { Base, Bases } from '../../parser/bases.ts';
 import { basesOf } from '../../parser/bases.ts';
 import type { BlockKind, BlockOf, CheckedBlock, Reference } from '../../parser/model.ts';
+import { referencesOf } from '../../parser/order.ts';
 import type { Stage } from '../stage.ts';
 import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
 import type { Json } from './json.ts';
@@ -41,6 +42,7 @@ export class GraphDraft {
   readonly nodes: GraphNode[] = [];
   readonly stages: Stages;
   readonly #places: Places;
+  readonly #ordered: readonly CheckedBlock[];
   readonly #bases: Bases;
   readonly #blocks: ReadonlyMap<string, CheckedBlock>;
   readonly #known = new Map<string, GraphNode>();
@@ -48,6 +50,7 @@ export class GraphDraft {
   /** `ordered`: every block after those that it is made from. */
   constructor(ordered: readonly CheckedBlock[], { stages, ...places }: Places & { readonly stages: Stages }) {
     this.stages = stages;
+    this.#ordered = ordered;
     this.#places = places;
     this.#bases = basesOf(ordered);
     // Blocks that save have a path in place of a name, and nothing refers to them.
@@ -82,8 +85,16 @@ export class GraphDraft {
   }
 
   /** The LoRA that a block makes. Its nodes are there, since blocks are walked after what they are made from. */
-  lora({ block }: Reference): NodeInput {
-    return { node: block as NodeId, output: 'lora' };
+  lora({ block, step }: Reference): NodeInput {
+    return { node: block as NodeId, output: step === undefined ? 'lora' : `step.${step.step}` };
+  }
+
+  /** The steps of a training that the program names, in order. */
+  namedSteps(training: string): readonly number[] {
+    const named = this.#ordered
+      .flatMap(referencesOf)
+      .flatMap(({ block, step }) => (block === training && step ? [step.step] : []));
+    return [...new Set(named)].sort((a, b) => a - b);
   }
 
   /** LoRAs in roles of their own: `lora.0`, `lora.1` … */

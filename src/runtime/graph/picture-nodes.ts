@@ -1,6 +1,6 @@
 // The nodes of blocks that look at LoRAs: preview and analyze.
 
-import type { BlockOf } from '../../parser/model.ts';
+import { type BlockOf, nameOfReference } from '../../parser/model.ts';
 import type { NodeId, NodeInput } from './graph.ts';
 import type { GraphDraft } from './graph-draft.ts';
 import { addDecompose, addFrobenius } from './surgery-nodes.ts';
@@ -12,7 +12,7 @@ export function addPreview(draft: GraphDraft, block: BlockOf<'preview'>): NodeId
     stage: draft.stages.preview,
     origin: block.span,
     // Names stand in the picture.
-    attributes: { labels: loras.map((lora) => lora.block), strengths, without, sampler, mixed_precision },
+    attributes: { labels: loras.map(nameOfReference), strengths, without, sampler, mixed_precision },
     files: { ...draft.weightsOf(checkpoint), prompts: draft.path(prompts) },
     inputs: draft.loras(loras),
   });
@@ -42,7 +42,7 @@ export function addAnalyze(draft: GraphDraft, block: BlockOf<'analyze'>): NodeId
   return draft.node(block.name, {
     stage: draft.stages.analyze,
     origin,
-    attributes: { label: from.block, share },
+    attributes: { label: nameOfReference(from), share },
     inputs,
   });
 }

@@ -2,7 +2,7 @@
 
 import { parse } from 'node:path';
 import { byBlockName } from '../../parser/bases.ts';
-import type { BlockOf, Reference } from '../../parser/model.ts';
+import { type BlockOf, nameOfReference, type Reference } from '../../parser/model.ts';
 import { pictureKinds } from '../../parser/schema.ts';
 import type { Span } from '../../parser/source.ts';
 import type { NodeId, NodeInput } from './graph.ts';
@@ -45,9 +45,10 @@ export function addDecompose(
   const { from, extract, origin } = asked;
   const inputs = { lora: draft.lora(from) };
   const stage = draft.stages.decompose;
-  if (extract === undefined) return draft.node(`${from.block}:decompose`, { stage, origin, inputs });
+  const name = nameOfReference(from);
+  if (extract === undefined) return draft.node(`${name}:decompose`, { stage, origin, inputs });
   const base = draft.baseOf(from);
-  return draft.node(`${from.block}:decompose[extract=${extract}]`, {
+  return draft.node(`${name}:decompose[extract=${extract}]`, {
     stage,
     origin,
     attributes: { extract },

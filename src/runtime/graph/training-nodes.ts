@@ -56,6 +56,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     attributes: { ...learning, shuffle_caption, resolution: [resolution.width, resolution.height] },
     settings: {
       save_every,
+      save_steps: draft.namedSteps(block.name),
       state_every: { ...state_every },
       gradient_checkpointing,
       sample: sampling ?? null,

@@ -1,14 +1,15 @@
 // From latents and captions to a LoRA. The worker does it in the node's work folder, where a killed training goes on.
 //
-// Outputs: `lora`, `metrics`, and `step.N` for each step that is kept: every `save_every`, those that pictures are made
-// of, and the last, which is the LoRA itself. Pictures are published for the samples node to find.
+// Outputs: `lora`, `metrics`, and `step.N` for each step that is kept: every `save_every`, those that the program names,
+// those that pictures are made of, and the last, which is the LoRA itself. Pictures are published for the samples node to
+// find. A stored training that lacks a step which is named now goes up to that step once more, and no further.
 
 import { readFile } from 'node:fs/promises';
 import { type Digest, digestFile } from '../cache/digest.ts';
 import type { StageProgress } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { absolutePath } from '../graph/paths.ts';
-import type { Stage, StageContext } from '../stage.ts';
+import type { Stage, StageContext, StageResult } from '../stage.ts';
 import type { SamplePrompt, Train, TrainSettings } from '../worker/protocol.ts';
 import { askWorker } from './ask-worker.ts';
 import { checkSpace } from './check-space.ts';
@@ -35,6 +36,7 @@ export const train: Stage = {
       doing: `Training "${context.node.id}"`,
       parts: await trainingSpace(inputOf(context, 'checkpoint').path, request),
     });
+    if (context.missing) return addSteps(context, request);
     const files = await RunFiles.open(context, context.node.id);
     await files.beginTraining(context);
     const copies = new Copies(context, files);
@@ -53,8 +55,22 @@ export const train: Stage = {
   },
 };
 
+/** Only the steps that the stored result lacks: all that was made with its LoRA stays. */
+async function addSteps(context: StageContext, request: Train): Promise<StageResult> {
+  const last = request.settings.steps;
+  const message = `Training up to step ${request.until} of ${last}: the stored training did not keep ${request.save_steps.length === 1 ? 'it' : 'all that are named'}.`;
+  context.report({ type: 'log', level: 'info', message });
+  const { outputs, record } = await askWorker(context, request, (progress) => {
+    if (progress.type !== 'artifact') context.report(progress);
+  });
+  const names = request.save_steps.map((step) => `step.${step}`);
+  return { outputs: Object.fromEntries(names.map((name) => [name, absolutePath(outputs[name] as string)])), record };
+}
+
 interface Settings {
   readonly save_every: number;
+  /** Those that the program names. */
+  readonly save_steps: readonly number[];
   readonly state_every: Train['state_every'];
   readonly gradient_checkpointing: TrainSettings['gradient_checkpointing'];
   readonly sample: {
@@ -65,16 +81,24 @@ interface Settings {
 }
 
 async function planTraining(context: StageContext): Promise<Train> {
-  const { save_every, state_every, gradient_checkpointing, sample } = context.node.settings as unknown as Settings;
+  const {
+    save_every,
+    save_steps: named,
+    state_every,
+    gradient_checkpointing,
+    sample,
+  } = context.node.settings as unknown as Settings;
   const settings = { ...context.node.attributes, gradient_checkpointing } as unknown as TrainSettings;
   const { steps } = settings;
+  const missing = context.missing?.map((output) => Number(output.replace('step.', '')));
   const samples = {
-    steps: sample ? pictureSteps({ every: sample.every, steps }) : [],
-    prompts: sample ? await readPrompts(sample.prompts, sample.sampler) : [],
+    steps: sample && !missing ? pictureSteps({ every: sample.every, steps }) : [],
+    prompts: sample && !missing ? await readPrompts(sample.prompts, sample.sampler) : [],
   };
   const saved = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
   // The last step needs no copy of its own: it is the LoRA.
-  const save_steps = [...new Set([...saved, ...samples.steps])].filter((step) => step < steps).sort((a, b) => a - b);
+  const kept = new Set(missing ?? [...saved, ...named, ...samples.steps]);
+  const save_steps = [...kept].filter((step) => step < steps).sort((a, b) => a - b);
   return {
     op: 'train',
     checkpoint: inputOf(context, 'checkpoint').path,
@@ -82,6 +106,7 @@ async function planTraining(context: StageContext): Promise<Train> {
     images: await planImages(context),
     settings,
     save_steps,
+    until: missing ? Math.max(...missing) : steps,
     samples,
     state_every,
   };

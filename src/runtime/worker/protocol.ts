@@ -97,7 +97,8 @@ export interface EncodeLatents {
 /**
  * Outputs, all inside `work`: `lora`, `metrics` (JSON lines), `step.N` for each of `save_steps`, and `sample.N.I` for
  * the picture of prompt I (from 0) after step N where it could be made. An `artifact` of the output's name tells of a
- * saved step or a picture as soon as it is whole. A work folder that holds a state is gone on from.
+ * saved step or a picture as soon as it is whole. A work folder that holds a state is gone on from. Where it ends
+ * before its last step there is no `lora`.
  */
 export interface Train {
   readonly op: 'train';
@@ -121,6 +122,8 @@ export interface Train {
   readonly settings: TrainSettings;
   /** Optimizer steps (1-based) whose LoRA is kept besides the last one. */
   readonly save_steps: readonly number[];
+  /** The step that it ends after: the last of `settings.steps`, or an earlier one, where only that is asked for. */
+  readonly until: number;
   readonly samples: { readonly steps: readonly number[]; readonly prompts: readonly SamplePrompt[] };
   /** A state that a killed run goes on from is written this often; also when cancelled. */
   readonly state_every: { readonly steps: number } | { readonly seconds: number };

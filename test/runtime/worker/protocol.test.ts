@@ -88,6 +88,7 @@ const works: Work[] = [
       resolution: [1024, 1024],
     },
     save_steps: [10, 20, 80],
+    until: 80,
     samples: { steps: [10, 20], prompts: [prompt] },
     state_every: { seconds: 300 },
   },

@@ -1,0 +1,34 @@
+// Problems with what stands behind "@", sorted by code: which of the LoRAs of a training is meant.
+
+import { blockNoun } from './describe.ts';
+import { type Diagnostic, error, replace } from './diagnostic.ts';
+import type { Span } from './source.ts';
+
+/** `written` is what stands behind the "@". */
+export function oddChoice(span: Span, of: string, written: string): Diagnostic {
+  return error('odd-choice', span, {
+    message: `"${written}" does not say which LoRA of "${of}" is meant.`,
+    hint: `After "@" stands the number of an optimizer step: ${of}@40`,
+  });
+}
+
+export function noStepChoice(span: Span, of: string, kind?: string): Diagnostic {
+  const reason = kind === undefined ? 'A block is used as a whole here' : `"${of}" is ${blockNoun(kind)} without steps`;
+  return error('no-step-choice', span, {
+    message: `${reason}: "@" cannot choose one. Only a train block has them.`,
+    hint: `Write ${of}`,
+    fix: replace(span, of),
+  });
+}
+
+/** `steps` is how many the training has. */
+export function stepBeyond(
+  span: Span,
+  { train, step, steps, header }: { train: string; step: number; steps: number; header: Span },
+): Diagnostic {
+  return error('step-beyond', span, {
+    message: `"${train}" has ${steps} step${steps === 1 ? '' : 's'}, so there is no step ${step}.`,
+    related: [{ message: `"${train}" is trained here`, span: header }],
+    hint: `Write a step from 1 to ${steps}, or ${train} for the last.`,
+  });
+}

@@ -1,0 +1,32 @@
+// What stands behind "@": which of the LoRAs that a training gives.
+
+import type { ChoiceExpression } from './ast.ts';
+import * as problem from './diagnostics.ts';
+import type { CheckedBlock } from './model.ts';
+import { referencesOf } from './order.ts';
+import type { Scope } from './scope.ts';
+import type { StepChoice } from './values.ts';
+import { sourceText } from './written.ts';
+
+/** `undefined` after complaining. */
+export function checkChoice(scope: Scope, value: ChoiceExpression): StepChoice | undefined {
+  const { which, given, of, span } = value;
+  if (which === undefined || which.kind === 'broken') return undefined;
+  if (which.kind === 'number' && given === undefined && Number.isSafeInteger(which.value) && which.value > 0) {
+    return { kind: 'step', step: which.value };
+  }
+  scope.report(problem.oddChoice(span, of.text, sourceText({ ...span, start: which.span.start })));
+  return undefined;
+}
+
+/** Steps that a training never comes to. */
+export function reportStepsBeyond(scope: Scope, blocks: readonly CheckedBlock[]): void {
+  const trainings = new Map(blocks.flatMap((block) => (block.kind === 'train' ? [[block.name, block]] : [])));
+  for (const { block, step: choice, span } of blocks.flatMap(referencesOf)) {
+    const training = trainings.get(block);
+    if (training === undefined || choice === undefined) continue;
+    const { steps } = training.attributes;
+    const details = { train: block, step: choice.step, steps, header: training.span };
+    if (choice.step > steps) scope.report(problem.stepBeyond(span, details));
+  }
+}

@@ -1,0 +1,62 @@
+// `raw@40`: one of the LoRAs that a training saves, wherever a LoRA is asked for.
+
+import { describe, expect, test } from 'vitest';
+import { around, blockOf, compileText, expectProblems, fixAll, hintsOf } from './marked.ts';
+
+const trained = `${around}train raw { base = pony  data = hero  steps = 80 }`;
+const errorsOf = (text: string) => compileText(text).diagnostics.map(({ code }) => code);
+
+test('a step of a training stands wherever a LoRA is asked for', () => {
+  const { from } = blockOf(`${trained} resize small { from = raw@40 }`, 'resize').attributes;
+  expect(from).toMatchObject({ kind: 'reference', block: 'raw', step: { kind: 'step', step: 40 } });
+  for (const block of [
+    'chop tiny { from = raw@40  keep = [OUT01] }',
+    'merge both { from = [raw@40, raw@80, raw] }',
+    'preview grid { loras = [raw@20, raw@40]  prompts = "p.txt" }',
+    'analyze what { from = raw@40 }',
+    'save "early.safetensors" { from = raw@40 }',
+  ]) {
+    expect(errorsOf(`${trained} ${block}`), block).toEqual([]);
+  }
+});
+
+test('a let names a step, also as a part of a sum with weights', () => {
+  const text = `${trained} let early = raw@40  merge both { from = { early = 0.5  raw = 0.5 } }`;
+  const { from } = blockOf(text, 'merge').attributes;
+  expect(from.map(({ block, step, weight }) => [block, step?.step, weight])).toEqual([
+    ['raw', 40, 0.5],
+    ['raw', undefined, 0.5],
+  ]);
+});
+
+test('one step twice in a list is pointed at, and two steps are two LoRAs', () => {
+  expectProblems(['duplicate-item'], `${trained} merge both { from = [raw@40, «raw@40»] }`);
+  expect(errorsOf(`${trained} merge both { from = [raw@40, raw@41] }`)).toEqual([]);
+});
+
+describe('what is no step', () => {
+  test('beyond the last', () => {
+    const [found] = expectProblems(['step-beyond'], `${trained} resize a { from = «raw@81» }`);
+    expect(found?.message).toBe('"raw" has 80 steps, so there is no step 81.');
+    expect(found?.hint).toBe('Write a step from 1 to 80, or raw for the last.');
+  });
+
+  test.each(['raw@0', 'raw@1.5', 'raw@middle', 'raw@last(3)'])('%s', (written) => {
+    const text = `${trained} resize a { from = ${written} }`;
+    expect(errorsOf(text)).toEqual(['odd-choice']);
+    expect(hintsOf(text)[0]).toContain('raw@40');
+  });
+
+  test('of a block that is not trained', () => {
+    const text = `${trained} resize small { from = raw }  chop tiny { from = «small@40»  keep = [OUT01] }`;
+    const [found] = expectProblems(['no-step-choice'], text);
+    expect(found?.message).toContain('"small" is a LoRA without steps');
+    expect(errorsOf(fixAll(text.replaceAll(/[«»]/g, '')))).toEqual([]);
+  });
+
+  test('of a block that does not exist, or where no LoRA is asked for', () => {
+    expect(errorsOf(`${trained} resize a { from = rwa@40 }`)).toEqual(['unknown-name']);
+    expect(errorsOf(`${around} train raw { base = pony@3  data = hero }`)).toEqual(['no-step-choice']);
+    expect(errorsOf(`${trained} resize a { from = raw  thr = raw@40 }`)).toEqual(['no-step-choice']);
+  });
+});

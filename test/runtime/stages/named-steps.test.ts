@@ -1,0 +1,108 @@
+// Steps of a training that the program names: always saved, and trained up to where a stored training lacks them.
+
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import type { RunEvent } from '../../../src/runtime/events.ts';
+import { noWorker } from '../../helpers/lab.ts';
+import { openWorkerLab, type WorkerLab } from './worker-lab.ts';
+
+const program = (more = '', steps = 6) => `
+checkpoint pony { path = "pony.safetensors" }
+dataset hero { images = "images" }
+train raw {
+  base = pony  data = hero  steps = ${steps}  save_every = 100
+  network = locon { dim = 2  alpha = 1  conv_dim = 2  conv_alpha = 1 }
+}
+save "last.safetensors" { from = raw }
+${more}
+`;
+const early = 'save "early.safetensors" { from = raw@3 }';
+
+async function outputsOfTraining(lab: WorkerLab) {
+  const store = lab.store();
+  return (await store.lookupEntry(store.history.get('main.lora#raw') as never))?.outputs ?? {};
+}
+
+/** The steps that were trained during a build. */
+function listen() {
+  const steps: number[] = [];
+  const onEvent = (event: RunEvent) => {
+    if (event.type === 'node-progress' && event.progress.type === 'step') steps.push(event.progress.step);
+  };
+  return { steps, onEvent };
+}
+
+test('a step that the program names is saved, whatever save_every says', async () => {
+  using lab = await openWorkerLab(program(early));
+  const { finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(Object.keys(await outputsOfTraining(lab)).sort()).toEqual(['lora', 'metrics', 'step.3', 'step.6']);
+  expect(readFileSync(lab.at('early.safetensors'))).not.toEqual(readFileSync(lab.at('last.safetensors')));
+});
+
+test('where the stored training lacks it, training goes up to that step and no further, and says why', async () => {
+  using lab = await openWorkerLab(program());
+  await lab.build();
+  const before = await outputsOfTraining(lab);
+  lab.write({ 'main.lora': program(early) });
+
+  const { nodes } = await lab.plan();
+  const because = { kind: 'output-missing', output: 'step.3' };
+  expect(nodes.find(({ node }) => node === 'raw')).toMatchObject({ status: 'runs', because });
+
+  const { steps, onEvent } = listen();
+  const { finished, reasons, statuses } = await lab.build({}, { onEvent });
+  expect(finished.ok).toBe(true);
+  expect(reasons.raw).toEqual(because);
+  expect(steps).toEqual([1, 2, 3]);
+  // What was made of the LoRA is not made again.
+  expect(statuses).toMatchObject({ raw: 'computed', 'last.safetensors': 'fresh', 'early.safetensors': 'computed' });
+  expect(await outputsOfTraining(lab)).toMatchObject({ ...before, 'step.3': expect.anything() });
+  // The whole training's numbers stay in sight.
+  expect(readFileSync(lab.at('.lorac/runs/raw/metrics.jsonl'), 'utf8').trim().split('\n')).toHaveLength(6);
+
+  const again = await lab.build({}, { startWorker: noWorker });
+  expect(new Set(Object.values(again.statuses))).toEqual(new Set(['fresh']));
+});
+
+test('a step that is added gives the bytes that it would have had from the first', async () => {
+  using first = await openWorkerLab(program(early));
+  await first.build();
+  using later = await openWorkerLab(program());
+  await later.build();
+  later.write({ 'main.lora': program(early) });
+  await later.build();
+  expect(readFileSync(later.at('early.safetensors'))).toEqual(readFileSync(first.at('early.safetensors')));
+});
+
+test('the last step is the LoRA itself, and needs no training', async () => {
+  using lab = await openWorkerLab(program());
+  await lab.build();
+  lab.write({ 'main.lora': program('save "six.safetensors" { from = raw@6 }') });
+  const { finished } = await lab.build({}, { startWorker: noWorker });
+  expect(finished.ok).toBe(true);
+  expect(finished.computed).toEqual(['six.safetensors']);
+});
+
+test('a training towards a named step that is cut off goes on from its state', async () => {
+  using lab = await openWorkerLab(program());
+  await lab.build();
+  lab.write({ 'main.lora': program('save "four.safetensors" { from = raw@4 }') });
+  const died = await lab.build({ DIE_AT_STEP: '3' });
+  expect(died.failures.raw).toMatchObject({ kind: 'worker-died' });
+  const { steps, onEvent } = listen();
+  const after = await lab.build({ DIE_AT_STEP: '3' }, { onEvent });
+  expect(after.finished.ok).toBe(true);
+  expect(steps).toEqual([3, 4]);
+});
+
+test('a resize of a step has a decomposition of its own, and pictures are labelled with the step', async () => {
+  const made =
+    'resize a { from = raw@3 } resize b { from = raw } preview p { loras = [raw, raw@3]  prompts = "p.txt" }';
+  using lab = await openWorkerLab(program(made));
+  const { nodes } = lab.graph();
+  const named = (id: string) => nodes.find((node) => node.id === id);
+  expect(named('raw@3:decompose')?.inputs.lora).toEqual({ node: 'raw', output: 'step.3' });
+  expect(named('raw:decompose')?.inputs.lora).toEqual({ node: 'raw', output: 'lora' });
+  expect(named('p')?.attributes.labels).toEqual(['raw', 'raw@3']);
+});

@@ -40,7 +40,7 @@ export interface AnalyzeReport {
 
 export const analyze: Stage = {
   name: 'analyze',
-  revision: 3,
+  revision: 4,
   pool: 'cpu',
   runsIn: 'native',
   async run(context) {

@@ -84,7 +84,22 @@ test.each([
   if (block?.kind !== 'chop') throw new Error('no chop');
   const weights = blockWeights(block.attributes);
   expect(blocks.filter((name) => weights[name] !== undefined)).toEqual(blocks.filter((name) => keep.includes(name)));
-  expect(options?.[1]?.split(',')).toEqual(blocks.filter((name) => keep.includes(name)));
+  const [verb, named, ...encoders] = options ?? [];
+  const typed = {
+    [verb?.slice(2) ?? '']: named?.split(','),
+    ...(encoders.length > 0 && { text_encoders: 'drop' as const }),
+  };
+  expect(blockWeights(typed)).toEqual(weights);
+});
+
+test('what is proposed names what goes where that is shorter than what stays', () => {
+  const blocks = ['IN01', 'IN02', 'MID00', 'OUT00', 'OUT01', 'TE1', 'TE2'];
+  const proposed = (keep: readonly string[]) => proposalOf({ keep, share: 0.9 }, { wanted: 0.8, blocks, label: 'a' });
+  expect(proposed(['IN01', 'IN02', 'MID00', 'OUT00', 'OUT01', 'TE2'])).toMatchObject({
+    chop: 'chop a_kept { from = a  drop = [TE1] }',
+    options: ['--drop', 'TE1'],
+  });
+  expect(proposed(['OUT01'])).toMatchObject({ options: ['--keep', 'OUT01', '--text-encoders', 'drop'] });
 });
 
 test('where all blocks are to be kept there is nothing to chop', () => {
@@ -163,13 +178,13 @@ test('the report shows numbers, heat, the ranking and what to write', () => {
       0.1234  a cat (seed 7, 1024×1024)
 
     2 of 3 blocks keep 93 % of the effect in these pictures (80 % wanted):
-      chop small_kept { from = small  keep = [OUT01, TE1] }"
+      chop small_kept { from = small  drop = [IN04] }"
   `);
 });
 
 test('for a file of the user the report ends with the command to type', () => {
   const lines = reportLines(exampleReport(), { color: false, file: "my hero's.safetensors" });
-  expect(lines).toContain("  lorac chop 'my hero'\\''s.safetensors' --keep OUT01,TE1");
+  expect(lines).toContain("  lorac chop 'my hero'\\''s.safetensors' --drop IN04");
 });
 
 test('what fits beside the progress of a build names the strongest blocks and the proposal', () => {
@@ -178,7 +193,7 @@ test('what fits beside the progress of a build names the strongest blocks and th
     'most of the effect: OUT01 75 %',
     'shares below 25 % are rounding, and so may be the order of places with ~; mixed precision fp32 lowers that',
     '2 of 3 blocks keep 93 % of the effect in these pictures (80 % wanted):',
-    '  chop small_kept { from = small  keep = [OUT01, TE1] }',
+    '  chop small_kept { from = small  drop = [IN04] }',
   ]);
   expect(shortLines({ ...report, sweep: null, proposal: null })).toEqual([
     'strongest by ‖ΔW‖/‖W‖: OUT01 3.74e-2, TE1 1.00e-2, IN04 5.02e-3',

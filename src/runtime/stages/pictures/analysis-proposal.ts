@@ -1,5 +1,5 @@
 // What a sweep proposes to keep, as it is written: as a `chop` block of a program, and as a command.
-// A chop keeps text encoders that nobody names, so the proposal has to say when they go.
+// It names what stays or what goes, whichever is shorter.
 
 import type { Kept } from './sweep-effects.ts';
 
@@ -19,15 +19,47 @@ export function proposalOf(
 ): Proposal {
   const keep = blocks.filter((block) => kept.keep.includes(block));
   if (keep.length === blocks.length) return { ...kept, wanted, chop: null, options: null };
-  const dropsText = blocks.some((block) => block.startsWith('TE') && !keep.includes(block));
-  const text = dropsText ? '  text_encoders = drop' : '';
   const from = wordFor(label, '.');
+  const choice = shortest(
+    wordsOf('keep', keep, blocks),
+    wordsOf(
+      'drop',
+      blocks.filter((block) => !keep.includes(block)),
+      blocks,
+    ),
+  );
   return {
     ...kept,
     wanted,
-    chop: `chop ${wordFor(label)}_kept { from = ${from}  keep = [${keep.join(', ')}]${text} }`,
-    options: ['--keep', keep.join(','), ...(dropsText ? ['--text-encoders', 'drop'] : [])],
+    chop: `chop ${wordFor(label)}_kept { from = ${from}  ${choice.program} }`,
+    options: choice.options,
   };
+}
+
+/** A choice of blocks in the words of a program, and in those of the command. */
+interface Words {
+  readonly program: string;
+  readonly options: readonly string[];
+}
+
+function wordsOf(verb: 'keep' | 'drop', named: readonly string[], blocks: readonly string[]): Words {
+  // Text encoders that nobody names stay.
+  const isSilent = (block: string) => verb === 'keep' && block.startsWith('TE') && !named.includes(block);
+  const dropsText = blocks.some(isSilent);
+  return {
+    program: `${verb} = [${named.join(', ')}]${dropsText ? '  text_encoders = drop' : ''}`,
+    options: [`--${verb}`, named.join(','), ...(dropsText ? ['--text-encoders', 'drop'] : [])],
+  };
+}
+
+/** In names; what becomes of text encoders is two words more. */
+function lengthOf({ options: [, named = '', ...encoders] }: Words): number {
+  return named.split(',').length + encoders.length;
+}
+
+/** Of two that are equally short, the first. */
+function shortest(first: Words, second: Words): Words {
+  return lengthOf(second) < lengthOf(first) ? second : first;
 }
 
 /** A name that the language can read, since a LoRA from the command line is called as its file is. */

@@ -80,10 +80,22 @@ def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, 
     return {
         "seed": settings.seed,
         "mixed_precision": "bf16" if settings.mixed_precision == "bf16" else "no",
-        "loss_type": "l2",
+        **_loss(settings),
         "zero_terminal_snr": architecture.zero_terminal_snr,
         "multires_noise_iterations": noise.iterations if noise else None,
         "multires_noise_discount": noise.discount if noise else None,
+    }
+
+
+def _loss(settings: TrainSettings) -> dict[str, object]:
+    loss = settings.loss
+    if loss.kind in ("l2", "l1"):
+        return {"loss_type": loss.kind}
+    return {
+        "loss_type": loss.kind,
+        "huber_schedule": loss.schedule,
+        "huber_c": loss.c,
+        "huber_scale": loss.scale,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lora_worker import expressions
 from lora_worker.locon import LoConShape
+from lora_worker.loss import ElementLoss
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
 from lora_worker.schedules import Constant, Cosine, Schedule
@@ -60,6 +61,7 @@ class TrainSettings:
     batch_size: int
     gradient_accumulation_steps: int
     noise: MultiresNoise | None
+    loss: ElementLoss
     mixed_precision: Literal["bf16", "fp32"]
     save_precision: Literal["fp16", "bf16", "fp32"]
     gradient_checkpointing: Literal["auto", "on", "off"]
@@ -178,6 +180,7 @@ def _settings(settings: Fields) -> TrainSettings:
 def _network(network: Fields) -> LoConShape:
     network.one_of("kind", ("locon",))
     network.one_of("preset", ("full",))
+        loss=ElementLoss.parse(settings.record("loss")),
     return LoConShape(
         dim=_positive(network, "dim"),
         alpha=network.number("alpha"),

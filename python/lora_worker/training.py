@@ -1,6 +1,6 @@
 """One optimizer step after another, on models that carry a LoRA.
 
-A step's gradient is the mean over all its images of each image's mean squared error. The images are computed in
+A step's gradient is the mean over all its images of each image's loss (`lora_worker.loss`). The images are computed in
 micro-batches whose gradients add up, so how they are cut changes only rounding.
 
 On a GPU nothing here waits for the device: losses and norms stay there and are copied behind the work (`Reading`).
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lora_worker.errors import WorkerError
 from lora_worker.locon import LoCon
+from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
 from lora_worker.saveus import SAVEUS
 from lora_worker.schedules import rate_factor
@@ -68,6 +69,8 @@ class Trainer:
         self._settings = settings
         self._warn = warn
         self._trains_text = settings.text_encoder_lr > 0
+        snr = models.architecture.zero_terminal_snr
+        self._loss = ImageLoss(settings.loss, zero_terminal_snr=snr, device=self._device)
         self.optimizer = SAVEUS(parameter_groups(network, settings), lr=settings.unet_lr, **settings.optimizer)
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._memory = Memory(
@@ -150,7 +153,7 @@ class Trainer:
         return torch.cat(each)
 
     def losses(self, batch: MicroBatch) -> Tensor:
-        return image_losses(self._models, batch, dtype=self._dtype, trains_text=self._trains_text)
+        return image_losses(self._models, batch, self._loss, dtype=self._dtype, trains_text=self._trains_text)
 
     def _clipped(self) -> Tensor:
         """Clips the gradients, all together, to `max_grad_norm` (0: not at all). Their norm before that."""
@@ -178,14 +181,16 @@ class Trainer:
         return False
 
 
-def image_losses(models: Models, batch: MicroBatch, *, dtype: torch.dtype, trains_text: bool) -> Tensor:
-    """The mean squared error of each image, F32 [B]. `dtype` is that of the models."""
+def image_losses(
+    models: Models, batch: MicroBatch, loss: ImageLoss, *, dtype: torch.dtype, trains_text: bool
+) -> Tensor:
+    """The loss of each image, F32 [B]. `dtype` is that of the models."""
     with torch.set_grad_enabled(trains_text and torch.is_grad_enabled()):
         context_BTW, pooled_BP = models.text.encode_ids(batch.ids_one_BT, batch.ids_two_BT)
     output_B4HW = models.predict(
         batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
     )
-    return (output_B4HW.float() - batch.target_B4HW).square().mean(dim=(1, 2, 3))
+    return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B)
 
 
 def parameter_groups(network: LoCon, settings: TrainSettings) -> list[dict[str, object]]:

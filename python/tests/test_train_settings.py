@@ -27,6 +27,7 @@ SETTINGS_WITH_EFFECT = {
     "batch_size": 1,
     "gradient_accumulation_steps": 2,
     "noise": {"kind": "plain"},
+    "loss": {"kind": "l1"},
     "mixed_precision": "bf16",
     "save_precision": "bf16",
 }

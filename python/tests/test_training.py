@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from torch.func import functional_call
-from training_lab import TrainingLab, share_models
+from training_lab import TrainingLab, held_out_loss, share_models
 
 from lora_worker import adapters, locon, training
 from lora_worker.models import load_models
 from lora_worker.train_request import Train, parse_train
-from lora_worker.training import Trainer, image_losses
+from lora_worker.training import Trainer
 from lora_worker.visits import Visits
 
 
@@ -214,15 +214,5 @@ def test_the_loss_falls(lab, toy_models, precision):
     request = lab.request(batch_size=3, steps=12, unet_lr=1e-2, text_encoder_lr=5e-3, lr_scheduler={"kind": "constant"})
     request["settings"]["mixed_precision"] = precision
     outputs = lab.life(request)
-    held_out = Visits(parse_train(lab.request(batch_size=3, seed=99)), prediction="epsilon", zero_terminal_snr=False)
-    batches = [batch for step in range(3) for batch in held_out.micro_batches(step)]
-
-    @torch.no_grad()
-    def loss():
-        each = [image_losses(toy_models, batch, dtype=torch.float32, trains_text=False) for batch in batches]
-        return torch.cat(each).mean().item()
-
-    before = loss()
-    with adapters.applied(toy_models, outputs["lora"]):
-        after = loss()
+    before, after = (held_out_loss(lab, toy_models, lora) for lora in (None, outputs["lora"]))
     assert after < 0.95 * before

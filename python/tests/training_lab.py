@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ import pytest
 import torch
 from support import RecordingJob
 
+from lora_worker.adapters import applied
+from lora_worker.loss import ElementLoss, ImageLoss
 from lora_worker.models import Models, load_models
 from lora_worker.safetensors_file import write_safetensors
 from lora_worker.stages import train
+from lora_worker.train_request import parse_train
+from lora_worker.training import image_losses
+from lora_worker.visits import Visits
 
 SQUARE, WIDE = (64, 64), (96, 64)
 CAPTIONS = ("fox, red, sitting", "fox, snow", "hill, tree, sky, grass")
@@ -57,6 +63,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 2,
     "gradient_accumulation_steps": 1,
     "noise": {"kind": "multires", "iterations": 12, "discount": 0.4},
+    "loss": {"kind": "l2"},
     "mixed_precision": "fp32",
     "save_precision": "fp16",
     "gradient_checkpointing": "off",
@@ -150,6 +157,20 @@ def steps_of(job):
 
 def share_models(monkeypatch: pytest.MonkeyPatch, models: Models) -> None:
     """Trainings take these models instead of loading them. They leave them as they found them."""
+
+@torch.no_grad()
+def held_out_loss(lab: TrainingLab, models: Models, lora: str | None) -> float:
+    """The mean squared error with a LoRA, on visits that no training of the lab sees, always the same ones."""
+    visits = Visits(parse_train(lab.request(batch_size=3, seed=99)), prediction="epsilon", zero_terminal_snr=False)
+    loss = ImageLoss(ElementLoss(), zero_terminal_snr=False, device=models.device)
+    with nullcontext() if lora is None else applied(models, lora):
+        each = [
+            image_losses(models, batch, loss, dtype=torch.float32, trains_text=False)
+            for step in range(3)
+            for batch in visits.micro_batches(step)
+        ]
+    return torch.cat(each).mean().item()
+
 
     def loaded(path: str, *, device: torch.device, dtype: torch.dtype) -> Models:
         return models if dtype == models.dtype else load_models(path, device=device, dtype=dtype)

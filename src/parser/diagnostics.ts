@@ -10,3 +10,5 @@ export * from './meaning-diagnostics.ts';
 export * from './surgery-diagnostics.ts';
 /** What cannot be read, or only with good will. */
 export * from './syntax-diagnostics.ts';
+/** What can be read, and is no training. */
+export * from './training-diagnostics.ts';

@@ -7,6 +7,7 @@ import type { BlockOf, CheckedBlock } from './model.ts';
 import { pictureKinds } from './schema.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
+import { trainingRules } from './training-rules.ts';
 import { unreachable } from './unreachable.ts';
 
 /**
@@ -29,6 +30,7 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
     case 'lora':
       return isWhole ? pickledRule(scope, block) : undefined;
     case 'train':
+      return isWhole ? trainingRules(scope, block) : undefined;
     case 'merge':
     case 'analyze':
       return block;

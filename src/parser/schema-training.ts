@@ -123,6 +123,23 @@ const noise = tagged({
   plain: {},
 });
 
+const robust = {
+  c: preset(positive(), 0.1, 'Where the loss turns from a square into a line: the smaller, the sooner.', {
+    synonyms: ['huber_c', 'delta', 'beta'],
+  }),
+  schedule: preset(
+    words('snr', 'exponential', 'constant'),
+    'snr',
+    'How the turning point falls from timesteps with little noise to those with much: from about 1 to c by the noise, from scale to c * scale exponentially, or not at all (c * scale).',
+    { synonyms: ['huber_schedule'] },
+  ),
+  scale: preset(positive(), 1, 'Factor of the turning point, with the schedules exponential and constant.', {
+    synonyms: ['huber_scale'],
+  }),
+};
+
+const loss = tagged({ l2: {}, l1: {}, huber: robust, smooth_l1: robust });
+
 const sample = record({
   every: preset(integer({ min: 1 }), 10, 'Steps between two rounds of pictures.', {
     synonyms: ['sample_every_n_steps', 'sample_every', 'sample_steps'],
@@ -215,6 +232,14 @@ export const train = {
   noise: preset(noise, variantOf(noise, 'multires'), 'The noise that images are mixed with.', {
     synonyms: ['noise_type', 'multires_noise', 'pyramid_noise'],
   }),
+  loss: preset(
+    loss,
+    variantOf(loss, 'l2'),
+    'What a wrong prediction counts: its square, its size, or something between.',
+    {
+      synonyms: ['loss_type', 'loss_fn', 'loss_function'],
+    },
+  ),
   mixed_precision: preset(words('bf16', 'fp32'), 'bf16', 'Numbers that the network computes with.', {
     synonyms: ['precision', 'dtype', 'train_dtype', 'train_precision'],
   }),

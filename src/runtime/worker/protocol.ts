@@ -167,6 +167,14 @@ export interface TrainSettings {
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';
+  readonly loss:
+    | { readonly kind: 'l2' | 'l1' }
+    | {
+        readonly kind: 'huber' | 'smooth_l1';
+        readonly c: number;
+        readonly schedule: 'snr' | 'exponential' | 'constant';
+        readonly scale: number;
+      };
   /** Pixels, for `modelspec.resolution`: width, height. */
   readonly resolution: readonly [number, number];
 }

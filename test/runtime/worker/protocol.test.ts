@@ -82,6 +82,7 @@ const works: Work[] = [
       batch_size: 8,
       gradient_accumulation_steps: 6,
       noise: { kind: 'multires', iterations: 12, discount: 0.4 },
+      loss: { kind: 'huber', c: 0.1, schedule: 'snr', scale: 1 },
       mixed_precision: 'bf16',
       save_precision: 'fp16',
       gradient_checkpointing: 'auto',

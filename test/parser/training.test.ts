@@ -1,0 +1,42 @@
+// Settings of a training that belong together.
+
+import { describe, expect, test } from 'vitest';
+import { blockOf, expectProblems, trainWith } from './marked.ts';
+
+const attributesOf = (attributes: string) => blockOf(trainWith(attributes), 'train').attributes;
+
+describe('loss', () => {
+  test('is the square of the error, or one of three others', () => {
+    expect(attributesOf('').loss).toEqual({ kind: 'l2' });
+    expect(attributesOf('loss = l1').loss).toEqual({ kind: 'l1' });
+    expect(attributesOf('loss = huber').loss).toEqual({ kind: 'huber', c: 0.1, schedule: 'snr', scale: 1 });
+    expect(attributesOf('loss = smooth_l1 { c = 0.5  schedule = constant  scale = 2 }').loss).toEqual({
+      kind: 'smooth_l1',
+      c: 0.5,
+      schedule: 'constant',
+      scale: 2,
+    });
+  });
+
+  test('has thresholds above 0', () => {
+    expectProblems(['out-of-range'], trainWith('loss = huber { c = «0» }'));
+    expectProblems(['out-of-range'], trainWith('loss = smooth_l1 { schedule = constant  scale = «-1» }'));
+    expectProblems(['unknown-word'], trainWith('loss = «l3»'));
+    expectProblems(['unknown-word'], trainWith('loss = huber { schedule = «cosine» }'));
+  });
+
+  test('has no scale where the schedule does not read it', () => {
+    const found = expectProblems(['scale-of-snr'], trainWith('loss = «huber { scale = 2 }»'));
+    expect(found[0]?.hint).toContain('schedule = exponential');
+  });
+
+  test('is recognised by the names of sd-scripts', () => {
+    for (const [written, wanted] of [
+      ['«loss_type» = "huber"', 'loss'],
+      ['loss = huber { «huber_c» = 0.2 }', 'c'],
+      ['loss = huber { «huber_schedule» = constant }', 'schedule'],
+    ] as const) {
+      expect(expectProblems(['unknown-attribute'], trainWith(written))[0]?.hint).toBe(`It is called ${wanted} here.`);
+    }
+  });
+});

@@ -63,6 +63,9 @@ export const lora = {
   ),
 };
 
+/** The largest rank that other families can be made LoRA of. */
+export const LARGEST_EXTRACT = 1024;
+
 export const resize = {
   from: required(reference(...loraKinds), 'The LoRA to shrink.', { synonyms: ['lora', 'input', 'source', 'of'] }),
   fro_ckpt: optional(
@@ -109,7 +112,7 @@ export const resize = {
   ),
   rescale: preset(positive(), 1, 'Multiplies the whole LoRA.', { synonyms: ['scale', 'strength', 'multiplier'] }),
   extract: optional(
-    integer({ min: 1, max: 1024 }),
+    integer({ min: 1, max: LARGEST_EXTRACT }),
     'Modules of LoHa, LoKr, GLoRA and full become LoRA of at most this rank before anything is dropped. Without it they are kept whole, and listed.',
     { synonyms: ['extract_rank', 'extract_dim', 'fixed_dim', 'linear_dim'] },
   ),

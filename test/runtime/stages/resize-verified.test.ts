@@ -8,16 +8,14 @@ import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { type TensorToWrite, writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
 import { recipeAttributes, type WrittenRecipe } from '../../../src/runtime/surgery/resize/recipe.ts';
-import { frobenius, type Matrix, matrix, multiply, relativeError } from '../../helpers/linear-algebra.ts';
-import { type FamilyExample, families, IN, makeFamily, OUT } from '../inspect/files.ts';
+import { type Adapter, adapters, adapterTensors, deltaOf, IN, MODULE, OUT, titleOf } from '../../helpers/adapters.ts';
+import { frobenius, matrix, relativeError } from '../../helpers/linear-algebra.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { deltas, flat, runAlone } from './lab.ts';
-import { IN04, MID00, OUT01, randomNumbers, TE1, TE2, tensor, tensorsOf, writeLora } from './lora-files.ts';
+import { IN04, MID00, OUT01, TE1, TE2, tensor, tensorsOf, writeLora } from './lora-files.ts';
 import { type Extraction, writeFactors } from './reference-factors.ts';
 
 type Folder = Awaited<ReturnType<typeof openFolder>>;
-
-const MODULE = 'lora_unet_middle_block_1_toy';
 
 async function resized(folder: Folder, lora: string, recipe: WrittenRecipe, extraction?: Extraction) {
   const factors = folder.path('factors.safetensors');
@@ -27,40 +25,28 @@ async function resized(folder: Folder, lora: string, recipe: WrittenRecipe, extr
   return runAlone({ stage: resize, attributes: recipeAttributes(recipe), inputs: { lora, factors }, work });
 }
 
-/** A file of one module of the family, and its ΔW. GLoRA's needs a base weight, which is made up here. */
-async function familyFile(folder: Folder, example: FamilyExample) {
-  const { tensors, at, delta } = makeFamily(example, MODULE);
+/** A file of one module, and the ΔW that directions are taken from: of a DoRA that of its LoRA. */
+async function adapterFile(folder: Folder, example: Adapter) {
+  const tensors = adapterTensors(example);
   const path = folder.path('before.safetensors');
   await writeSafetensors({ path, tensors, metadata: undefined, hashes: false });
-  const kernel = example.kernel ?? 1;
-  const dense = matrix(OUT, IN * kernel ** 2, delta);
-  return { path, tensors, kernel, dense: example.family === 'GLoRA' ? gloraDelta(at, example) : dense };
+  const { kernel = 1 } = example;
+  const part = isDora(example)
+    ? adapters.find((plain) => plain.family === 'LoRA' && plain.kind === example.kind)
+    : example;
+  const delta = await deltaOf(path, { ...example, delta: part?.delta });
+  return { path, tensors, kernel, dense: matrix(OUT, IN * kernel ** 2, delta) };
 }
 
-/** (α/r)·(W·a1·a2 + b1·b2) */
-function gloraDelta(at: (suffix: string, ...place: readonly number[]) => number, { shapes, scale = 1 }: FamilyExample) {
-  const whole = (suffix: string): Matrix => {
-    const [rows = 0, columns = 0] = shapes[suffix] ?? [];
-    const numbers = Array.from({ length: rows * columns }, (_, i) => at(suffix, Math.floor(i / columns), i % columns));
-    return matrix(rows, columns, numbers);
-  };
-  const base = matrix(OUT, IN, Array.from({ length: OUT * IN }, randomNumbers(3)));
-  const [a, b] = [
-    multiply(multiply(base, whole('a1.weight')), whole('a2.weight')),
-    multiply(whole('b1.weight'), whole('b2.weight')),
-  ];
-  return matrix(
-    OUT,
-    IN,
-    a.data.map((value, i) => scale * (value + (b.data[i] ?? 0))),
-  );
-}
-
-const LINEAR = ['LoRA', 'LoRA (Tucker)', 'DoRA'];
-const resizable = families.filter(({ family, delta, shapes }) => {
-  const isScalar = 'scalar' in shapes; // the stage `lora` folds it into `up` before
-  return (delta !== undefined || family === 'GLoRA') && !isScalar;
-});
+const isDora = ({ family }: Adapter) => family.startsWith('DoRA');
+const isLora = (example: Adapter) => isDora(example) || /^LoRA/.test(example.family);
+const isExtractable = ({ family }: Adapter) => /^(LoHa|LoKr|GLoRA|full)/.test(family);
+// The stage `lora` comes before: it folds a stray scalar and a scale into the rest, and gives modules kohya's names.
+const canonical = adapters.filter(
+  ({ shapes, module }) => module === undefined && !('scalar' in shapes) && !('scale' in shapes),
+);
+const resizable = canonical.filter((example) => isLora(example) || isExtractable(example));
+const titled = (examples: readonly Adapter[]) => examples.map((example) => [titleOf(example), example] as const);
 
 const recipes: readonly WrittenRecipe[] = [
   { spn_lora: 1, thr: -20 },
@@ -70,14 +56,13 @@ const recipes: readonly WrittenRecipe[] = [
   { params: 1, thr: -9, max_rank: 1 },
 ];
 
-test.each(resizable)('$family $kind: the error is the energy that was left out, and rounding', async (example) => {
+test.each(titled(resizable))('%s: the error is the energy that was left out, and rounding', async (_, example) => {
   await using folder = await openFolder();
-  const { path, dense, kernel } = await familyFile(folder, example);
-  const isLora = LINEAR.includes(example.family);
-  for (const extract of isLora ? [undefined] : [64, 2]) {
+  const { path, dense, kernel } = await adapterFile(folder, example);
+  for (const extract of isLora(example) ? [undefined] : [64, 2]) {
     const extraction = extract && { rank: extract, deltas: new Map([[MODULE, dense]]), kernel };
     for (const recipe of recipes) {
-      for (const rescale of example.family === 'DoRA' ? [1] : [1, 2.5]) {
+      for (const rescale of isDora(example) ? [1] : [1, 2.5]) {
         const written = { ...recipe, rescale, extract };
         const { outputs, record } = await resized(folder, path, written, extraction || undefined);
         const after = (await deltas(outputs.lora ?? '')).get(MODULE);
@@ -96,9 +81,9 @@ test.each(resizable)('$family $kind: the error is the energy that was left out, 
   }
 });
 
-test.each(resizable)('$family $kind: only what the LoRA takes the place of is gone', async (example) => {
+test.each(titled(resizable))('%s: only what the LoRA takes the place of is gone', async (_, example) => {
   await using folder = await openFolder();
-  const { path, dense, kernel, tensors } = await familyFile(folder, example);
+  const { path, dense, kernel, tensors } = await adapterFile(folder, example);
   const { outputs } = await resized(
     folder,
     path,
@@ -125,12 +110,12 @@ function bytesOf(before: TensorToWrite | undefined): Uint8Array | undefined {
   return before?.source.kind === 'bytes' ? before.source.bytes : undefined;
 }
 
-test.each(families.filter(({ family }) => !LINEAR.includes(family)))(
-  '$family $kind is kept whole and named where nothing extracts it',
-  async (example) => {
+test.each(titled(canonical.filter((example) => !isLora(example))))(
+  '%s is kept whole and named where nothing extracts it',
+  async (_, example) => {
     await using folder = await openFolder();
     const path = folder.path('before.safetensors');
-    const { tensors } = makeFamily(example, MODULE);
+    const tensors = adapterTensors(example);
     await writeSafetensors({
       path,
       tensors: [...tensors, ...tensorsOf({ name: IN04 })],
@@ -141,8 +126,7 @@ test.each(families.filter(({ family }) => !LINEAR.includes(family)))(
     await using after = await SafetensorsFile.open(outputs.lora ?? '');
     for (const before of tensors) expect(await after.bytesOf(before.name)).toEqual(bytesOf(before));
     expect(said[0]).toMatch(/^1 module of [\w ]+ is kept whole: lora_unet_middle_block_1_toy/);
-    const isExtractable = /LoHa|LoKr|GLoRA|full/.test(example.family);
-    expect(said[0]?.includes('extract = 64 makes LoRA of such modules first')).toBe(isExtractable);
+    expect(said[0]?.includes('extract = 64 makes LoRA of such modules first')).toBe(isExtractable(example));
   },
 );
 

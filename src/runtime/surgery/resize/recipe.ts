@@ -32,9 +32,6 @@ export type SpectrumKey = (typeof SPECTRUM_KEYS)[number];
 export const MODULE_KEYS = ['min_rank', 'max_rank', ...SPECTRUM_KEYS] as const;
 export type ModuleKey = (typeof MODULE_KEYS)[number];
 
-/** The largest rank that other families can be made LoRA of. */
-export const LARGEST_EXTRACT = 1024;
-
 export interface Recipe {
   /** Divided by their sum; only those that are not 0. Empty: the score is the singular value alone. */
   readonly weights: ReadonlyMap<ScoreKey, number>;

@@ -25,7 +25,7 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
         **_optimization(settings),
         **_numerics(settings, architecture),
         "num_train_images": sum(image.repeats for image in work.images),
-        "shuffle_caption": settings.shuffle_caption,
+        **_captions(settings),
         "flip_aug": any(image.latents_flipped is not None for image in work.images),
         "cache_latents": True,
         "enable_bucket": True,
@@ -34,6 +34,18 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
         "epoch": epoch,
     }
     return {**{f"ss_{key}": str(value) for key, value in fields.items()}, **_modelspec(settings, architecture)}
+
+
+def _captions(settings: TrainSettings) -> dict[str, object]:
+    """Of what is usually off, only what is on."""
+    captions = settings.captions
+    unusual = {
+        "keep_tokens": captions.keep_tokens,
+        "caption_dropout_rate": captions.caption_dropout_rate,
+        "caption_dropout_every_n_epochs": captions.caption_dropout_every_n_epochs,
+        "caption_tag_dropout_rate": captions.caption_tag_dropout_rate,
+    }
+    return {"shuffle_caption": captions.shuffle_caption} | {name: value for name, value in unusual.items() if value}
 
 
 def _network(settings: TrainSettings) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_worker import expressions
+from lora_worker.captions import CaptionSettings
 from lora_worker.locon import LoConShape
 from lora_worker.loss import ElementLoss
 from lora_worker.protocol import Fields, ProtocolError
@@ -50,7 +51,7 @@ class TrainSettings:
     """`noise` None is plain normal noise. `optimizer` is what SAVEUS is constructed with besides rates."""
 
     seed: int
-    shuffle_caption: bool
+    captions: CaptionSettings
     network: LoConShape
     optimizer: Mapping[str, Any]
     unet_lr: float
@@ -159,7 +160,7 @@ def _image(image: Fields) -> TrainImage:
 def _settings(settings: Fields) -> TrainSettings:
     return TrainSettings(
         seed=settings.whole("seed"),
-        shuffle_caption=settings.flag("shuffle_caption"),
+        captions=_captions(settings.record("captions")),
         network=_network(settings.record("network")),
         optimizer=_optimizer(settings.record("optimizer")),
         unet_lr=settings.number("unet_lr"),
@@ -174,6 +175,26 @@ def _settings(settings: Fields) -> TrainSettings:
         save_precision=settings.one_of("save_precision", ("fp16", "bf16", "fp32")),
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
         resolution=settings.pair("resolution"),
+    )
+
+
+def _captions(captions: Fields) -> CaptionSettings:
+    separator = captions.text("caption_separator")
+    if separator == "":
+        raise ProtocolError(f'"{captions.where}.caption_separator" must not be empty')
+    return CaptionSettings(
+        caption_prefix=captions.optional_text("caption_prefix"),
+        caption_suffix=captions.optional_text("caption_suffix"),
+        caption_dropout_rate=captions.number("caption_dropout_rate"),
+        caption_dropout_every_n_epochs=captions.whole("caption_dropout_every_n_epochs"),
+        shuffle_caption=captions.flag("shuffle_caption"),
+        caption_separator=separator,
+        keep_tokens=captions.whole("keep_tokens"),
+        keep_tokens_separator=captions.optional_text("keep_tokens_separator"),
+        token_warmup_step=captions.number("token_warmup_step"),
+        token_warmup_min=captions.whole("token_warmup_min"),
+        caption_tag_dropout_rate=captions.number("caption_tag_dropout_rate"),
+        secondary_separator=captions.optional_text("secondary_separator"),
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from lora_worker import streams
 from lora_worker.architecture import VAE_SCALE
 from lora_worker.batches import Entry, Plan, PlannedVisit, micro_batches
-from lora_worker.captions import shuffled
+from lora_worker.captions import Moment, visited
 from lora_worker.diffusion import TIMESTEPS, add_noise, alphas_cumprod, posterior_sample, training_target
 from lora_worker.errors import bad_input
 from lora_worker.models import size_embedding_inputs
@@ -81,15 +82,15 @@ class Visits:
         """Of the step with this 0-based index. Raises `bad-input` when latents are missing or damaged."""
         visits = self.plan.visits(step)
         buckets = [self._images[planned.place].bucket for planned in visits]
-        return [self._micro_batch(group) for group in micro_batches(visits, buckets, self._settings.batch_size)]
+        return [self._micro_batch(group, step) for group in micro_batches(visits, buckets, self._settings.batch_size)]
 
-    def _micro_batch(self, visits: Sequence[PlannedVisit]) -> MicroBatch:
+    def _micro_batch(self, visits: Sequence[PlannedVisit], step: int) -> MicroBatch:
         images = tuple(self._images[planned.place] for planned in visits)
         flipped = [self._is_flipped(planned) for planned in visits]
         latents = torch.stack([self._latents(*each) for each in zip(visits, images, flipped, strict=True)])
         noise = torch.stack([self._noise(planned, latents.shape[1:]) for planned in visits])
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
-        captions = [self._caption(planned, image) for planned, image in zip(visits, images, strict=True)]
+        captions = [self._caption(planned, image, step) for planned, image in zip(visits, images, strict=True)]
         return MicroBatch(
             images=images,
             noisy_B4HW=add_noise(latents, noise, timesteps, self._alphas),
@@ -136,10 +137,9 @@ class Visits:
     def _timestep(self, planned: PlannedVisit) -> int:
         return streams.uniform_integer(self._stream(planned, "timestep"), TIMESTEPS)
 
-    def _caption(self, planned: PlannedVisit, image: TrainImage) -> str:
-        if not self._settings.shuffle_caption:
-            return image.caption
-        return shuffled(image.caption, self._stream(planned, "caption"))
+    def _caption(self, planned: PlannedVisit, image: TrainImage, step: int) -> str:
+        moment = Moment(epoch=planned.visit.epoch, step=step, steps=self._settings.steps)
+        return visited(image.caption, self._settings.captions, moment, partial(self._stream, planned))
 
 
 def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:

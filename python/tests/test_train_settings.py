@@ -19,7 +19,6 @@ def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
 
 SETTINGS_WITH_EFFECT = {
     "seed": 6,
-    "shuffle_caption": False,
     "unet_lr": 1e-3,
     "text_encoder_lr": 5e-4,
     "lr_scheduler": {"kind": "constant"},
@@ -30,6 +29,19 @@ SETTINGS_WITH_EFFECT = {
     "loss": {"kind": "l1"},
     "mixed_precision": "bf16",
     "save_precision": "bf16",
+}
+CAPTIONS_WITH_EFFECT = {
+    "caption_prefix": "photo,",
+    "caption_suffix": "outside",
+    "caption_dropout_rate": 1,
+    "caption_dropout_every_n_epochs": 1,
+    "shuffle_caption": False,
+    "caption_separator": "o",
+    "keep_tokens": 2,
+    "keep_tokens_separator": "fox,",
+    "token_warmup_step": 2,
+    "caption_tag_dropout_rate": 0.9,
+    "secondary_separator": "o",
 }
 OPTIMIZER_WITH_EFFECT = {
     "betas": [0.8, 0.99],
@@ -49,6 +61,7 @@ NETWORK_WITH_EFFECT = {"dim": 3, "alpha": 2, "conv_dim": 5, "conv_alpha": 2}
     [
         *((None, name, value) for name, value in SETTINGS_WITH_EFFECT.items()),
         *(("optimizer", name, value) for name, value in OPTIMIZER_WITH_EFFECT.items()),
+        *(("captions", name, value) for name, value in CAPTIONS_WITH_EFFECT.items()),
         *(("network", name, value) for name, value in NETWORK_WITH_EFFECT.items()),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from training_lab import CAPTIONS, TrainingLab
+from training_lab import CAPTION_SETTINGS, CAPTIONS, TrainingLab
 
 from lora_worker.diffusion import alphas_cumprod
 from lora_worker.errors import WorkerError
@@ -147,8 +147,9 @@ def test_multires_noise_is_one_sample_wide_and_plain_noise_is_not_touched(lab):
 
 
 def test_captions_are_shuffled_only_when_asked(lab):
-    def captions(**changes):
-        visits = visits_of(lab.request(batch_size=3, **changes))
+    def captions(*, shuffle_caption):
+        settings = {**CAPTION_SETTINGS, "shuffle_caption": shuffle_caption}
+        visits = visits_of(lab.request(batch_size=3, captions=settings))
         batches = [batch for step in range(8) for batch in visits.micro_batches(step)]
         return {tuple(row) for batch in batches for row in batch.ids_one_BT.tolist()}
 

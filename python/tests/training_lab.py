@@ -37,9 +37,24 @@ PROMPT = {
     "sampler": "euler_a",
 }
 
+CAPTION_SETTINGS: dict[str, Any] = {
+    "caption_prefix": None,
+    "caption_suffix": None,
+    "caption_dropout_rate": 0,
+    "caption_dropout_every_n_epochs": 0,
+    "shuffle_caption": True,
+    "caption_separator": ",",
+    "keep_tokens": 0,
+    "keep_tokens_separator": None,
+    "token_warmup_step": 0,
+    "token_warmup_min": 1,
+    "caption_tag_dropout_rate": 0,
+    "secondary_separator": None,
+}
+
 SETTINGS: dict[str, Any] = {
     "seed": 5,
-    "shuffle_caption": True,
+    "captions": CAPTION_SETTINGS,
     "network": {"kind": "locon", "preset": "full", "dim": 2, "alpha": 1, "conv_dim": 4, "conv_alpha": 1},
     "optimizer": {
         "kind": "SAVEUS",

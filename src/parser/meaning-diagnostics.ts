@@ -153,6 +153,19 @@ export function samePath(span: Span, path: string, first: Span): Diagnostic {
   });
 }
 
+/** `other.span` is `undefined` where it is the default. */
+export function sameSeparator(
+  span: Span,
+  name: string,
+  other: { readonly name: string; readonly span: Span | undefined },
+): Diagnostic {
+  return error('same-separator', span, {
+    message: `"${name}" is the same text as "${other.name}".`,
+    related: other.span === undefined ? [] : [{ message: `"${other.name}" is written here`, span: other.span }],
+    hint: 'Choose a text that is in no tag, such as "|||" or ";;;".',
+  });
+}
+
 export function tooComplex(span: Span): Diagnostic {
   return error('too-complex', span, {
     message: 'This stands for more than a program can hold, through names that use names.',

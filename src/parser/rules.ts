@@ -17,7 +17,7 @@ import { unreachable } from './unreachable.ts';
 export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean): CheckedBlock | undefined {
   switch (block.kind) {
     case 'dataset':
-      return isWhole ? bucketRule(scope, block) : undefined;
+      return isWhole ? datasetRules(scope, block) : undefined;
     case 'resize':
       return scoreRule(scope, block, isWhole);
     case 'chop':
@@ -46,11 +46,34 @@ function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'
   return undefined;
 }
 
-function bucketRule(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {
-  const { bucket } = block.attributes;
-  if (bucket.min <= bucket.max) return block;
-  scope.report(problem.bucketOrder('bucket', block.attributeSpans.bucket ?? block.span, bucket));
-  return undefined;
+function datasetRules(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {
+  const isGood = [bucketRule, separatorRule].map((rule) => rule(scope, block));
+  return isGood.includes(false) ? undefined : block;
+}
+
+function bucketRule(scope: Scope, { attributes: { bucket }, attributeSpans, span }: BlockOf<'dataset'>): boolean {
+  if (bucket.min <= bucket.max) return true;
+  scope.report(problem.bucketOrder('bucket', attributeSpans.bucket ?? span, bucket));
+  return false;
+}
+
+const separators = ['caption_separator', 'keep_tokens_separator', 'secondary_separator'] as const;
+
+/** Each separator means something else, so no two can be the same text. */
+function separatorRule(scope: Scope, { attributes, attributeSpans: spans, span }: BlockOf<'dataset'>): boolean {
+  const places = new Map<string, (typeof separators)[number]>();
+  let isGood = true;
+  for (const name of separators) {
+    const text = attributes[name];
+    if (text === undefined) continue;
+    const other = places.get(text);
+    if (other === undefined) places.set(text, name);
+    else {
+      scope.report(problem.sameSeparator(spans[name] ?? span, name, { name: other, span: spans[other] }));
+      isGood = false;
+    }
+  }
+  return isGood;
 }
 
 const scoreKeys = ['fro_ckpt', 'spn_ckpt', 'spn_lora', 'fro_lora', 'subspace', 'params'] as const;

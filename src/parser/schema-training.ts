@@ -1,5 +1,6 @@
 // The rows of the schema table for training: from a checkpoint and images to a LoRA.
 
+import { captionFiles, captionsAtVisits } from './schema-captions.ts';
 import {
   boolean,
   defaultsOf,
@@ -172,12 +173,8 @@ export const dataset = {
       synonyms: ['train_data_dir', 'image_dir', 'folder', 'folder_path', 'path', 'dir', 'instance_data_dir', 'files'],
     },
   ),
-  caption_extension: preset(text(), '.txt', 'A caption lies beside its image, in a file with this extension.', {
-    synonyms: ['caption_ext', 'captions', 'caption_suffix'],
-  }),
-  shuffle_caption: preset(boolean(), true, 'Shuffle the comma-separated tags of a caption each time it is used.', {
-    synonyms: ['shuffle_captions', 'shuffle_tags', 'tag_shuffle'],
-  }),
+  ...captionFiles,
+  ...captionsAtVisits,
   flip_aug: preset(boolean(), true, 'Use each image mirrored as well.', {
     synonyms: ['flip', 'random_flip', 'flip_x', 'flip_augmentation', 'mirror'],
   }),

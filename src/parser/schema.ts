@@ -68,7 +68,6 @@ export const needless: { readonly [flag: string]: string } = {
   log_with: 'Metrics are always written to .lorac/runs.',
   logging_dir: 'Metrics are always written to .lorac/runs.',
   lr_scheduler_args: 'Arguments stand in the braces: lr_scheduler = cosine { num_cycles = 0.375 }.',
-  keep_tokens: 'It is always 0.',
   max_data_loader_n_workers: 'Images are encoded once, before training, so there is nothing to load.',
   max_train_epochs: 'The length of a training is said in optimizer steps: steps = 80.',
   min_snr_gamma: 'It is always off.',

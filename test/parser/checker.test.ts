@@ -288,6 +288,27 @@ describe('other rules', () => {
     expectProblems(['bucket-order'], 'dataset a { images = "x" bucket = «{ min = 512 max = 256 }» }');
   });
 
+  test('two separators of a caption are not the same text, said or by default', () => {
+    const dataset = (attributes: string) => `dataset a { images = "x" ${attributes} }`;
+    expectProblems(['same-separator'], dataset('secondary_separator = «","»'));
+    const [found] = expectProblems(
+      ['same-separator'],
+      dataset('keep_tokens_separator = "||" secondary_separator = «"||"»'),
+    );
+    expect(found?.related.map(({ message }) => message)).toEqual(['"keep_tokens_separator" is written here']);
+    expectProblems([], dataset('caption_separator = ";" secondary_separator = ","'));
+  });
+
+  test('shares of captions and tags lie between 0 and 1, and counts are whole', () => {
+    expectProblems(
+      ['out-of-range', 'out-of-range', 'out-of-range', 'out-of-range', 'empty-text'],
+      `dataset a {
+        images = "x"  caption_dropout_rate = «1.1»  caption_tag_dropout_rate = «-0.1»
+        keep_tokens = «1.5»  token_warmup_step = «-1»  caption_prefix = «" "»
+      }`,
+    );
+  });
+
   test('a program without blocks asks for nothing, and says so', () => {
     const { program, diagnostics } = compileText('# nothing yet\n');
     expect(diagnostics.map(({ code, severity }) => [code, severity])).toEqual([['nothing-asked', 'warning']]);

@@ -2,6 +2,7 @@
 
 import type { BlockOf } from '../../parser/model.ts';
 import { schema } from '../../parser/schema.ts';
+import { captionsAtVisits } from '../../parser/schema-captions.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
 import { type GraphDraft, withoutGaps } from './graph-draft.ts';
 import type { Json } from './json.ts';
@@ -48,12 +49,12 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
   const { sample, save_every, state_every, gradient_checkpointing } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
   const { vae_precision: _, ...learning } = fingerprinted(block);
-  const { shuffle_caption, resolution } = data.attributes;
+  const { resolution } = data.attributes;
   const sampling = sample && { ...sample, prompts: draft.path(sample.prompts) };
   const main = draft.node(block.name, {
     stage: stages.train,
     origin: block.span,
-    attributes: { ...learning, shuffle_caption, resolution: [resolution.width, resolution.height] },
+    attributes: { ...learning, captions: captionsOf(data), resolution: [resolution.width, resolution.height] },
     settings: {
       save_every,
       save_steps: draft.namedSteps(block.name),
@@ -71,6 +72,12 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
 
   if (sampling) addSamples(draft, block, sampling, files);
   return main;
+}
+
+/** What becomes of the captions of a dataset at each visit: the training's business, and so no part of the manifest. */
+function captionsOf({ attributes }: BlockOf<'dataset'>): { readonly [name: string]: Json } {
+  const names = Object.keys(captionsAtVisits) as readonly (keyof typeof captionsAtVisits)[];
+  return Object.fromEntries(names.map((name) => [name, attributes[name] ?? null]));
 }
 
 /** Pictures of the steps that training keeps for them. A stored run may lack some. */

@@ -131,7 +131,7 @@ export interface Train {
 
 export interface TrainSettings {
   readonly seed: number;
-  readonly shuffle_caption: boolean;
+  readonly captions: CaptionSettings;
   readonly network: {
     readonly kind: 'locon';
     readonly preset: 'full';
@@ -177,6 +177,23 @@ export interface TrainSettings {
       };
   /** Pixels, for `modelspec.resolution`: width, height. */
   readonly resolution: readonly [number, number];
+}
+
+/** What becomes of a caption at each visit of its image. Null: there is no such text. */
+export interface CaptionSettings {
+  readonly caption_prefix: string | null;
+  readonly caption_suffix: string | null;
+  readonly caption_dropout_rate: number;
+  readonly caption_dropout_every_n_epochs: number;
+  readonly shuffle_caption: boolean;
+  readonly caption_separator: string;
+  readonly keep_tokens: number;
+  readonly keep_tokens_separator: string | null;
+  /** Steps; below 1 a share of all steps. */
+  readonly token_warmup_step: number;
+  readonly token_warmup_min: number;
+  readonly caption_tag_dropout_rate: number;
+  readonly secondary_separator: string | null;
 }
 
 export interface SamplePrompt {

@@ -92,6 +92,27 @@ test('the same program with its defaults written down differs in nothing that co
   expect(node(other, 'raw').settings).toMatchObject({ save_every: 1, sample: { every: 10 } });
 });
 
+test('what becomes of captions at visits is the training alone: no image is encoded again for it', () => {
+  const changed = graphOf(
+    short.replace(
+      '"training_dir"',
+      '"training_dir" keep_tokens = 1 caption_dropout_rate = 0.1 caption_prefix = "photo,"',
+    ),
+  );
+  const usual = graphOf(short);
+  for (const id of ['hero:manifest', 'raw:latents']) {
+    expect(node(changed, id).attributes).toEqual(node(usual, id).attributes);
+    expect(node(changed, id).settings).toEqual(node(usual, id).settings);
+  }
+  const usually = node(usual, 'raw').attributes.captions as object;
+  expect(node(changed, 'raw').attributes.captions).toEqual({
+    ...usually,
+    keep_tokens: 1,
+    caption_dropout_rate: 0.1,
+    caption_prefix: 'photo,',
+  });
+});
+
 test('pictures are made of the steps that training keeps for them, where it has them', () => {
   const graph = graphOf(spelledOut);
   const { inputs, files } = node(graph, 'raw:samples');

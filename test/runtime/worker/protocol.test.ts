@@ -58,7 +58,20 @@ const works: Work[] = [
     ],
     settings: {
       seed: 0,
-      shuffle_caption: true,
+      captions: {
+        caption_prefix: null,
+        caption_suffix: 'best quality',
+        caption_dropout_rate: 0.1,
+        caption_dropout_every_n_epochs: 0,
+        shuffle_caption: true,
+        caption_separator: ',',
+        keep_tokens: 1,
+        keep_tokens_separator: '|||',
+        token_warmup_step: 0.5,
+        token_warmup_min: 1,
+        caption_tag_dropout_rate: 0.2,
+        secondary_separator: null,
+      },
       network: { kind: 'locon', preset: 'full', dim: 8, alpha: 4, conv_dim: 256, conv_alpha: 4 },
       optimizer: {
         kind: 'SAVEUS',

@@ -11,7 +11,7 @@ import json
 
 from lora_worker import expressions
 from lora_worker.architecture import Architecture
-from lora_worker.schedules import Cosine
+from lora_worker.schedules import describe, warmup_steps
 from lora_worker.train_request import Train, TrainSettings
 
 
@@ -69,21 +69,22 @@ def _optimization(settings: TrainSettings) -> dict[str, object]:
     arguments = dict(settings.optimizer)
     arguments["clip_lambda"] = expressions.text(arguments["clip_lambda"])
     written = ",".join(f"{name}={value!r}" for name, value in arguments.items())
-    schedule = settings.lr_scheduler
+    scheduler, scheduler_arguments = describe(settings.lr_scheduler)
     fields: dict[str, object] = {
         "optimizer": f"lora_worker.saveus.SAVEUS({written})",
         "learning_rate": settings.unet_lr,
         "unet_lr": settings.unet_lr,
         "text_encoder_lr": settings.text_encoder_lr,
-        "lr_scheduler": "cosine" if isinstance(schedule, Cosine) else "constant",
-        "lr_warmup_steps": 0,
+        "lr_scheduler": scheduler,
+        "lr_warmup_steps": warmup_steps(settings.lr_scheduler, settings.steps),
         "max_grad_norm": settings.max_grad_norm,
         "max_train_steps": settings.steps,
         "batch_size_per_device": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
     }
-    if isinstance(schedule, Cosine):
-        fields["lr_scheduler_args"] = json.dumps({"num_cycles": _plain(schedule.num_cycles)})
+    if scheduler_arguments:
+        plain = {name: _plain(value) for name, value in scheduler_arguments.items()}
+        fields["lr_scheduler_args"] = json.dumps(plain)
     return fields
 
 
@@ -123,6 +124,6 @@ def _modelspec(settings: TrainSettings, architecture: Architecture) -> dict[str,
     }
 
 
-def _plain(number: float) -> int | float:
+def _plain(value: float | str) -> int | float | str:
     """4 for 4.0, as people write it."""
-    return int(number) if float(number).is_integer() else number
+    return int(value) if isinstance(value, float) and value.is_integer() else value

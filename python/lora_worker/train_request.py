@@ -15,7 +15,7 @@ from lora_worker.locon import LoConShape
 from lora_worker.loss import ElementLoss
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
-from lora_worker.schedules import Constant, Cosine, Schedule
+from lora_worker.schedules import Schedule, parse_schedule
 
 Size = tuple[int, int]
 """Width, height."""
@@ -165,7 +165,7 @@ def _settings(settings: Fields) -> TrainSettings:
         optimizer=_optimizer(settings.record("optimizer")),
         unet_lr=settings.number("unet_lr"),
         text_encoder_lr=settings.number("text_encoder_lr"),
-        lr_scheduler=_schedule(settings.record("lr_scheduler")),
+        lr_scheduler=parse_schedule(settings.record("lr_scheduler")),
         max_grad_norm=settings.number("max_grad_norm"),
         steps=_positive(settings, "steps"),
         batch_size=_positive(settings, "batch_size"),
@@ -230,11 +230,6 @@ def _optimizer(optimizer: Fields) -> Mapping[str, Any]:
         "clip_gradients": optimizer.flag("clip_gradients"),
         "clip_lambda": clip_lambda,
     }
-
-
-def _schedule(schedule: Fields) -> Schedule:
-    kind = schedule.one_of("kind", ("cosine", "constant"))
-    return Cosine(schedule.number("num_cycles")) if kind == "cosine" else Constant()
 
 
 def _noise(noise: Fields) -> MultiresNoise | None:

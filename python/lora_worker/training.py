@@ -96,9 +96,9 @@ class Trainer:
         return Reading(torch.cat([each.mean().reshape(1), norm.reshape(1), each]), images)
 
     def set_rates(self, index: int) -> None:
-        factor = rate_factor(self._settings.lr_scheduler, index, self._settings.steps)
+        schedule, steps = self._settings.lr_scheduler, self._settings.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            group["lr"] = group["base_lr"] * rate_factor(schedule, index, steps, group["base_lr"])
 
     def rates(self) -> dict[str, float]:
         """Of the step that was done last, by group."""

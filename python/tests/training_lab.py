@@ -72,7 +72,7 @@ SETTINGS: dict[str, Any] = {
     },
     "unet_lr": 3e-4,
     "text_encoder_lr": 1e-4,
-    "lr_scheduler": {"kind": "cosine", "num_cycles": 0.375},
+    "lr_scheduler": {"kind": "cosine", "num_cycles": 0.375, "warmup": 0},
     "max_grad_norm": 1,
     "steps": 3,
     "batch_size": 2,

@@ -4,7 +4,7 @@ import type { Expression } from './ast.ts';
 import { checkValue } from './check-value.ts';
 import { needs } from './describe.ts';
 import * as problem from './diagnostics.ts';
-import { type NumberType, number, type Type } from './schema-types.ts';
+import { integer, type NumberType, number, type Type } from './schema-types.ts';
 import { definitionNames, resolve, type Scope } from './scope.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
@@ -25,6 +25,25 @@ export function checkNumber(scope: Scope, type: NumberType, name: string, writte
   }
   if (isInRange(type, result)) return result;
   scope.report(problem.outOfRange(placeOf(written), name, type, result, via));
+  return undefined;
+}
+
+/** Counts are whole, and shares below 1, in percent as well. */
+export function checkStepsOrShare(scope: Scope, type: Type, name: string, written: Written): number | undefined {
+  const { value, via } = written;
+  const text = plainText(value);
+  if (text === undefined && !['number', 'negate', 'binary'].includes(value.kind)) {
+    return wrongType(scope, type, name, written);
+  }
+  if (text === undefined) {
+    const amount = checkNumber(scope, number({ min: 0 }), name, written);
+    return amount !== undefined && amount >= 1 ? checkNumber(scope, integer(), name, written) : amount;
+  }
+  const percent = /^\s*(\d+(?:\.\d+)?)\s*%\s*$/.exec(text)?.[1];
+  if (percent === undefined) return wrongType(scope, type, name, written);
+  const share = Number(percent) / 100;
+  if (share < 1) return share;
+  scope.report(problem.shareTooLarge(placeOf(written), name, text.trim(), via));
   return undefined;
 }
 

@@ -5,7 +5,7 @@
 import type { Attribute, Expression, Name } from './ast.ts';
 import { blocksNamed } from './blocks.ts';
 import { type CheckedFields, checkFields } from './check-fields.ts';
-import { checkNumber, checkSchedule, isInRange } from './check-number.ts';
+import { checkNumber, checkSchedule, checkStepsOrShare, isInRange } from './check-number.ts';
 import { checkReference, checkWeightedReferences, reportTwice } from './check-references.ts';
 import { checkText } from './check-text.ts';
 import { needs, writeValue } from './describe.ts';
@@ -79,6 +79,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       const steps = checkNumber(scope, integer({ min: 1 }), name, written);
       return steps === undefined ? undefined : { steps };
     }
+    case 'steps-or-share':
+      return checkStepsOrShare(scope, type, name, written);
     case 'words':
       return checkWord(scope, type, name, written);
     case 'reference':

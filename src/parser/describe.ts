@@ -44,6 +44,8 @@ export function needs(type: Type): string {
       return 'a duration such as 5min';
     case 'steps':
       return 'a number of steps';
+    case 'steps-or-share':
+      return 'a number of steps, or a share such as 0.1 or "10%"';
     case 'words':
       return enumerate(type.words, 'or');
     case 'reference':
@@ -123,6 +125,7 @@ export function rangeOf(type: NumberType, value = 0): string | undefined {
 export function writeValue(type: Type, value: unknown): string {
   switch (type.kind) {
     case 'number':
+    case 'steps-or-share':
       return writeNumber(value as number);
     case 'text':
       return writeText(value as string);

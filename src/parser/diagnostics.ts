@@ -6,6 +6,8 @@ export * from './choice-diagnostics.ts';
 export type { Diagnostic, Fix, Related } from './diagnostic.ts';
 /** What can be read, and makes no sense. */
 export * from './meaning-diagnostics.ts';
+/** Learning rates, and what changes them. */
+export * from './rate-diagnostics.ts';
 /** What can be read, and cannot be done to LoRAs. */
 export * from './surgery-diagnostics.ts';
 /** What cannot be read, or only with good will. */

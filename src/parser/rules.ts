@@ -4,6 +4,7 @@
 import type { Name } from './ast.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock } from './model.ts';
+import { rateRules } from './rate-rules.ts';
 import { pictureKinds } from './schema.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
@@ -30,13 +31,18 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
     case 'lora':
       return isWhole ? pickledRule(scope, block) : undefined;
     case 'train':
-      return isWhole ? trainingRules(scope, block) : undefined;
+      return isWhole ? trainRules(scope, block) : undefined;
     case 'merge':
     case 'analyze':
       return block;
     default:
       return unreachable(block);
   }
+}
+
+function trainRules(scope: Scope, block: BlockOf<'train'>): CheckedBlock | undefined {
+  const rated = rateRules(scope, block);
+  return trainingRules(scope, block) && rated;
 }
 
 function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'>): CheckedBlock | undefined {

@@ -1,6 +1,7 @@
 // The rows of the schema table for training: from a checkpoint and images to a LoRA.
 
 import { captionFiles, captionsAtVisits } from './schema-captions.ts';
+import { lrScheduler, optimizer } from './schema-rates.ts';
 import {
   boolean,
   defaultsOf,
@@ -10,13 +11,11 @@ import {
   list,
   number,
   optional,
-  pair,
   positive,
   preset,
   record,
   reference,
   required,
-  schedule,
   size,
   steps,
   tagged,
@@ -53,63 +52,6 @@ const network = tagged({
       synonyms: ['network_conv_alpha'],
     }),
   },
-});
-
-const optimizer = tagged({
-  SAVEUS: {
-    betas: preset(pair(number({ min: 0, max: 1, openMax: true })), [0.9, 0.999], 'Decay of the two running averages.', {
-      synonyms: ['beta', 'adam_betas'],
-    }),
-    eps: preset(positive(), 1e-8, 'Added to the denominator of the update.', { synonyms: ['epsilon', 'adam_epsilon'] }),
-    weight_decay: preset(number({ min: 0 }), 0, 'Pull of the weights towards zero.', { synonyms: ['wd', 'decay'] }),
-    decouple_weight_decay: preset(boolean(), false, 'Decay the weights themselves, not through the gradient.', {
-      synonyms: ['decouple', 'decoupled_weight_decay', 'weight_decouple'],
-    }),
-    centralization: preset(
-      number({ min: 0, max: 1 }),
-      0.5,
-      'How much of the mean of each row is taken out of the gradient.',
-      { synonyms: ['centralize', 'gradient_centralization', 'use_gc'] },
-    ),
-    normalization: preset(
-      number({ min: 0, max: 1 }),
-      0.5,
-      'How far the gradient is divided by its standard deviation. Above 0 it is divided fully, as published, unless normalization_mode is lerp.',
-      { synonyms: ['normalize'] },
-    ),
-    normalization_mode: preset(
-      words('full', 'lerp'),
-      'full',
-      'full: any normalization above 0 counts as 1, as the published optimizer does. lerp: interpolate, as it documents.',
-    ),
-    normalize_channels: preset(boolean(), true, 'Take the standard deviation of each row, not of the whole tensor.', {
-      synonyms: ['channel_wise', 'use_channels'],
-    }),
-    amp_fac: preset(number(), 2, 'How much of the running average is added to the gradient.', {
-      synonyms: ['amplification', 'amp_factor', 'alpha_grad'],
-    }),
-    clip_gradients: preset(boolean(), false, 'Clip each gradient to clip_lambda, in both directions.', {
-      synonyms: ['clip', 'clipping'],
-    }),
-    clip_lambda: preset(
-      schedule(),
-      { op: '**', left: 'step', right: 0.25 },
-      'Where gradients are clipped when clip_gradients is on: arithmetic over step, which counts from 1.',
-      { synonyms: ['clip_value', 'clip_threshold'] },
-    ),
-  },
-});
-
-const lrScheduler = tagged({
-  cosine: {
-    num_cycles: preset(
-      positive(),
-      0.375,
-      'Cosine waves over the whole training: 0.5 ends at zero, 0.375 at 15 % of the rate.',
-      { synonyms: ['lr_scheduler_num_cycles', 'cycles'] },
-    ),
-  },
-  constant: {},
 });
 
 const noise = tagged({

@@ -13,6 +13,8 @@ export type TypeShape =
   | { readonly kind: 'size'; readonly min: number; readonly max: number }
   | { readonly kind: 'duration' }
   | { readonly kind: 'steps' }
+  /** A count, or a share of all steps: below 1 it is the share. Percent in quotes are one too. */
+  | { readonly kind: 'steps-or-share' }
   | { readonly kind: 'words'; readonly words: readonly string[] }
   | { readonly kind: 'reference'; readonly to: readonly string[] }
   | ListType
@@ -134,6 +136,10 @@ export function duration(): Type<Duration> {
 
 export function steps(): Type<Steps> {
   return { kind: 'steps' };
+}
+
+export function stepsOrShare(): Type<number> {
+  return { kind: 'steps-or-share' };
 }
 
 export function words<const W extends string>(...list: readonly W[]): Type<W> {

@@ -122,7 +122,7 @@ test.each(guide.split(/\s+/))('the flag --%s of the guide has a row, or a reason
 });
 
 test('the table knows no parser: it imports nothing but its own parts, values and lists of words', () => {
-  for (const name of ['schema', 'schema-training', 'schema-surgery', 'schema-types']) {
+  for (const name of ['schema', 'schema-training', 'schema-rates', 'schema-surgery', 'schema-types']) {
     const text = readFileSync(new URL(`../../src/parser/${name}.ts`, import.meta.url), 'utf8');
     const imported = [...text.matchAll(/from '(.*)'/g)].map(([, from]) => from);
     expect(imported.filter((from) => !/^\.\/(?:schema-\w+|values|lora-formats)\.ts$/.test(from ?? ''))).toEqual([]);

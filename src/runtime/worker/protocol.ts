@@ -4,6 +4,7 @@
 
 import type { ScheduleExpression } from '../../parser/model.ts';
 import type { FileProblem } from '../events.ts';
+import type { LrScheduler } from './protocol-rates.ts';
 
 export const PROTOCOL = 1;
 
@@ -156,7 +157,7 @@ export interface TrainSettings {
   };
   readonly unet_lr: number;
   readonly text_encoder_lr: number;
-  readonly lr_scheduler: { readonly kind: 'cosine'; readonly num_cycles: number } | { readonly kind: 'constant' };
+  readonly lr_scheduler: LrScheduler;
   readonly max_grad_norm: number;
   readonly steps: number;
   readonly batch_size: number;

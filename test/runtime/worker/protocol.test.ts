@@ -89,7 +89,7 @@ const works: Work[] = [
       },
       unet_lr: 3e-4,
       text_encoder_lr: 1e-4,
-      lr_scheduler: { kind: 'cosine', num_cycles: 0.375 },
+      lr_scheduler: { kind: 'cosine', num_cycles: 0.375, warmup: 0.1 },
       max_grad_norm: 1,
       steps: 80,
       batch_size: 8,

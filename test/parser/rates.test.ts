@@ -1,0 +1,55 @@
+// Optimizers, schedules and learning rates: what can be written, and what makes no sense together.
+
+import { expect, test } from 'vitest';
+import { blockOf, expectProblems, hintsOf, trainWith } from './marked.ts';
+
+const train = (attributes: string) => blockOf(trainWith(attributes), 'train').attributes;
+
+test.each([
+  ['linear { warmup = 5 }', { kind: 'linear', warmup: 5 }],
+  ['cosine { warmup = 0.1 }', { kind: 'cosine', num_cycles: 0.375, warmup: 0.1 }],
+  ['cosine_with_restarts { num_cycles = 3 }', { kind: 'cosine_with_restarts', num_cycles: 3, warmup: 0 }],
+  ['constant_with_warmup { warmup = "12.5%" }', { kind: 'constant_with_warmup', warmup: 0.125 }],
+  ['polynomial', { kind: 'polynomial', power: 1, lr_end: 1e-7, warmup: 0 }],
+  ['piecewise_constant { step_rules = "1:10, 0.1:20, 1e-3" }', { step_rules: '1:10, 0.1:20, 1e-3' }],
+  ['warmup_stable_decay { decay = "25%"  decay_type = 1-sqrt }', { decay: 0.25, decay_type: '1-sqrt' }],
+])('%s is understood', (written, wanted) => {
+  expect(train(`lr_scheduler = ${written}`).lr_scheduler).toMatchObject(wanted);
+});
+
+test.each([
+  ['warmup = «1.5»', 'out-of-range'],
+  ['warmup = «-1»', 'out-of-range'],
+  ['warmup = «"100%"»', 'share-too-large'],
+  ['warmup = «"ten"»', 'wrong-type'],
+  ['warmup = «true»', 'wrong-type'],
+  ['num_cycles = «0»', 'out-of-range'],
+])('%s is complained about', (written, code) => {
+  expectProblems([code], trainWith(`lr_scheduler = cosine { ${written} }`));
+});
+
+test('a schedule whose parts are longer than the training is complained about', () => {
+  expectProblems(['schedule-length'], trainWith('steps = 80 lr_scheduler = «linear { warmup = 81 }»'));
+  const [both] = expectProblems(
+    ['schedule-length'],
+    trainWith('steps = 80 lr_scheduler = «warmup_stable_decay { warmup = 0.5  decay = 41 }»'),
+  );
+  expect(both?.message).toBe('The training has 80 steps; its warmup has 40, and decay has 41.');
+  expect(train('steps = 80 lr_scheduler = warmup_stable_decay { warmup = 0.5  decay = 40 }').steps).toBe(80);
+});
+
+test('a polynomial has to fall for every rate that is trained', () => {
+  expectProblems(['rate-end'], trainWith('lr_scheduler = «polynomial { lr_end = 2e-4 }»'));
+  expect(train('text_encoder_lr = 0 lr_scheduler = polynomial { lr_end = 2e-4 }').text_encoder_lr).toBe(0);
+});
+
+test.each(['"1:10"', '"1:10,0.1:10,0.01"', '"1:0,0.1"', '"ten:10,0.1"', '"1:10,,0.1"', '"1;10,0.1"'])(
+  'pieces written %s are complained about',
+  (rules) => {
+    expectProblems(['step-rules'], trainWith(`lr_scheduler = «piecewise_constant { step_rules = ${rules} }»`));
+  },
+);
+
+test("sd-scripts' words for warm-up lead into the braces", () => {
+  expect(hintsOf(trainWith('lr_warmup_steps = 10'))).toEqual(['Write lr_scheduler = cosine { warmup = 10 }']);
+});

@@ -171,6 +171,7 @@ def _settings(settings: Fields) -> TrainSettings:
         batch_size=_positive(settings, "batch_size"),
         gradient_accumulation_steps=_positive(settings, "gradient_accumulation_steps"),
         noise=_noise(settings.record("noise")),
+        loss=ElementLoss.parse(settings.record("loss")),
         mixed_precision=settings.one_of("mixed_precision", ("bf16", "fp32")),
         save_precision=settings.one_of("save_precision", ("fp16", "bf16", "fp32")),
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
@@ -201,7 +202,6 @@ def _captions(captions: Fields) -> CaptionSettings:
 def _network(network: Fields) -> LoConShape:
     network.one_of("kind", ("locon",))
     network.one_of("preset", ("full",))
-        loss=ElementLoss.parse(settings.record("loss")),
     return LoConShape(
         dim=_positive(network, "dim"),
         alpha=network.number("alpha"),

@@ -9,7 +9,7 @@ import torch
 from torch.func import functional_call
 from training_lab import TrainingLab, held_out_loss, share_models
 
-from lora_worker import adapters, locon, training
+from lora_worker import locon, training
 from lora_worker.models import load_models
 from lora_worker.train_request import Train, parse_train
 from lora_worker.training import Trainer

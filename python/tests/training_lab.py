@@ -170,9 +170,6 @@ def steps_of(job):
     return [message["step"] for message in job.of_type("step")]
 
 
-def share_models(monkeypatch: pytest.MonkeyPatch, models: Models) -> None:
-    """Trainings take these models instead of loading them. They leave them as they found them."""
-
 @torch.no_grad()
 def held_out_loss(lab: TrainingLab, models: Models, lora: str | None) -> float:
     """The mean squared error with a LoRA, on visits that no training of the lab sees, always the same ones."""
@@ -186,6 +183,9 @@ def held_out_loss(lab: TrainingLab, models: Models, lora: str | None) -> float:
         ]
     return torch.cat(each).mean().item()
 
+
+def share_models(monkeypatch: pytest.MonkeyPatch, models: Models) -> None:
+    """Trainings take these models instead of loading them. They leave them as they found them."""
 
     def loaded(path: str, *, device: torch.device, dtype: torch.dtype) -> Models:
         return models if dtype == models.dtype else load_models(path, device=device, dtype=dtype)

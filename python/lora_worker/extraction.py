@@ -1,11 +1,7 @@
-"""The strongest directions of modules that are no LoRA: LoHa, LoKr, GLoRA and full, by the formulas of LyCORIS.
+"""The strongest directions of modules that are no LoRA: LoHa, LoKr, GLoRA and full.
 
-    LoHa    (α/r) (w1_a w1_b) ∘ (w2_a w2_b)
-    LoKr    (α/r) w1 ⊗ w2, each whole or a product; scale 1 where both are whole
-    GLoRA   (α/r) (W a1 a2 + b1 b2), W being the base weight; old files have 1 and 2 exchanged
-    full    diff
-
-With a Tucker core T, [P, Q, K], a product is Σ a[p, o] T[p, q, k] b[q, i]. As a matrix ΔW is [O, I · K].
+What ΔW is stands in families.py. Here is what lets its directions be found without it where factors are small: of which
+two factors it is a product. Where they are not small, ΔW is taken from there and decomposed as a matrix, [O, I · K].
 
 Shape letters: O out features, I in features, K places of a kernel, R rank; P and Q the ranks of a core.
 """
@@ -29,6 +25,7 @@ from lora_worker.directions import (
     residual_along,
 )
 from lora_worker.errors import WorkerError, bad_input
+from lora_worker.families import Misfit, change_of, family_of
 from lora_worker.lora_modules import ModuleTensors
 
 Shape = tuple[int, ...]
@@ -91,14 +88,16 @@ class LoHa(Extraction):
         self.rank = min(at_most, *self.flat_shape, first.inner * second.inner)
 
     def directions(self, device: torch.device) -> Directions:
-        (a_OP, b_PI), (c_OQ, d_QI) = (factor.read(device) for factor in self._factors)
-        scale = _scale(self.module, self._factors[0].rank)
-        inner = a_OP.shape[1] * c_OQ.shape[1]
-        if 2 * inner <= min(self.flat_shape):
-            up_OR = (a_OP[:, :, None] * c_OQ[:, None, :]).flatten(1)
-            down_RI = (b_PI[:, None, :] * d_QI[None, :, :]).flatten(0, 1)
-            return _of_pair(up_OR, down_RI, self.rank, scale)
-        return decompose_matrix((a_OP @ b_PI) * (c_OQ @ d_QI), self.rank).times(scale)
+        first, second = self._factors
+        if 2 * first.inner * second.inner > min(self.flat_shape):
+            # Of a core the kernel is known; else the factors are as flat as ΔW is here.
+            kernel = first.kernel or second.kernel
+            shape = (self.flat_shape[0], self.flat_shape[1] // prod(kernel), *kernel)
+            return decompose_matrix(dense_change(self.module, shape, device), self.rank)
+        (a_OP, b_PI), (c_OQ, d_QI) = first.read(device), second.read(device)
+        up_OR = (a_OP[:, :, None] * c_OQ[:, None, :]).flatten(1)
+        down_RI = (b_PI[:, None, :] * d_QI[None, :, :]).flatten(0, 1)
+        return _of_pair(up_OR, down_RI, self.rank, _scale(self.module, first.rank))
 
 
 class LoKr(Extraction):
@@ -172,18 +171,18 @@ class GLoRA(Extraction):
 
     def directions(self, device: torch.device) -> Directions:
         out, area = self.flat_shape[0], prod(self.kernel)
-        w_OIK = read_base_weight(self._base).to(device).reshape(out, -1, area)
+        base = read_base_weight(self._base).to(device).reshape(self._base.shape)
+        if 2 * self._whole_rank > min(self.flat_shape):
+            return decompose_matrix(dense_change(self.module, base.shape, device, base), self.rank)
+        w_OIK = base.reshape(out, -1, area)
         a1_IR, a2_RI = (self.module.matrix(part).to(device) for part in (self._a1, self._a2))
         b1_OR, b2_RI = self._b.read(device)
         scale = _scale(self.module, self._b.rank)
         turned_ORK = torch.einsum("oik,ir->ork", w_OIK, a1_IR)
-        if 2 * self._whole_rank <= min(self.flat_shape):
-            places_KK = torch.eye(area, device=device)
-            a_down = torch.einsum("ri,kl->rkil", a2_RI, places_KK).reshape(-1, self.flat_shape[1])
-            up_OR = torch.cat([turned_ORK.flatten(1), b1_OR], dim=1)
-            return _of_pair(up_OR, torch.cat([a_down, b2_RI]), self.rank, scale)
-        change_OI = torch.einsum("ork,ri->oik", turned_ORK, a2_RI).flatten(1) + b1_OR @ b2_RI
-        return decompose_matrix(change_OI, self.rank).times(scale)
+        places_KK = torch.eye(area, device=device)
+        a_down = torch.einsum("ri,kl->rkil", a2_RI, places_KK).reshape(-1, self.flat_shape[1])
+        up_OR = torch.cat([turned_ORK.flatten(1), b1_OR], dim=1)
+        return _of_pair(up_OR, torch.cat([a_down, b2_RI]), self.rank, scale)
 
 
 class Full(Extraction):
@@ -198,6 +197,23 @@ class Full(Extraction):
 
     def directions(self, device: torch.device) -> Directions:
         return decompose_matrix(self.module.matrix("diff").to(device), self.rank)
+
+
+# Beside what ΔW is made of.
+_BESIDE = frozenset({"alpha", "diff_b"})
+
+
+def dense_change(module: ModuleTensors, shape: Shape, device: torch.device, base: Tensor | None = None) -> Tensor:
+    """ΔW as a matrix, scaled, by the formula of its family. `base` is the weight itself, for a GLoRA."""
+    parts = {part: module.checked(part).to(device) for part in module.shapes if part not in _BESIDE}
+    try:
+        with torch.no_grad():
+            change = change_of(family_of(set(module.shapes)), parts, torch.Size(shape), module.alpha())
+            assert change is not None, "decompose leaves out modules whose bias alone changes"
+            # Without a base weight only its shape counts.
+            return change.delta(torch.empty(shape, device="meta") if base is None else base).flatten(1)
+    except Misfit as bad:
+        raise module.misfit() from bad
 
 
 # Parts of families

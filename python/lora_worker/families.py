@@ -78,7 +78,8 @@ class LoHa(Change):
     scale: float
 
     def delta(self, base_OI: Tensor) -> Tensor:
-        return self.scale * (_product(*self.first) * _product(*self.second)).reshape(base_OI.shape)
+        first_OI, second_OI = (_product(*factors).flatten(1) for factors in (self.first, self.second))
+        return self.scale * (first_OI * second_OI).reshape(base_OI.shape)
 
 
 @dataclass(frozen=True)

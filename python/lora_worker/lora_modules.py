@@ -38,12 +38,16 @@ class ModuleTensors:
         """In its own shape and dtype."""
         return self.reader.tensor(f"{self.name}.{part}")
 
-    def matrix(self, part: str) -> Tensor:
-        """In F32, all behind the first axis as columns. Refuses NaN and infinity, which would spread everywhere."""
+    def checked(self, part: str) -> Tensor:
+        """In F32. Refuses NaN and infinity, which would spread everywhere."""
         tensor = self.tensor(part).float()
         if not torch.isfinite(tensor).all():
             raise self.not_finite(part)
-        return tensor.flatten(1)
+        return tensor
+
+    def matrix(self, part: str) -> Tensor:
+        """As `checked`, all behind the first axis as columns."""
+        return self.checked(part).flatten(1)
 
     def alpha(self) -> float | None:
         """None where the file has none, which means a scale of one."""

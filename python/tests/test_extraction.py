@@ -62,6 +62,17 @@ def test_the_cores_of_a_tucker_loha_are_folded_in(tmp_path: Path):
     expect_lora_shapes(found, CONV, (12, 5, 3, 3))
 
 
+def test_a_loha_may_have_one_core_beside_a_flat_product(tmp_path: Path):
+    core, a, b = torch.randn(2, 2, 3, 3), torch.randn(2, 12), torch.randn(2, 5)
+    c, d = torch.randn(12, 2), torch.randn(2, 45)
+    whole = torch.einsum("pqkl,po,qi->oikl", core.double(), a.double(), b.double())
+    change = whole * (c.double() @ d.double()).reshape(12, 5, 3, 3)
+    for cored, flat in [("1", "2"), ("2", "1")]:
+        parts = {f"hada_t{cored}": core, f"hada_w{cored}_a": a, f"hada_w{cored}_b": b}
+        found = decomposed(tmp_path, named(CONV, **parts, **{f"hada_w{flat}_a": c, f"hada_w{flat}_b": d}), extract=3)
+        expect_strongest(found, CONV, change, 3)
+
+
 @pytest.mark.parametrize("extract", [2, 11, 500])
 @pytest.mark.parametrize("first", ["whole", "product"])
 @pytest.mark.parametrize("second", ["whole", "product", "tucker"])

@@ -12,20 +12,20 @@ from os import PathLike
 import torch
 from torch import Tensor
 
-from lora_worker.locon import LoCon
+from lora_worker.network import Network
 from lora_worker.safetensors_file import data_chunks, data_digest, header_bytes, write_safetensors
 
 _LEGACY_HASH_START = 0x100000
 _LEGACY_HASH_BYTES = 0x10000
 
 
-def write_lora(path: str | PathLike[str], network: LoCon, metadata: Mapping[str, str], *, dtype: torch.dtype) -> None:
+def write_lora(path: str | PathLike[str], network: Network, metadata: Mapping[str, str], *, dtype: torch.dtype) -> None:
     """Writes the network's weights in `dtype`; adds the hashes to `metadata`. Replaces a file of that name."""
     tensors = lora_tensors(network, dtype)
     write_safetensors(path, tensors, {**metadata, **hashes(tensors, metadata)})
 
 
-def lora_tensors(network: LoCon, dtype: torch.dtype) -> dict[str, Tensor]:
+def lora_tensors(network: Network, dtype: torch.dtype) -> dict[str, Tensor]:
     """What a file of the network holds, on the CPU. Alphas stay F32, so that scaling one scales the LoRA exactly."""
     tensors = {name: parameter.data.to(dtype).cpu() for name, parameter in network.named_parameters()}
     for name, branch in network.branches.items():

@@ -49,18 +49,27 @@ def _captions(settings: TrainSettings) -> dict[str, object]:
 
 
 def _network(settings: TrainSettings) -> dict[str, object]:
-    network = settings.network
+    network, ranks = settings.network, settings.network.ranks
     arguments = {
         "algo": "locon",
-        "preset": "full",
-        "conv_dim": str(network.conv_dim),
-        "conv_alpha": str(_plain(network.conv_alpha)),
+        "preset": network.preset,
+        "conv_dim": str(ranks.conv_dim),
+        "conv_alpha": str(_plain(ranks.conv_alpha)),
         "bypass_mode": "True",
     }
+    if network.modules:
+        arguments["modules"] = " ".join(network.modules)
+    if network.text_encoder_modules != "all":
+        arguments["text_encoder_modules"] = network.text_encoder_modules
+    for name, blocks in (("dims", ranks.dims), ("conv_dims", ranks.conv_dims)):
+        if blocks:
+            arguments[name] = " ".join(f"{block}={rank}" for block, rank in blocks.items())
+    if ranks.rs_lora:
+        arguments["rs_lora"] = "True"
     return {
         "network_module": "lycoris.kohya",
-        "network_dim": network.dim,
-        "network_alpha": _plain(network.alpha),
+        "network_dim": ranks.dim,
+        "network_alpha": _plain(ranks.alpha),
         "network_args": json.dumps(arguments),
     }
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from lora_worker import expressions
 from lora_worker.captions import CaptionSettings
-from lora_worker.locon import LoConShape
 from lora_worker.loss import ElementLoss
+from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
 from lora_worker.schedules import Schedule, parse_schedule
@@ -52,7 +52,7 @@ class TrainSettings:
 
     seed: int
     captions: CaptionSettings
-    network: LoConShape
+    network: NetworkSettings
     optimizer: Mapping[str, Any]
     unet_lr: float
     text_encoder_lr: float
@@ -161,7 +161,7 @@ def _settings(settings: Fields) -> TrainSettings:
     return TrainSettings(
         seed=settings.whole("seed"),
         captions=_captions(settings.record("captions")),
-        network=_network(settings.record("network")),
+        network=parse_network(settings.record("network")),
         optimizer=_optimizer(settings.record("optimizer")),
         unet_lr=settings.number("unet_lr"),
         text_encoder_lr=settings.number("text_encoder_lr"),
@@ -196,17 +196,6 @@ def _captions(captions: Fields) -> CaptionSettings:
         token_warmup_min=captions.whole("token_warmup_min"),
         caption_tag_dropout_rate=captions.number("caption_tag_dropout_rate"),
         secondary_separator=captions.optional_text("secondary_separator"),
-    )
-
-
-def _network(network: Fields) -> LoConShape:
-    network.one_of("kind", ("locon",))
-    network.one_of("preset", ("full",))
-    return LoConShape(
-        dim=_positive(network, "dim"),
-        alpha=network.number("alpha"),
-        conv_dim=_positive(network, "conv_dim"),
-        conv_alpha=network.number("conv_alpha"),
     )
 
 

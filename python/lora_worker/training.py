@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lora_worker.errors import WorkerError
-from lora_worker.locon import LoCon
 from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
+from lora_worker.network import Network
 from lora_worker.saveus import SAVEUS
 from lora_worker.schedules import rate_factor
 from lora_worker.state import State
@@ -61,7 +61,7 @@ class Memory:
 class Trainer:
     """Owns the optimizer of a LoRA that is attached to `models`."""
 
-    def __init__(self, models: Models, network: LoCon, settings: TrainSettings, warn: Callable[[str], None]) -> None:
+    def __init__(self, models: Models, network: Network, settings: TrainSettings, warn: Callable[[str], None]) -> None:
         self._models = models
         # Once: diffusers walks through all modules to tell them.
         self._device, self._dtype = models.device, models.dtype
@@ -193,7 +193,7 @@ def image_losses(
     return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B)
 
 
-def parameter_groups(network: LoCon, settings: TrainSettings) -> list[dict[str, object]]:
+def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str, object]]:
     """Text encoders first, as sd-scripts has them. A group whose rate is 0 is left out. Raises `bad-input`."""
     rates = {"text_encoder": settings.text_encoder_lr, "unet": settings.unet_lr}
     groups = [

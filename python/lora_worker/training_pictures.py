@@ -12,8 +12,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from lora_worker.errors import WorkerError
 from lora_worker.job import Job
-from lora_worker.locon import LoCon
 from lora_worker.models import Models, load_vae
+from lora_worker.network import Network
 from lora_worker.pictures import save_png
 from lora_worker.sampling import SamplePrompt, cancellable, render
 from lora_worker.train_request import Train
@@ -23,7 +23,7 @@ from lora_worker.whole_file import write_json
 class TrainingPictures:
     """Owns `samples/` in the work folder. A picture that is there already is not rendered again."""
 
-    def __init__(self, work: Train, job: Job, models: Models, network: LoCon) -> None:
+    def __init__(self, work: Train, job: Job, models: Models, network: Network) -> None:
         self._work = work
         self._job = job
         self._models = models

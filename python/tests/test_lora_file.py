@@ -12,19 +12,20 @@ import torch
 from safetensors import safe_open
 from training_lab import TrainingLab
 
-from lora_worker import locon
-from lora_worker.locon import LoConShape
 from lora_worker.lora_file import hashes, write_lora
 from lora_worker.lora_metadata import training_metadata
+from lora_worker.network import create
+from lora_worker.network_settings import NetworkSettings, Ranks
+from lora_worker.network_targets import trainable
 from lora_worker.safetensors_file import header_bytes, read_header
 from lora_worker.train_request import parse_train
 
-SHAPE = LoConShape(dim=2, alpha=1, conv_dim=4, conv_alpha=1)
+SETTINGS = NetworkSettings(Ranks(dim=2, alpha=1, conv_dim=4, conv_alpha=1))
 
 
 @pytest.fixture(scope="module")
 def network(toy_models):
-    return locon.create(toy_models, locon.trainable(toy_models.targets()), SHAPE, seed=0)
+    return create(toy_models, trainable(toy_models.targets()), SETTINGS, seed=0)
 
 
 @pytest.fixture

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora_worker import adapters, locon
+from lora_worker import adapters
 from lora_worker.families import change_of, decomposed, family_of
 from lora_worker.lora_file import write_lora
 from lora_worker.models import load_models, load_vae
+from lora_worker.network import Network, create
+from lora_worker.network_settings import NetworkSettings, Ranks
+from lora_worker.network_targets import trainable
 
 pytest.importorskip("peft", reason="it is in requirements-test.lock")
 
@@ -20,9 +23,9 @@ from torch import nn
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 
-def network_of(models, targets, shape):
+def network_of(models, targets, ranks):
     """With branches that do something."""
-    network = locon.create(models, targets, shape, seed=0)
+    network = create(models, targets, NetworkSettings(ranks), seed=0)
     generator = torch.Generator().manual_seed(1)
     for branch in network.branches.values():
         branch.up.data.normal_(std=0.1, generator=generator)
@@ -30,7 +33,7 @@ def network_of(models, targets, shape):
 
 
 def trained(models):
-    return network_of(models, locon.trainable(models.targets()), locon.LoConShape(2, 1, 4, 3))
+    return network_of(models, trainable(models.targets()), Ranks(2, 1, 4, 3))
 
 
 def resized_and_chopped(models):
@@ -43,8 +46,8 @@ def resized_and_chopped(models):
         target = network.branches[name].target
         alpha = network.branches[name].alpha
         rank = 1 + place % 5
-        branches += network_of(models, [target], locon.LoConShape(rank, alpha, rank, alpha)).branches.values()
-    return locon.LoCon(models, branches)
+        branches += network_of(models, [target], Ranks(rank, alpha, rank, alpha)).branches.values()
+    return Network(models, branches)
 
 
 @torch.no_grad()

@@ -9,8 +9,10 @@ import torch
 from torch.func import functional_call
 from training_lab import TrainingLab, held_out_loss, share_models
 
-from lora_worker import locon, training
+from lora_worker import training
 from lora_worker.models import load_models
+from lora_worker.network import Network, create
+from lora_worker.network_targets import trainable
 from lora_worker.train_request import Train, parse_train
 from lora_worker.training import Trainer
 from lora_worker.visits import Visits
@@ -29,7 +31,7 @@ class Bench:
     work: Train
     trainer: Trainer
     visits: Visits
-    network: locon.LoCon
+    network: Network
     before: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -41,7 +43,7 @@ def bench(lab, toy_models):
         work = parse_train(lab.request(**changes))
         for one in made:
             one.network.remove()
-        network = locon.create(models, locon.trainable(models.targets()), work.settings.network, seed=0)
+        network = create(models, trainable(models.targets()), work.settings.network, seed=0)
         network.attach()
         made.append(
             Bench(

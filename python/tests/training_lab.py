@@ -55,7 +55,19 @@ CAPTION_SETTINGS: dict[str, Any] = {
 SETTINGS: dict[str, Any] = {
     "seed": 5,
     "captions": CAPTION_SETTINGS,
-    "network": {"kind": "locon", "preset": "full", "dim": 2, "alpha": 1, "conv_dim": 4, "conv_alpha": 1},
+    "network": {
+        "kind": "locon",
+        "preset": "full",
+        "modules": [],
+        "text_encoder_modules": "all",
+        "dim": 2,
+        "alpha": 1,
+        "conv_dim": 4,
+        "conv_alpha": 1,
+        "dims": {},
+        "conv_dims": {},
+        "rs_lora": False,
+    },
     "optimizer": {
         "kind": "SAVEUS",
         "betas": [0.9, 0.999],

@@ -11,7 +11,7 @@ import { checkText } from './check-text.ts';
 import { needs, writeValue } from './describe.ts';
 import * as problem from './diagnostics.ts';
 import { writeText } from './literals.ts';
-import { integer, type ListType, number, type Type } from './schema-types.ts';
+import { integer, type ListType, type Type } from './schema-types.ts';
 import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
@@ -96,8 +96,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       return checkRecord(scope, type, name, written);
     case 'network-block':
       return checkNetworkBlock(scope, type, name, written);
-    case 'block-weights':
-      return checkBlockWeights(scope, type, name, written);
+    case 'block-numbers':
+      return checkBlockNumbers(scope, type, name, written);
     case 'schedule':
       return checkSchedule(scope, type, name, written);
     default:
@@ -275,21 +275,23 @@ function checkNetworkBlock(scope: Scope, type: Type, name: string, written: Writ
   return undefined;
 }
 
-function checkBlockWeights(scope: Scope, type: Type, name: string, written: Written): object | undefined {
+type BlockNumbersType = Extract<Type, { kind: 'block-numbers' }>;
+
+function checkBlockNumbers(scope: Scope, type: BlockNumbersType, name: string, written: Written): object | undefined {
   const { value } = written;
   if (value.kind !== 'record' || value.tag !== undefined) return wrongType(scope, type, name, written);
-  const weights = new Map<string, number>();
+  const numbers = new Map<string, number>();
   const places = new Map<string, Span>();
   let isWhole = true;
   for (const entry of value.entries) {
     const blocks = blocksNamed(entry.name.text)?.join(' ');
     const first = blocks === undefined ? undefined : places.get(blocks);
-    const weight = checkValue(scope, number(), entry.name.text, entry.value);
+    const number = checkValue(scope, type.of, entry.name.text, entry.value);
     if (blocks === undefined) scope.report(problem.unknownBlock(entry.name.span, entry.name.text));
     else if (first !== undefined) scope.report(problem.duplicateAttribute(entry.name, first));
     else places.set(blocks, entry.name.span);
-    if (typeof weight === 'number' && blocks !== undefined && first === undefined) weights.set(entry.name.text, weight);
+    if (typeof number === 'number' && blocks !== undefined && first === undefined) numbers.set(entry.name.text, number);
     else isWhole = false;
   }
-  return isWhole ? Object.fromEntries(weights) : undefined;
+  return isWhole ? Object.fromEntries(numbers) : undefined;
 }

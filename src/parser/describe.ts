@@ -67,8 +67,8 @@ export function needs(type: Type): string {
       return `${enumerate(Object.keys(type.variants), 'or')} with settings in braces`;
     case 'network-block':
       return 'a block such as OUT01 or MID';
-    case 'block-weights':
-      return 'weights in braces, such as { OUT01 = 1 }';
+    case 'block-numbers':
+      return `${type.of.integer ? 'whole numbers' : 'numbers'} by block in braces, such as { OUT01 = 1 }`;
     case 'schedule':
       return 'a number or arithmetic over step';
   }
@@ -144,7 +144,7 @@ export function writeValue(type: Type, value: unknown): string {
     case 'either':
       return writeValue(type.of.find((one) => isOf(one, value)) ?? (type.of[0] as Type), value);
     case 'record':
-    case 'block-weights':
+    case 'block-numbers':
       return '{ }';
     case 'tagged':
       return (value as { kind: string }).kind;

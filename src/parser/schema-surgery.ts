@@ -2,7 +2,7 @@
 
 import { LORA_FORMATS } from './lora-formats.ts';
 import {
-  blockWeights,
+  blockNumbers,
   boolean,
   either,
   integer,
@@ -132,7 +132,7 @@ export const chop = {
     'A vector of 12, 20 or 21 weights, as ComfyUI and chop_blocks write it (first all that lies outside the blocks), or the name of a preset of the Inspire pack, such as SDXL-LyC-OUTALL.',
     { synonyms: ['vector', 'block_vector', 'lbw', 'block_vector_string'] },
   ),
-  weights: optional(blockWeights(), 'A weight for each named block; all others go. 0.5 halves what a block does.', {
+  weights: optional(blockNumbers(), 'A weight for each named block; all others go. 0.5 halves what a block does.', {
     synonyms: ['block_weights', 'block_weight', 'weight'],
   }),
   text_encoders: preset(

@@ -1,6 +1,7 @@
 // The rows of the schema table for training: from a checkpoint and images to a LoRA.
 
 import { captionFiles, captionsAtVisits } from './schema-captions.ts';
+import { network } from './schema-network.ts';
 import { lrScheduler, optimizer } from './schema-rates.ts';
 import {
   boolean,
@@ -34,24 +35,6 @@ const bucket = record({
   step: preset(integer({ min: 32, max: 1024, multipleOf: 32 }), 32, 'Sides of buckets are multiples of this.', {
     synonyms: ['bucket_reso_steps', 'bucket_step'],
   }),
-});
-
-const network = tagged({
-  locon: {
-    preset: preset(words('full'), 'full', 'Which layers get an adapter: all of the UNet and both text encoders.'),
-    dim: preset(integer({ min: 1, max: 4096 }), 8, 'Rank of linear layers and 1x1 convolutions.', {
-      synonyms: ['network_dim', 'rank', 'r', 'lora_rank', 'linear', 'network_rank', 'lora_dim'],
-    }),
-    alpha: preset(positive(), 4, 'Linear layers are scaled by alpha / dim.', {
-      synonyms: ['network_alpha', 'lora_alpha', 'linear_alpha'],
-    }),
-    conv_dim: preset(integer({ min: 1, max: 4096 }), 256, 'Rank of 3x3 convolutions.', {
-      synonyms: ['conv_rank', 'network_conv_dim', 'conv_lora_dim'],
-    }),
-    conv_alpha: preset(positive(), 4, '3x3 convolutions are scaled by conv_alpha / conv_dim.', {
-      synonyms: ['network_conv_alpha'],
-    }),
-  },
 });
 
 const noise = tagged({

@@ -25,8 +25,8 @@ export type TypeShape =
   | { readonly kind: 'tagged'; readonly variants: { readonly [tag: string]: Fields } }
   /** A block of the network, or a group of them: `OUT01`, `MID`. */
   | { readonly kind: 'network-block' }
-  /** A record from blocks of the network to numbers. */
-  | { readonly kind: 'block-weights' }
+  /** A record from blocks of the network to numbers: weights, unless `of` says otherwise. */
+  | { readonly kind: 'block-numbers'; readonly of: NumberType }
   | { readonly kind: 'schedule' };
 
 export interface ListType {
@@ -188,8 +188,8 @@ export function networkBlock(): Type<string> {
   return { kind: 'network-block' };
 }
 
-export function blockWeights(): Type<{ readonly [block: string]: number }> {
-  return { kind: 'block-weights' };
+export function blockNumbers(of: NumberType = number()): Type<{ readonly [block: string]: number }> {
+  return { kind: 'block-numbers', of };
 }
 
 export function schedule(): Type<ScheduleExpression> {

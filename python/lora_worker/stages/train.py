@@ -29,14 +29,17 @@ from typing import Any
 
 import torch
 
+from lora_worker.checkpoint import Checkpoint
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError
 from lora_worker.job import Job
-from lora_worker.locon import create, trainable
 from lora_worker.lora_file import write_lora
 from lora_worker.lora_metadata import training_metadata
 from lora_worker.metrics import MetricsFile
 from lora_worker.models import Models, load_models
+from lora_worker.naming import lora_targets
+from lora_worker.network import create
+from lora_worker.network_targets import chosen_targets
 from lora_worker.state import load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
 from lora_worker.train_request import EverySteps, Train, parse_train
@@ -58,6 +61,7 @@ def run(work: Train, job: Job) -> dict[str, str]:
     device = torch_device()
     identity = work.identity(checkpoint_facts(work.checkpoint))
     claim_folder(work.work, identity)
+    refuse_bad_modules(work)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
     dtype = _DTYPES[work.settings.mixed_precision]
     models = load_models(work.checkpoint, device=device, dtype=dtype)
@@ -75,8 +79,7 @@ class _Training:
         self._models = models
         self._reads_late = reads_late(models.device)
         self._identity = identity
-        components = trained_components(work.settings)
-        targets = [target for target in trainable(models.targets()) if target.component in components]
+        targets = chosen_targets(models.targets(), work.settings.network, trained_components(work.settings))
         self._network = create(models, targets, work.settings.network, seed=work.settings.seed)
         self._network.attach()
         closing.callback(self._network.remove)
@@ -195,6 +198,13 @@ class _Training:
             save_state(self._work.work / "states", self._trainer.state(self._done), identity=self._identity)
             self._state_step = self._done
         self._state_clock = time.monotonic()
+
+
+def refuse_bad_modules(work: Train) -> None:
+    """Before minutes are spent on loading the checkpoint. Raises `bad-input`."""
+    with Checkpoint(work.checkpoint) as checkpoint:
+        targets = lora_targets(checkpoint.architecture)
+    chosen_targets(targets, work.settings.network, trained_components(work.settings))
 
 
 def reads_late(device: torch.device) -> bool:

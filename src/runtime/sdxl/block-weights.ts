@@ -82,10 +82,10 @@ function namedWeights(
 ): { readonly weights: ReadonlyMap<BlockName, number>; readonly rest: number } {
   const { keep, drop, mask, weights } = choice;
   const all = (words: readonly string[], weight: number) => Object.fromEntries(words.map((word) => [word, weight]));
-  if (keep !== undefined) return { weights: recordWeights(all(keep, 1), network), rest: 0 };
-  if (drop !== undefined) return { weights: recordWeights(all(drop, 0), network), rest: 1 };
+  if (keep !== undefined) return { weights: numbersByBlock(all(keep, 1), network), rest: 0 };
+  if (drop !== undefined) return { weights: numbersByBlock(all(drop, 0), network), rest: 1 };
   if (mask !== undefined) return { weights: maskWeights(mask, network), rest: 0 };
-  if (weights !== undefined) return { weights: recordWeights(weights, network), rest: 0 };
+  if (weights !== undefined) return { weights: numbersByBlock(weights, network), rest: 0 };
   throw new Error('Internal error: a chop names no blocks.');
 }
 
@@ -102,7 +102,10 @@ function maskWeights(mask: string, network: Network): ReadonlyMap<BlockName, num
 }
 
 /** `{ OUT = 0.5  OUT01 = 1 }`: a block by its own name goes before its group, and a layer before its encoder, wherever it stands. */
-function recordWeights(record: { readonly [block: string]: number }, network: Network): ReadonlyMap<BlockName, number> {
+export function numbersByBlock(
+  record: { readonly [block: string]: number },
+  network: Network = SDXL,
+): ReadonlyMap<BlockName, number> {
   const entries = Object.entries(record).map(([word, weight]) => ({ blocks: blocksOf([word], network), weight }));
   const breadth = (blocks: readonly BlockName[]): number =>
     blocks.reduce((sum, block) => sum + 1 + (network.layers.get(block)?.length ?? 0), 0);

@@ -19,6 +19,7 @@ import type { ManifestImage } from './manifest.ts';
 import { readPrompts } from './pictures/sample-prompts.ts';
 import { pictureName, pictureSteps, pictureTools, publishPicture, wholeLora } from './pictures/stored.ts';
 import { RunFiles } from './run-files.ts';
+import { canonicalTraining } from './train-attributes.ts';
 import { trainingSpace } from './train-space.ts';
 
 /** The metrics for the user are copied at most this often. */
@@ -30,6 +31,7 @@ export const train: Stage = {
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,
+  canonical: canonicalTraining,
   async run(context) {
     const request = await planTraining(context);
     await checkSpace(context, {

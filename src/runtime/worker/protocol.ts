@@ -133,14 +133,7 @@ export interface Train {
 export interface TrainSettings {
   readonly seed: number;
   readonly captions: CaptionSettings;
-  readonly network: {
-    readonly kind: 'locon';
-    readonly preset: 'full';
-    readonly dim: number;
-    readonly alpha: number;
-    readonly conv_dim: number;
-    readonly conv_alpha: number;
-  };
+  readonly network: Network;
   readonly optimizer: {
     readonly kind: 'SAVEUS';
     readonly betas: readonly [number, number];
@@ -196,6 +189,25 @@ export interface CaptionSettings {
   readonly caption_tag_dropout_rate: number;
   readonly secondary_separator: string | null;
 }
+
+/** What is trained beside which layers. */
+export interface Network {
+  readonly kind: 'locon';
+  readonly preset: 'full' | 'attn-mlp' | 'attn-only' | 'unet-only';
+  /** Globs of kohya's names, of which a layer has to fit one. None: all layers of the preset. */
+  readonly modules: readonly string[];
+  readonly text_encoder_modules: 'all' | 'mlp';
+  readonly dim: number;
+  readonly alpha: number;
+  readonly conv_dim: number;
+  readonly conv_alpha: number;
+  /** Ranks by block (`OUT01`, `TE1`), or by layer (`TE1.3`), which goes before its block. 0: no adapter. */
+  readonly dims: RanksByBlock;
+  readonly conv_dims: RanksByBlock;
+  readonly rs_lora: boolean;
+}
+
+export type RanksByBlock = { readonly [block: string]: number };
 
 export interface SamplePrompt {
   readonly prompt: string;

@@ -1,25 +1,24 @@
-"""LoCon branches: they add exactly s·up(down(x)), on exactly the layers of preset full, and leave nothing behind."""
+"""Branches of a network: they add exactly s·up(down(x)) to exactly their layers, and leave nothing behind."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 
-from lora_worker import adapters, locon
-from lora_worker.locon import LoConShape
+from lora_worker import adapters
 from lora_worker.lora_file import write_lora
+from lora_worker.network import create
+from lora_worker.network_settings import NetworkSettings, Ranks
+from lora_worker.network_targets import trainable
 
-FIXTURES = Path(__file__).parents[2] / "test" / "fixtures"
-SHAPE = LoConShape(dim=2, alpha=1, conv_dim=4, conv_alpha=3)
+SETTINGS = NetworkSettings(Ranks(dim=2, alpha=1, conv_dim=4, conv_alpha=3))
 
 
 def random_network(models, targets=None, seed=0):
     """With up filled as well, so that it changes something."""
-    network = locon.create(models, targets or locon.trainable(models.targets()), SHAPE, seed=seed)
+    network = create(models, targets or trainable(models.targets()), SETTINGS, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for branch in network.branches.values():
         branch.up.data.normal_(std=0.05, generator=generator)
@@ -66,7 +65,7 @@ def layer_without_bias(layer, x, weight):
 
 def test_a_new_network_changes_nothing(toy_models):
     before = outputs(toy_models)
-    network = locon.create(toy_models, toy_models.targets(), SHAPE, seed=0)
+    network = create(toy_models, toy_models.targets(), SETTINGS, seed=0)
     network.attach()
     after = outputs(toy_models)
     network.remove()
@@ -81,26 +80,12 @@ def test_every_trainable_module_gets_a_gradient_and_the_others_none(toy_models):
     toy_models.predict(torch.ones(1, 4, 8, 8), torch.tensor([5]), context, pooled, sizes).square().sum().backward()
     network.remove()
     reached = {name for name, branch in network.branches.items() if branch.up.grad is not None}
-    assert reached == {target.name for target in locon.trainable(toy_models.targets())}
+    assert reached == {target.name for target in trainable(toy_models.targets())}
     assert all(network.branches[name].down.grad.abs().sum() > 0 for name in reached)
 
 
-def test_only_the_last_layer_of_text_encoder_1_is_left_out_of_sdxl():
-    names = [module["lora_key"] for module in json.loads((FIXTURES / "sdxl-lora-modules.json").read_text())]
-    targets = [FakeTarget(name, name.split("_")[1]) for name in names]
-    kept = {target.name for target in locon.trainable(targets)}
-    left_out = [name for name in names if name not in kept]
-    assert len(names) - len(kept) == 6
-    assert all(name.startswith("lora_te1_text_model_encoder_layers_11_") for name in left_out)
-
-
-class FakeTarget:
-    def __init__(self, name, component):
-        self.name, self.component = name, component
-
-
 def test_ranks_and_shapes_follow_the_kind_of_layer(toy_models):
-    network = locon.create(toy_models, toy_models.targets(), SHAPE, seed=0)
+    network = create(toy_models, toy_models.targets(), SETTINGS, seed=0)
     seen = Counter()
     for branch in network.branches.values():
         target = branch.target
@@ -116,8 +101,8 @@ def test_ranks_and_shapes_follow_the_kind_of_layer(toy_models):
 
 def test_down_is_kaiming_uniform_and_does_not_depend_on_other_modules(toy_models):
     targets = list(toy_models.targets())
-    whole = locon.create(toy_models, targets, SHAPE, seed=4)
-    backwards = locon.create(toy_models, targets[::-1][:20], SHAPE, seed=4)
+    whole = create(toy_models, targets, SETTINGS, seed=4)
+    backwards = create(toy_models, targets[::-1][:20], SETTINGS, seed=4)
     for name, branch in backwards.branches.items():
         assert torch.equal(branch.down, whole.branches[name].down)
         bound = branch.down[0].numel() ** -0.5
@@ -128,7 +113,7 @@ def test_down_is_kaiming_uniform_and_does_not_depend_on_other_modules(toy_models
     )
     assert every_down.std().item() == pytest.approx(3**-0.5, rel=0.02)
     assert not torch.equal(
-        locon.create(toy_models, targets[:1], SHAPE, seed=5).branches[targets[0].name].down,
+        create(toy_models, targets[:1], SETTINGS, seed=5).branches[targets[0].name].down,
         whole.branches[targets[0].name].down,
     )
 

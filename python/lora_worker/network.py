@@ -1,21 +1,17 @@
-"""LoCon: a low-rank branch beside each linear and convolutional layer, y = W x + (α/r) · up(down(x)).
+"""A network: a branch beside each layer that is trained, y = W x + (α/r) · up(down(x)).
 
 The branch is computed beside the frozen layer (bypass form) and never added into its weight: a bf16 weight would
 round small updates away. Its parameters are F32 and are cast to the dtype of what flows through the layer.
 
-Layers of SDXL's text encoder 1 behind the last hidden state that SDXL reads never get a gradient. They have no branch
-and are not in the files: `trainable` leaves them out of a list of targets. Readers treat a missing module as one that
-changes nothing, which is what LyCORIS' zero-filled modules do as well. `adapters` reads finished files.
+`adapters` reads finished files.
 
 Shape letters: O output features, I input features, R rank, K kernel size.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,20 +20,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lora_worker.models import Models
 from lora_worker.naming import LoraTarget
+from lora_worker.network_settings import NetworkSettings
 from lora_worker.streams import module_stream
-
-
-@dataclass(frozen=True)
-class LoConShape:
-    """Rank and alpha of linear layers and 1×1 convolutions, and (`conv_…`) of 3×3 convolutions."""
-
-    dim: int
-    alpha: float
-    conv_dim: int
-    conv_alpha: float
-
-    def of(self, target: LoraTarget) -> tuple[int, float]:
-        return (self.conv_dim, self.conv_alpha) if target.kind == "conv3x3" else (self.dim, self.alpha)
 
 
 class Branch(nn.Module):
@@ -61,7 +45,7 @@ class Branch(nn.Module):
         return functional.conv2d(inner, up)
 
 
-class LoCon:
+class Network:
     """The branches of a model, by the names that modules have in LoRA files. Attached only where it says so."""
 
     def __init__(self, models: Models, branches: Iterable[Branch]) -> None:
@@ -72,7 +56,7 @@ class LoCon:
     def attach(self) -> None:
         """From now on the models compute with the branches, until `remove`."""
         if self._handles:
-            raise RuntimeError("this LoCon is attached already")
+            raise RuntimeError("this network is attached already")
         for branch in self.branches.values():
             layer = self._models.module_of(branch.target)
             self._handles.append(layer.register_forward_hook(_adding(branch)))
@@ -107,14 +91,7 @@ class LoCon:
                 parameter.data.copy_(value)
 
 
-def trainable(targets: Iterable[LoraTarget]) -> list[LoraTarget]:
-    """The targets that a gradient can reach: all but those of text encoder 1's last layer."""
-    listed = list(targets)
-    last = max((_te1_layer(target) for target in listed), default=-1)
-    return [target for target in listed if target.component != "te1" or _te1_layer(target) != last]
-
-
-def create(models: Models, targets: Iterable[LoraTarget], shape: LoConShape, *, seed: int) -> LoCon:
+def create(models: Models, targets: Iterable[LoraTarget], settings: NetworkSettings, *, seed: int) -> Network:
     """Branches that change nothing yet: up is zero, down uniform in ±1/√fan-in (Kaiming's with a = √5).
 
     Each down has a random stream of its own, so a module starts alike whichever others are trained.
@@ -122,22 +99,17 @@ def create(models: Models, targets: Iterable[LoraTarget], shape: LoConShape, *, 
     branches = []
     device = models.device
     for target in targets:
-        rank, alpha = shape.of(target)
+        rank, alpha = settings.ranks.of(target)
         down_shape, up_shape = _shapes(target, rank)
         bound = down_shape[1:].numel() ** -0.5
         generator = module_stream(seed, target.name, "down")
         down = torch.empty(down_shape).uniform_(-bound, bound, generator=generator)
         branches.append(Branch(target, down.to(device), torch.zeros(up_shape, device=device), alpha))
-    return LoCon(models, branches)
+    return Network(models, branches)
 
 
 def _adding(branch: Branch) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     return lambda _layer, inputs, output: output + branch(inputs[0])
-
-
-def _te1_layer(target: LoraTarget) -> int:
-    match = re.match(r"lora_te1_text_model_encoder_layers_(\d+)_", target.name)
-    return int(match[1]) if match else -1
 
 
 def _shapes(target: LoraTarget, rank: int) -> tuple[torch.Size, torch.Size]:

@@ -1,0 +1,83 @@
+"""What a network is asked to be: which layers of the models it adapts, and with what ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lora_worker.blocks import block_names
+from lora_worker.naming import LoraTarget
+from lora_worker.protocol import Fields, ProtocolError
+
+Preset = Literal["full", "attn-mlp", "attn-only", "unet-only"]
+TextEncoderModules = Literal["all", "mlp"]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank and alpha of linear layers and 1×1 convolutions, and (`conv_…`) of 3×3 convolutions.
+
+    `dims` and `conv_dims` are ranks by block, instead of those. With `rs_lora` the scale is α/√r and not α/r.
+    """
+
+    dim: int
+    alpha: float
+    conv_dim: int
+    conv_alpha: float
+    dims: Mapping[str, int] = field(default_factory=dict)
+    conv_dims: Mapping[str, int] = field(default_factory=dict)
+    rs_lora: bool = False
+
+    def of(self, target: LoraTarget) -> tuple[int, float]:
+        """The rank, 0 for a layer that is left alone, and the alpha whose α/r is the scale, as files have it."""
+        usual, alpha, blocks = self.dim, self.alpha, self.dims
+        if target.kind == "conv3x3":
+            usual, alpha, blocks = self.conv_dim, self.conv_alpha, self.conv_dims
+        rank = next((blocks[name] for name in block_names(target.name) if name in blocks), usual)
+        return rank, alpha * math.sqrt(rank) if self.rs_lora else alpha
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """`modules` are patterns of names, of which a layer has to fit one; without any, all do."""
+
+    ranks: Ranks
+    preset: Preset = "full"
+    modules: tuple[str, ...] = ()
+    text_encoder_modules: TextEncoderModules = "all"
+
+
+def parse_network(network: Fields) -> NetworkSettings:
+    """Raises ProtocolError."""
+    network.one_of("kind", ("locon",))
+    return NetworkSettings(
+        ranks=_ranks(network),
+        preset=network.one_of("preset", ("full", "attn-mlp", "attn-only", "unet-only")),
+        modules=network.text_list("modules"),
+        text_encoder_modules=network.one_of("text_encoder_modules", ("all", "mlp")),
+    )
+
+
+def _ranks(network: Fields) -> Ranks:
+    return Ranks(
+        dim=_rank(network, "dim", least=1),
+        alpha=network.number("alpha"),
+        conv_dim=_rank(network, "conv_dim", least=1),
+        conv_alpha=network.number("conv_alpha"),
+        dims=_by_block(network.record("dims")),
+        conv_dims=_by_block(network.record("conv_dims")),
+        rs_lora=network.flag("rs_lora"),
+    )
+
+
+def _by_block(blocks: Fields) -> Mapping[str, int]:
+    return {name: _rank(blocks, name, least=0) for name in sorted(blocks.raw)}
+
+
+def _rank(fields: Fields, name: str, *, least: int) -> int:
+    rank = fields.whole(name)
+    if rank < least:
+        raise ProtocolError(f'"{fields.where}.{name}" must be {least} or more, and is {rank}')
+    return rank

@@ -1,0 +1,155 @@
+"""Which layers a network adapts: presets, patterns of names, and ranks by block."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from training_lab import TrainingLab, share_models
+
+from lora_worker.errors import WorkerError
+from lora_worker.network_settings import NetworkSettings, Ranks
+from lora_worker.network_targets import chosen_targets, trainable
+from lora_worker.safetensors_file import read_safetensors
+from lora_worker.stages import train
+
+MODULES = json.loads((Path(__file__).parents[2] / "test" / "fixtures" / "sdxl-lora-modules.json").read_text())
+# All that choosing looks at.
+SDXL = [
+    SimpleNamespace(name=module["lora_key"], component=module["lora_key"].split("_")[1], kind=module["kind"])
+    for module in MODULES
+]
+ALL = frozenset({"unet", "te1", "te2"})
+RANKS = Ranks(dim=8, alpha=4, conv_dim=256, conv_alpha=4)
+
+
+def chosen(components=ALL, ranks=RANKS, **settings):
+    return chosen_targets(SDXL, NetworkSettings(ranks, **settings), components)
+
+
+def test_only_the_last_layer_of_text_encoder_1_is_left_out_of_sdxl():
+    kept = {target.name for target in trainable(SDXL)}
+    left_out = [target.name for target in SDXL if target.name not in kept]
+    assert len(left_out) == 6
+    assert all(name.startswith("lora_te1_text_model_encoder_layers_11_") for name in left_out)
+    assert [target.name for target in chosen()] == [target.name for target in SDXL if target.name in kept]
+
+
+@pytest.mark.parametrize(
+    ("preset", "unet", "text"),
+    [("full", 788, 258), ("attn-mlp", 722, 258), ("attn-only", 560, 172), ("unet-only", 788, 0)],
+)
+def test_presets_are_the_layers_that_lycoris_wraps(preset, unet, text):
+    """By its lists of classes: all of Transformer2DModel, and the eight linears of both CrossAttentions per layer. Of
+    each text encoder layer six or, without the MLP, four; but for the last of encoder 1."""
+    targets = chosen(preset=preset)
+    counts = Counter(target.component == "unet" for target in targets)
+    assert (counts[True], counts[False]) == (unet, text)
+    if preset.startswith("attn"):
+        assert {target.kind for target in targets} == {"linear"}
+
+
+def test_the_text_encoders_of_old_versions_have_only_their_mlps():
+    names = [target.name for target in chosen(text_encoder_modules="mlp") if target.component != "unet"]
+    assert len(names) == 2 * (11 + 32)
+    assert all(name.endswith(("_mlp_fc1", "_mlp_fc2")) for name in names)
+    assert len(chosen(text_encoder_modules="mlp")) == 788 + len(names)
+
+
+def test_patterns_choose_among_the_layers_of_the_preset():
+    found = chosen(preset="attn-mlp", modules=("lora_unet_output_blocks_1_*", "*_te2_*layers_3?_mlp_fc1"))
+    assert {target.name for target in found} == {
+        *(target.name for target in SDXL if target.name.startswith("lora_unet_output_blocks_1_1_")),
+        *(f"lora_te2_text_model_encoder_layers_{layer}_mlp_fc1" for layer in (30, 31)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("lora_unet_output_block_1_*", "lora_unet_output_blocks_1_"),
+        ("*attn2_to_key", "attn2_to_k"),
+        ("lora_te_text_model_encoder_layers_3_mlp_fc1", "lora_te1_text_model_encoder_layers_3_mlp_fc1"),
+    ],
+)
+def test_a_pattern_that_fits_nothing_is_refused_with_names_that_are_near(pattern, near):
+    with pytest.raises(WorkerError, match=near) as error:
+        chosen(modules=("lora_unet_*", pattern))
+    assert error.value.kind == "bad-input" and f'"{pattern}"' in error.value.message
+
+
+def test_a_pattern_only_fits_within_the_preset():
+    with pytest.raises(WorkerError, match="preset unet-only"):
+        chosen(preset="unet-only", modules=("lora_te1_*",))
+
+
+def test_what_leaves_nothing_to_train_is_refused():
+    last = ("lora_te1_text_model_encoder_layers_11_*",)
+    for settings in ({"modules": last}, {"preset": "unet-only", "components": {"te1", "te2"}}):
+        with pytest.raises(WorkerError, match="nothing to train"):
+            chosen(**settings)
+
+
+def test_ranks_by_block_go_before_the_usual_ones():
+    ranks = Ranks(8, 4, 256, 4, dims={"OUT01": 16, "TE1": 2, "TE1.3": 0}, conv_dims={"OUT01": 64, "MID00": 0})
+    found = {target.name: ranks.of(target) for target in chosen(ranks=ranks)}
+    assert found["lora_unet_output_blocks_1_1_proj_in"] == (16, 4)
+    assert found["lora_unet_output_blocks_1_0_skip_connection"] == (16, 4)
+    assert found["lora_unet_output_blocks_1_0_in_layers_2"] == (64, 4)
+    assert found["lora_unet_output_blocks_2_0_in_layers_2"] == (256, 4)
+    assert found["lora_te1_text_model_encoder_layers_2_mlp_fc1"] == (2, 4)
+    assert found["lora_te2_text_model_encoder_layers_2_mlp_fc1"] == (8, 4)
+    # A rank of 0 leaves the layer alone.
+    assert not any("lora_te1_text_model_encoder_layers_3_" in name for name in found)
+    assert "lora_unet_middle_block_0_in_layers_2" not in found and "lora_unet_middle_block_0_emb_layers_1" in found
+
+
+@pytest.fixture
+def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
+    share_models(monkeypatch, toy_models)
+    return TrainingLab(tmp_path, toy_checkpoint)
+
+
+def trained(lab, **network):
+    request = lab.request(steps=2)
+    request["settings"]["network"] |= network
+    return read_safetensors(lab.life(request)["lora"])
+
+
+def test_a_training_has_the_layers_and_ranks_that_were_asked_for(lab):
+    tensors, metadata = trained(
+        lab, preset="attn-only", modules=["*_output_blocks_*", "*_te2_*"], dims={"OUT01": 5, "TE2": 3}
+    )
+    names = {name.partition(".")[0] for name in tensors}
+    assert all("_attn" in name or "_self_attn_" in name for name in names)
+    ranks = {name: tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_down.weight")}
+    assert {rank for name, rank in ranks.items() if "_output_blocks_1_" in name} == {5}
+    assert {rank for name, rank in ranks.items() if "_output_blocks_0_" in name} == {2}
+    assert {rank for name, rank in ranks.items() if name.startswith("lora_te")} == {3}
+    arguments = json.loads(metadata["ss_network_args"])
+    assert arguments["preset"] == "attn-only"
+    assert arguments["modules"] == "*_output_blocks_* *_te2_*"
+    assert arguments["dims"] == "OUT01=5 TE2=3"
+
+
+def test_with_rs_lora_readers_of_alpha_over_rank_get_alpha_over_its_root(lab):
+    tensors, metadata = trained(lab, rs_lora=True, dims={"OUT01": 9})
+    assert json.loads(metadata["ss_network_args"])["rs_lora"] == "True"
+    for name, tensor in tensors.items():
+        if not name.endswith(".alpha"):
+            continue
+        rank = tensors[name.replace(".alpha", ".lora_down.weight")].shape[0]
+        torch.testing.assert_close(tensor / rank, torch.tensor(1 / rank**0.5))
+
+
+def test_a_bad_pattern_is_found_before_the_checkpoint_is_loaded(lab, monkeypatch):
+    def load(*_, **__):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(train, "load_models", load)
+    with pytest.raises(WorkerError, match="fits no layer"):
+        trained(lab, modules=["lora_unet_nowhere"])

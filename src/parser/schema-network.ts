@@ -1,0 +1,61 @@
+// The rows of the schema table for networks: what is trained beside the layers of a checkpoint.
+
+import { blockNumbers, boolean, integer, list, positive, preset, tagged, text, words } from './schema-types.ts';
+
+const layers = {
+  preset: preset(
+    words('full', 'attn-mlp', 'attn-only', 'unet-only'),
+    'full',
+    'Which layers get an adapter. full: linear layers and convolutions of all blocks, and both text encoders. attn-mlp: without convolutions and time layers. attn-only: only attention. unet-only: full without the text encoders.',
+    { synonyms: ['lycoris_preset', 'target_preset'] },
+  ),
+  modules: preset(
+    list(text()),
+    [],
+    'Patterns of names, such as "lora_unet_output_blocks_1_*". Of the layers of the preset only those stay whose names in LoRA files fit one. Without any, all stay.',
+    { synonyms: ['target_modules', 'include_patterns', 'unet_target_name', 'layers', 'target_layers'] },
+  ),
+  text_encoder_modules: preset(
+    words('all', 'mlp'),
+    'all',
+    'Which layers of the text encoders get an adapter. mlp: fc1 and fc2 alone, as files of LyCORIS up to 3.1.0 have it.',
+    { synonyms: ['text_encoder_target_module', 'te_modules'] },
+  ),
+};
+
+const rank = integer({ min: 1, max: 4096 });
+const rankOrNone = integer({ min: 0, max: 4096 });
+
+const ranks = (usual: { readonly dim: number; readonly alpha: number; readonly conv_dim: number }) => ({
+  dim: preset(rank, usual.dim, 'Rank of linear layers and 1x1 convolutions.', {
+    synonyms: ['network_dim', 'rank', 'r', 'lora_rank', 'linear', 'network_rank', 'lora_dim'],
+  }),
+  alpha: preset(positive(), usual.alpha, 'Linear layers are scaled by alpha / dim.', {
+    synonyms: ['network_alpha', 'lora_alpha', 'linear_alpha'],
+  }),
+  conv_dim: preset(rank, usual.conv_dim, 'Rank of 3x3 convolutions.', {
+    synonyms: ['conv_rank', 'network_conv_dim', 'conv_lora_dim'],
+  }),
+  conv_alpha: preset(positive(), usual.alpha, '3x3 convolutions are scaled by conv_alpha / conv_dim.', {
+    synonyms: ['network_conv_alpha'],
+  }),
+  dims: preset(
+    blockNumbers(rankOrNone),
+    {},
+    'Ranks by block in place of dim, such as { OUT01 = 16  MID = 32 }. 0 leaves the layers alone.',
+    { synonyms: ['block_dims', 'rank_pattern', 'block_ranks', 'ranks'] },
+  ),
+  conv_dims: preset(blockNumbers(rankOrNone), {}, 'Ranks by block in place of conv_dim. 0 leaves the layers alone.', {
+    synonyms: ['conv_block_dims', 'conv_ranks'],
+  }),
+  rs_lora: preset(
+    boolean(),
+    false,
+    'Scale by alpha over the root of the rank. The saved alpha is such that programs that divide by the rank compute the same.',
+    { synonyms: ['rslora', 'use_rslora', 'rank_stabilized'] },
+  ),
+});
+
+export const network = tagged({
+  locon: { ...layers, ...ranks({ dim: 8, alpha: 4, conv_dim: 256 }) },
+});

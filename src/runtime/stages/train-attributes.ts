@@ -1,0 +1,21 @@
+// What a training's attributes mean, however a program says it.
+
+import type { Json } from '../graph/json.ts';
+import { numbersByBlock } from '../sdxl/block-weights.ts';
+import type { Network } from '../worker/protocol.ts';
+
+/** Groups and other spellings of blocks become blocks, and what has no order is sorted. */
+export function canonicalTraining(written: { readonly [name: string]: Json }): { readonly [name: string]: Json } {
+  const { network, ...others } = written;
+  if (network === undefined) return written;
+  const given = network as unknown as Network;
+  const canonical = {
+    ...given,
+    modules: [...new Set(given.modules)].sort(),
+    dims: byBlock(given.dims),
+    conv_dims: byBlock(given.conv_dims),
+  };
+  return { ...others, network: canonical };
+}
+
+const byBlock = (numbers: { readonly [block: string]: number }) => Object.fromEntries(numbersByBlock(numbers));

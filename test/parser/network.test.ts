@@ -1,0 +1,41 @@
+// What a train block says about its network.
+
+import { describe, expect, test } from 'vitest';
+import { blockOf, expectProblems, hintsOf, trainWith } from './marked.ts';
+
+const network = (written: string) => blockOf(trainWith(`network = ${written}`), 'train').attributes.network;
+
+describe('which layers', () => {
+  test('a preset is a word with a hyphen', () => {
+    expect(network('locon { preset = attn-mlp }').preset).toBe('attn-mlp');
+    expect(network('locon { preset = unet-only  dim = 2 }')).toMatchObject({ preset: 'unet-only', dim: 2 });
+    expect(hintsOf(trainWith('network = locon { preset = "attn-only" }'))).toEqual(['Write attn-only, without quotes']);
+    expectProblems(['unknown-word'], trainWith('network = locon { preset = «everything» }'));
+  });
+
+  test('patterns are a list of texts', () => {
+    expect(network('locon { modules = ["lora_unet_*", "*_te2_*"] }').modules).toEqual(['lora_unet_*', '*_te2_*']);
+    expect(hintsOf(trainWith('network = locon { target_modules = ["a"] }'))).toEqual(['It is called modules here.']);
+  });
+
+  test('both forms of the text encoders have a word', () => {
+    expect(network('locon').text_encoder_modules).toBe('all');
+    expect(network('locon { text_encoder_modules = mlp }').text_encoder_modules).toBe('mlp');
+  });
+});
+
+describe('ranks', () => {
+  test('by block are whole numbers, and 0 is one', () => {
+    expect(network('locon { dims = { OUT01 = 16  MID = 32  TE1.3 = 0 }  conv_dims = { IN = 4 } }')).toMatchObject({
+      dims: { OUT01: 16, MID: 32, 'TE1.3': 0 },
+      conv_dims: { IN: 4 },
+    });
+    const dims = (written: string) => trainWith(`network = locon { dims = ${written} }`);
+    expectProblems(['out-of-range'], dims('{ OUT01 = «1.5» }'));
+    expectProblems(['out-of-range'], dims('{ OUT01 = «-1» }'));
+    expectProblems(['out-of-range'], dims('{ OUT01 = «5000» }'));
+    expectProblems(['unknown-block'], dims('{ «OUT09» = 4 }'));
+    expectProblems(['duplicate-attribute'], dims('{ OUT01 = 4 «OUT1» = 8 }'));
+    expectProblems(['wrong-type'], dims('«[4, 8]»'));
+  });
+});

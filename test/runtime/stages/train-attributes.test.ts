@@ -1,0 +1,27 @@
+// Equal trainings have equal attributes, and so one fingerprint.
+
+import { expect, test } from 'vitest';
+import type { Json } from '../../../src/runtime/graph/json.ts';
+import { canonicalTraining } from '../../../src/runtime/stages/train-attributes.ts';
+
+const usual = { kind: 'locon', preset: 'full', modules: [], dims: {}, conv_dims: {} };
+const canonical = (network: { readonly [name: string]: Json }) =>
+  canonicalTraining({ steps: 80, network: { ...usual, ...network } }).network;
+
+test('what is not written stays as it is', () => {
+  expect(canonicalTraining({ steps: 80, network: usual })).toEqual({ steps: 80, network: usual });
+});
+
+test('patterns have no order and count once', () => {
+  expect(canonical({ modules: ['b*', 'a*', 'b*'] })).toEqual(canonical({ modules: ['a*', 'b*'] }));
+});
+
+test('ranks by block are the same however the blocks are named', () => {
+  const spelt = canonical({ dims: { MID: 32, MID1: 8 }, conv_dims: { OUT01: 4 } });
+  expect(spelt).toEqual(canonical({ dims: { MID00: 32, MID01: 8, MID02: 32 }, conv_dims: { 'output_blocks.1': 4 } }));
+  expect(spelt).toMatchObject({ dims: { MID00: 32, MID01: 8, MID02: 32 }, conv_dims: { OUT01: 4 } });
+});
+
+test('a layer of a text encoder goes before its encoder', () => {
+  expect(canonical({ dims: { 'TE1.3': 0, TE1: 4 } })).toMatchObject({ dims: { TE1: 4, 'TE1.2': 4, 'TE1.3': 0 } });
+});

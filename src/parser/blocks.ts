@@ -149,7 +149,7 @@ export interface MaskEntry {
   readonly text: string;
   /** Where the entry begins in the mask. */
   readonly offset: number;
-  /** `undefined`: not a number. */
+  /** `undefined`: not a number, or one beyond all numbers (`1e400`). */
   readonly weight: number | undefined;
 }
 
@@ -164,7 +164,7 @@ export function parseMask(mask: string): readonly MaskEntry[] {
   let offset = /^[^,:]*:/.exec(mask)?.[0].length ?? 0;
   for (const part of mask.slice(offset).split(',')) {
     const text = part.trim();
-    const isNumber = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text);
+    const isNumber = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) && Number.isFinite(Number(text));
     const lead = part.length - part.trimStart().length;
     entries.push({ text, offset: offset + lead, weight: isNumber ? Number(text) : undefined });
     offset += part.length + 1;

@@ -118,6 +118,10 @@ test("the guide's vector keeps OUT01", () => {
   expect(kept?.flat()).toEqual(['TE1', 'TE2', 'REST', 'OUT01']);
 });
 
+test('a number beyond all numbers is none', () => {
+  expect(parseMask('1,1e400,-1e400,1e-400').map(({ weight }) => weight)).toEqual([1, undefined, undefined, 0]);
+});
+
 test('presets of the block-weight loader are masks by name', () => {
   const numbers = (mask: string) => parseMask(mask).map(({ weight }) => weight);
   expect([...MASK_PRESETS].map(([name, mask]) => `${name}:${mask}`)).toEqual([

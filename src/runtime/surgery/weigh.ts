@@ -55,8 +55,10 @@ function weighLora(file: SafetensorsFile, module: LoraModule, weight: number): r
     else tensors.push(copy(file, name));
   }
   const make = async (): Promise<Uint8Array> => {
-    const alpha = await alphaOf(file, module);
-    return fromNumbers(Float64Array.of(alpha * Math.abs(weight)), 'F32');
+    const before = await alphaOf(file, module);
+    const alpha = Math.fround(before * Math.abs(weight));
+    if (!Number.isFinite(alpha) || (alpha === 0 && before !== 0)) throw beyondAlpha(file, module, weight);
+    return fromNumbers(Float64Array.of(alpha), 'F32');
   };
   const alphaName = module.tensors.get('alpha');
   const shape = alphaName === undefined ? [] : file.tensor(alphaName).shape;
@@ -98,8 +100,8 @@ export function linearRoles(module: LoraModule): readonly string[] {
   }
 }
 
-/** What halves round up to infinity. */
-const TOO_LARGE = 65_520;
+/** From where on a type rounds up to infinity. */
+const TOO_LARGE = { F16: 65_520, BF16: 2 ** 127 * (2 - 2 ** -8), F32: 2 ** 127 * (2 - 2 ** -24), F64: Infinity };
 
 /** A tensor times a number, rounded once to its type. */
 export function multiplied(file: SafetensorsFile, name: string, weight: number): TensorToWrite {
@@ -109,8 +111,9 @@ export function multiplied(file: SafetensorsFile, name: string, weight: number):
     if (dtype !== 'F16' && dtype !== 'BF16' && dtype !== 'F32' && dtype !== 'F64')
       throw badTensor(file, name, `is ${dtype} and cannot be multiplied`);
     const numbers = (dtype === 'F64' ? toFloat64(bytes, dtype) : toFloat32(bytes, dtype)) ?? new Float64Array();
-    if (dtype === 'F16' && !numbers.every((value) => Math.abs(value * weight) < TOO_LARGE || !Number.isFinite(value)))
-      throw badTensor(file, name, `is F16, and its numbers times ${weight} are too large for that`);
+    const end = TOO_LARGE[dtype];
+    if (!numbers.every((value) => Math.abs(value * weight) < end || !Number.isFinite(value)))
+      throw badTensor(file, name, `is ${dtype}, and its numbers times ${weight} are too large for that`);
     return fromNumbers(
       numbers.map((value) => value * weight),
       dtype,
@@ -127,6 +130,15 @@ function negated(file: SafetensorsFile, name: string): TensorToWrite {
     return bytes;
   };
   return { name, dtype, shape, source: { kind: 'made', make } };
+}
+
+function beyondAlpha(file: SafetensorsFile, module: LoraModule, weight: number): StageFailure {
+  const size = Math.abs(weight) > 1 ? 'large' : 'small';
+  return new StageFailure({
+    kind: 'bad-input',
+    message: `The weight ${weight} is too ${size} for "${module.name}" of "${file.path}": the alpha that says it would be ${size === 'large' ? 'infinite' : '0'}.`,
+    hint: 'Weights of use lie between -10 and 10.',
+  });
 }
 
 function badTensor(file: SafetensorsFile, name: string, problem: string): StageFailure {

@@ -288,3 +288,24 @@ test('a weight that numbers are too small for is refused, and nothing is infinit
   await expect(run).rejects.toThrow(`"${IN04}.diff" of`);
   await expect(run).rejects.toThrow('is F16, and its numbers times 2 are too large for that.');
 });
+
+test.each([[{ dtype: 'F32', value: 1e38, weight: 4 }], [{ dtype: 'BF16', value: 3e38, weight: 1.2 }]] as const)(
+  'a sum that would be infinite in %o is refused',
+  async ({ dtype, value, weight }) => {
+    await using folder = await openFolder();
+    const extra = [tensor(`${IN04}.diff`, dtype, [1, 2], [value, 1])];
+    const run = chopped(folder, { choice: { weights: { IN04: weight } }, modules: [], extra });
+    await expect(run).rejects.toThrow(`is ${dtype}, and its numbers times ${weight} are too large for that.`);
+  },
+);
+
+test.each([
+  [1e39, 'large', 'infinite'],
+  [-1e39, 'large', 'infinite'],
+  [1e-60, 'small', '0'],
+])('the weight %d, which makes an alpha infinite or 0, is refused with the module', async (weight, size, what) => {
+  await using folder = await openFolder();
+  const run = chopped(folder, { choice: { weights: { OUT01: weight } } });
+  await expect(run).rejects.toThrow(`The weight ${weight} is too ${size} for "${OUT01}"`);
+  await expect(run).rejects.toThrow(`the alpha that says it would be ${what}.`);
+});

@@ -1,6 +1,6 @@
 // Files that are either whole or not there. Written under another name, then renamed.
 
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { AbsolutePath } from '../graph/graph.ts';
 
@@ -52,7 +52,29 @@ export async function syncFolder(path: AbsolutePath): Promise<void> {
   }
 }
 
-/** Makes a folder and those above it, where they are missing. */
+/**
+ * Makes a folder and those above it, where they are missing. Not by `mkdir`'s own `recursive`, which takes a disk that
+ * cannot be written for a missing folder, and never ends where a folder takes no folders at all (/proc).
+ */
 export async function makeFolder(path: AbsolutePath): Promise<void> {
-  await mkdir(path, { recursive: true });
+  const missing = await makeOne(path);
+  if (missing === undefined) return;
+  const parent = dirname(path) as AbsolutePath;
+  if (parent === path) throw missing;
+  await makeFolder(parent);
+  const refused = await makeOne(path);
+  if (refused !== undefined) throw refused;
+}
+
+/** Nothing when the folder is there now, and the system's error when there is nothing that it could be made in. */
+async function makeOne(path: AbsolutePath): Promise<Error | undefined> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return error as Error;
+    // A folder that is there may be told as EEXIST, EROFS, EISDIR (macOS, of a disk's root) or EPERM (Windows, of C:\\).
+    if ((await stat(path).catch(() => undefined))?.isDirectory() !== true) throw error;
+  }
+  return undefined;
 }

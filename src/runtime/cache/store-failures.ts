@@ -26,6 +26,9 @@ export function storeFailure(store: AbsolutePath, error: unknown): StageFailure 
     case 'EROFS':
     case 'EACCES':
     case 'EPERM':
+    case 'ENOENT':
+    case 'ENOTDIR':
+    case 'EEXIST':
       return new StageFailure({
         kind: 'store-not-writable',
         message: `The store "${store}" cannot be written (${code}).`,

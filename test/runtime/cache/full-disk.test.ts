@@ -1,8 +1,11 @@
 // A disk that is full, made of a small file system in memory. Needs the right to mount one.
 
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { digestOf } from '../../../src/runtime/cache/digest.ts';
+import { Store } from '../../../src/runtime/cache/store.ts';
+import { absolutePath } from '../../../src/runtime/graph/paths.ts';
 import { openLab } from '../../helpers/lab.ts';
 import { allNodes, project } from '../../helpers/lab-project.ts';
 import { labStages, textStage } from '../../helpers/lab-stages.ts';
@@ -80,4 +83,32 @@ test('a full disk where the result is to go leaves the result in the store', asy
     kind: 'out-of-space',
     message: expect.stringContaining('disk/out/hero.safetensors'),
   });
+});
+
+/** What is said when something is to be noted in a store there. */
+async function saidOf(place: string): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  const store = new Store(absolutePath(place), { warn: (message) => warnings.push(message) });
+  store.history.set('a', digestOf('a'));
+  await store.save();
+  return warnings;
+}
+
+test('a store that cannot be made is named, whatever the reason', async () => {
+  writeFileSync(folder.at('a-file'), '');
+  const places = [folder.at('a-file'), folder.at('a-file/store'), ...(existsSync('/proc/self') ? ['/proc/store'] : [])];
+  for (const place of places) {
+    expect(await saidOf(place)).toEqual([expect.stringContaining(`The store "${place}" cannot be written (E`)]);
+  }
+});
+
+test('a store on a disk that may only be read is named as such', async (context) => {
+  if (!isMounted) context.skip('This user cannot mount a file system.');
+  const place = folder.at('disk/new/store');
+  execFileSync('mount', ['-o', 'remount,ro', folder.at('disk')]);
+  try {
+    expect(await saidOf(place)).toEqual([expect.stringContaining(`The store "${place}" cannot be written (EROFS).`)]);
+  } finally {
+    execFileSync('mount', ['-o', 'remount,rw', folder.at('disk')]);
+  }
 });

@@ -16,6 +16,7 @@ export function warningsOf(report: LoraReport, { hashes, norms, nonFinite = [] }
   return [
     ...aboutModules(report),
     ...aboutNames(report),
+    ...aboutDiffusers(report),
     ...aboutNumbers(report, norms?.broken ?? [], new Set(nonFinite)),
     ...aboutMetadata(report),
     ...(hashes === undefined ? [] : aboutHashes(report, hashes)),
@@ -32,9 +33,7 @@ function aboutModules({ modules, strangers, base }: LoraReport): readonly string
       `${some(base.misfits, 'module')} of SDXL ${has(base.misfits)} another shape here, and loading fails: ${listed(base.misfits)}.`,
     );
   }
-  const plain = modules.filter(
-    ({ module }) => (module.family === 'LoRA' || module.family === 'DoRA') && !module.isPeft,
-  );
+  const plain = modules.filter(({ module }) => isLowRank(module.family) && !module.isPeft);
   const mute = plain.filter(({ module }) => !module.tensors.has('alpha') && !module.tensors.has('scale'));
   if (mute.length > 0) {
     warnings.push(
@@ -95,6 +94,43 @@ function aboutNames({ modules, schemes, base }: LoraReport): readonly string[] {
     warnings.push(`${some(nowhere, 'module')} ${belongs(nowhere)} to no block that is known: ${listed(nowhere)}.`);
   }
   return warnings;
+}
+
+/**
+ * diffusers 0.41 converts kohya's names of the matrices of attention in a way that their alphas do not survive: these
+ * modules get the alpha that is the most frequent in their network.
+ */
+function aboutDiffusers({ modules }: LoraReport): readonly string[] {
+  const isRead = modules.every(({ module, family }) => isLowRank(module.family) && !family.includes('Tucker'));
+  if (!isRead) return [];
+  const networks = Map.groupBy(
+    modules.filter(({ name }) => name?.scheme === 'kohya' || name?.scheme === 'kohya-diffusers'),
+    ({ name }) => name?.component,
+  );
+  const misread = [...networks.values()].flatMap((network) => {
+    const taken = mostFrequent(network.flatMap(({ alpha }) => alpha ?? []));
+    return network.filter(({ name, alpha }) => alpha !== undefined && alpha !== taken && isAttention(name?.path ?? ''));
+  });
+  if (misread.length === 0) return [];
+  const names = misread.map(({ module }) => module.name);
+  return [
+    `${some(names, 'module')} of attention ${has(names)} another alpha than most of the network, which diffusers 0.41 takes for all of them: ${listed(names)}. What "lorac chop FILE --format diffusers" writes is read as meant.`,
+  ];
+}
+
+function isLowRank(family: string): boolean {
+  return family === 'LoRA' || family === 'DoRA';
+}
+
+function isAttention(path: string): boolean {
+  return /(attn[12][._]to_(q|k|v|out)|self_attn[._])/.test(path);
+}
+
+/** Of equally frequent ones the first. */
+function mostFrequent(values: readonly number[]): number | undefined {
+  const counts = new Map<number, number>();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].toSorted(([, a], [, b]) => b - a)[0]?.[0];
 }
 
 function aboutNumbers(

@@ -7,6 +7,7 @@ import type { FileHashes } from '../../../src/runtime/safetensors/hashes.ts';
 import { type TensorToWrite, writeSafetensors } from '../../../src/runtime/safetensors/writer.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { type ModuleEntry, sdxlModules } from '../sdxl/sdxl-fixtures.ts';
+import { tensor } from '../stages/lora-files.ts';
 import { reportOf } from './files.ts';
 
 const table = sdxlModules();
@@ -268,4 +269,44 @@ test('NaN in a factor is told by module', async () => {
   expect(warningsOf(await reported(right), { norms })).toEqual([
     expect.stringContaining(`infinity, which spoils every picture: ${proj}`),
   ]);
+});
+
+const ATTENTION = 'input_blocks_4_1_transformer_blocks_0_attn1_to_q';
+
+test.each([
+  ['another alpha in attention', { [`lora_unet_${ATTENTION}`]: 2, lora_unet_middle_block_1_proj_in: 1 }, 1],
+  ['one alpha', { [`lora_unet_${ATTENTION}`]: 1 }, 0],
+  [
+    'another alpha outside of attention',
+    { lora_unet_input_blocks_4_1_proj_in: 2, lora_unet_input_blocks_1_0_in_layers_2: 1 },
+    0,
+  ],
+  ['a text encoder with an alpha of its own', { lora_te1_text_model_encoder_layers_3_self_attn_q_proj: 5 }, 0],
+  [
+    'a text encoder whose attention differs',
+    {
+      lora_te1_text_model_encoder_layers_3_self_attn_q_proj: 5,
+      lora_te1_text_model_encoder_layers_3_mlp_fc1: 2,
+      lora_te1_text_model_encoder_layers_3_mlp_fc2: 2,
+    },
+    1,
+  ],
+  [
+    'the names of diffusers in kohya',
+    { lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_out_0: 3 },
+    1,
+  ],
+])('diffusers misreads alphas: %s', async (_, alphas, expected) => {
+  await using folder = await openFolder();
+  const others = { lora_unet_middle_block_1_transformer_blocks_0_ff_net_2: 1, lora_unet_middle_block_1_proj_out: 1 };
+  const tensors = Object.entries({ ...others, ...alphas }).flatMap(([name, alpha]) => [
+    tensor(`${name}.alpha`, 'F32', [], [alpha]),
+    tensor(`${name}.lora_up.weight`, 'F32', [2, 1], [1, 1]),
+    tensor(`${name}.lora_down.weight`, 'F32', [1, 2], [1, 1]),
+  ]);
+  const path = folder.path('one.safetensors');
+  await writeSafetensors({ path, tensors, metadata: good, hashes: false });
+  const said = warningsOf(await reportOf(path), {}).filter((warning) => warning.includes('diffusers 0.41'));
+  expect(said).toHaveLength(expected);
+  if (expected > 0) expect(said[0]).toContain('lorac chop FILE --format diffusers');
 });

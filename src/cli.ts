@@ -63,6 +63,20 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('lint')
+    .description('say what is odd about the images and captions of datasets, and what trainings will do with them')
+    .argument('[FILE]', 'the .lora file')
+    .argument('[DATASET...]', 'names of dataset blocks (default: all)')
+    .addOption(param())
+    .option('--fast', 'look at files and headers alone, not at pixels: needs no Python, and finds no near duplicates')
+    .option('--json', 'one JSON object on stdout, with everything in full')
+    .addHelpText('after', lintExamples)
+    .action(async (file: string | undefined, datasets: string[], options) => {
+      const { lint } = await import('./cli/lint.ts');
+      process.exitCode = await lint({ file, datasets, ...options });
+    });
+
+  lorac
     .command('chop')
     .description('list the blocks of a LoRA file, or write another file with only some of them')
     .argument('<FILE>', 'a LoRA in a .safetensors file')
@@ -222,6 +236,15 @@ A first program, hero.lora:
   save "hero.safetensors" { from = tiny }
 
 Exit codes: 0 done, 1 a stage failed, 2 the program or the command line is wrong, 130 interrupted.`;
+
+const lintExamples = `
+Examples:
+  lorac lint                       every dataset of the program in this folder
+  lorac lint hero.lora character   only that one
+  lorac lint --fast                in a moment, from headers
+
+Errors are what a build would refuse; with one of them the exit code is 1. Warnings and notes stop nothing.
+What was seen in the pixels of an image is kept, so the next look is quick.`;
 
 const buildExamples = `
 Examples:

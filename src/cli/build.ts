@@ -31,5 +31,15 @@ export async function build(options: BuildOptions): Promise<number> {
   explain(missing);
   if (missing.length > 0) return 2;
 
-  return runGraph({ graph, openStore: (warn) => storeOf(program, warn), reporter: kind, targets, rerun });
+  return runGraph({
+    graph,
+    openStore: (warn) => storeOf(program, warn),
+    reporter: kind,
+    targets,
+    rerun,
+    advise: async (stale, store, signal) => {
+      const { adviceOn } = await import('./lint-advice.ts');
+      return adviceOn(program, stale, store, signal);
+    },
+  });
 }

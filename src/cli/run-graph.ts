@@ -3,7 +3,7 @@
 import type { Store } from '../runtime/cache/store.ts';
 import type { Listener } from '../runtime/events.ts';
 import { runBuild } from '../runtime/executor/build.ts';
-import type { Graph } from '../runtime/graph/graph.ts';
+import type { Graph, NodeId } from '../runtime/graph/graph.ts';
 import { chooseReporter, openReporter, type ReporterKind } from '../tui/reporter.ts';
 import { wantsColor } from './color.ts';
 import { workerStarter } from './start-worker.ts';
@@ -20,6 +20,8 @@ export interface GraphRun {
   /** Names of blocks or nodes; none: everything. */
   readonly targets?: readonly string[];
   readonly rerun?: readonly string[];
+  /** What is worth saying before any work begins, given the nodes that are not fresh. */
+  advise?(stale: ReadonlySet<NodeId>, store: Store, signal: AbortSignal): Promise<readonly string[]>;
   /** Hears every event before the reporter does. */
   readonly listener?: Listener;
 }
@@ -40,10 +42,13 @@ export async function runGraph(run: GraphRun): Promise<number> {
     listener?.(event);
     reporter.listen(event);
   };
+  const store = openStore((message) => listen({ type: 'message', level: 'warning', message }));
+  const { advise } = run;
   try {
     const { ok, interrupted } = await runBuild({
       graph,
-      store: openStore((message) => listen({ type: 'message', level: 'warning', message })),
+      store,
+      ...(advise && { advise: (stale: ReadonlySet<NodeId>) => advise(stale, store, stop.signal) }),
       targets,
       rerun,
       signal: stop.signal,

@@ -38,6 +38,7 @@ test.each([
   ['build', '--help'],
   ['plan', '--help'],
   ['check', '--help'],
+  ['lint', '--help'],
   ['chop', '--help'],
   ['resize', '--help'],
   ['merge', '--help'],

@@ -19,6 +19,7 @@ import { readdir, readFile, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, sep } from 'node:path';
 import { StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
+import type { Json } from '../graph/json.ts';
 import { pathIn } from '../graph/paths.ts';
 import { atomicWrite, makeFolder } from './atomic-write.ts';
 import { type Digest, digestFile, parseDigest } from './digest.ts';
@@ -48,6 +49,7 @@ export class Store {
   readonly generations: MutableMap<number>;
   /** The digest of what we placed, by the name of the place. */
   readonly placed: MutableMap<string>;
+  readonly #notes: Pick<MutableMap<Json>, 'isChanged' | 'save'>[] = [];
   readonly #warn: (message: string) => void;
   readonly #stats: MutableMap<ReturnType<typeof parseStatEntry> & {}>;
   readonly #parent: string;
@@ -192,9 +194,19 @@ export class Store {
     return bavail * bsize;
   }
 
+  /** Further facts of one kind, kept in a file of that name. `parse` checks what comes out of it. */
+  notes<Value extends Json>(name: string, parse: (value: unknown) => Value | undefined): MutableMap<Value> {
+    const path = pathIn(this.folder, 'mutable', `${name}.json`);
+    const map = new MutableMap<Value>({ path, parse, warn: this.#warn });
+    this.#notes.push(map);
+    return map;
+  }
+
   /** Saves what may be thrown away, if any of it changed. Where it cannot be written, that is a warning. */
   async save(): Promise<void> {
-    const maps = [this.#stats, this.history, this.generations, this.placed].filter((map) => map.isChanged);
+    const maps = [this.#stats, this.history, this.generations, this.placed, ...this.#notes].filter(
+      (map) => map.isChanged,
+    );
     if (maps.length === 0) return;
     try {
       const lock = await this.lock('mutable');

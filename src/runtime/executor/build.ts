@@ -39,6 +39,8 @@ export interface BuildOptions {
   readonly startWorker?: () => Promise<WorkerClient>;
   /** How many nodes of each pool run side by side, where it is not the usual number. */
   readonly concurrency?: Partial<PoolSizes>;
+  /** What is worth saying before any work begins, given the nodes that are not fresh: told as warnings. */
+  readonly advise?: (stale: ReadonlySet<NodeId>) => Promise<readonly string[]>;
   /** In which order nodes are looked at that do not depend on each other. Tests shuffle here. */
   readonly order?: (nodes: readonly GraphNode[]) => readonly GraphNode[];
 }
@@ -85,11 +87,15 @@ export async function runBuild(options: BuildOptions): Promise<Finished> {
   else options.signal?.addEventListener('abort', onStop, { once: true });
   try {
     const scanned = await scan(nodes, { examiner, store });
-    if (nodes.some(({ id }) => scanned.get(id)?.status !== 'fresh')) {
+    const stale = new Set(nodes.map(({ id }) => id).filter((id) => scanned.get(id)?.status !== 'fresh'));
+    if (stale.size > 0) {
       // What was read to get here is not read again, whatever happens now.
       await store.save();
-      for (const message of await targetsInTheWay(nodes, scanned, store))
-        emit({ type: 'message', level: 'warning', message });
+      const warnings = [
+        ...(await targetsInTheWay(nodes, scanned, store)),
+        ...(signal.aborted ? [] : ((await options.advise?.(stale)) ?? [])),
+      ];
+      for (const message of warnings) emit({ type: 'message', level: 'warning', message });
     }
     examiner.readAhead(nodes.filter(({ id }) => ['runs', 'waits'].includes(scanned.get(id)?.status ?? '')));
     const outcomes = await settleAll({ run, nodes: options.order?.(nodes) ?? nodes, scanned, bug });
@@ -106,7 +112,9 @@ export async function runBuild(options: BuildOptions): Promise<Finished> {
 
 /** Says for every node whether it would run, and why. Runs nothing but stages that cost next to nothing. */
 export async function planBuild(
-  options: Omit<BuildOptions, 'listener' | 'startWorker' | 'concurrency' | 'order'> & { readonly listener?: Listener },
+  options: Omit<BuildOptions, 'listener' | 'startWorker' | 'concurrency' | 'order' | 'advise'> & {
+    readonly listener?: Listener;
+  },
 ): Promise<Plan> {
   const { store, listener = () => {} } = options;
   const nodes = selected(options);

@@ -58,24 +58,12 @@ export interface WorkerFailure {
 
 export type Work = Look | EncodeLatents | Train | Sample | Measure | Grid | Decompose | ReferenceNumbers;
 
-/** What the pixels of images tell. Output `looks` is JSON: name of the item to `PixelLook`. */
+/** What the pixels of images tell. Output `looks` is JSON: name of the item to `PixelLook` (dataset/pixel-look.ts). */
 export interface Look {
   readonly op: 'look';
   readonly items: readonly { readonly name: string; readonly image: string }[];
   readonly output: string;
 }
-
-export type PixelLook =
-  | {
-      /** The share of pixels that are not fully opaque. */
-      readonly transparent: number;
-      /** 256 bits in hexadecimal, nearly equal for pictures that look alike. */
-      readonly hash: string;
-      /** All of one color. */
-      readonly plain: boolean;
-    }
-  /** Why the file cannot be read whole. */
-  | { readonly problem: string };
 
 /** VAE moments of images. Each item is written whole under its own name and announced by an `artifact` of that name. */
 export interface EncodeLatents {

@@ -1,0 +1,83 @@
+// From a dataset block to what a linter says of it: the files as they are now, and what is known of their pixels.
+
+import { readFile } from 'node:fs/promises';
+import type { BlockOf, CheckedProgram } from '../parser/model.ts';
+import type { MutableMap } from '../runtime/cache/mutable-map.ts';
+import type { Store } from '../runtime/cache/store.ts';
+import { readCaption } from '../runtime/dataset/captions.ts';
+import { type LintReport, lintDataset, type TrainingPlan } from '../runtime/dataset/lint/lint.ts';
+import { lookKey, type PixelLook, parseLook } from '../runtime/dataset/pixel-look.ts';
+import { type LookedAt, lookAtDataset } from '../runtime/dataset/survey.ts';
+import type { AbsolutePath } from '../runtime/graph/graph.ts';
+import type { Json } from '../runtime/graph/json.ts';
+import { startOf } from '../runtime/graph/paths.ts';
+import { placesOf } from './places.ts';
+
+export type Looks = MutableMap<PixelLook & Json>;
+
+/** What is known of the pixels of images, kept in the store. Ask for it once. */
+export function looksIn(store: Store): Looks {
+  return store.notes('looks', parseLook);
+}
+
+export interface LintOptions {
+  readonly program: CheckedProgram;
+  readonly store: Store;
+  readonly looks: Looks;
+  readonly signal: AbortSignal;
+  readonly say: (message: string) => void;
+  /** Has the pixels of images looked at that nobody has looked at yet. Without it, what is known has to do. */
+  readonly lookCloser?: (images: LookedAt['uncaptioned']) => Promise<void>;
+}
+
+export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions): Promise<LintReport> {
+  const { program, store, looks, signal, say } = options;
+  const { images: written, caption_extension, bucket, resolution, repeats } = block.attributes;
+  const places = placesOf(program.source);
+  const looked = await lookAtDataset({
+    dataset: block.name,
+    patterns: [written].flat().map((each) => {
+      const { from, rest } = startOf(each, places);
+      return { from, pattern: rest };
+    }),
+    captionExtension: caption_extension,
+    files: store.files,
+    signal,
+    say,
+  });
+  const images = [...looked.images, ...looked.uncaptioned];
+  await options.lookCloser?.(images.filter(({ digest }) => looks.get(lookKey(digest)) === undefined));
+  return lintDataset({
+    dataset: block.name,
+    looked,
+    captions: await captionsOf(looked),
+    looks: new Map(
+      images.flatMap(({ digest }) => {
+        const look = looks.get(lookKey(digest));
+        return look === undefined ? [] : [[digest, look] as const];
+      }),
+    ),
+    settings: {
+      bucket: { ...bucket, resolution: [resolution.width, resolution.height], upscale: true },
+      repeats,
+    },
+    trainings: trainingsWith(block.name, program),
+  });
+}
+
+function trainingsWith(dataset: string, { blocks }: CheckedProgram): readonly TrainingPlan[] {
+  return blocks.flatMap((block) => {
+    if (block.kind !== 'train' || block.attributes.data.block !== dataset) return [];
+    const { steps, batch_size: batchSize, gradient_accumulation_steps } = block.attributes;
+    return [{ name: block.name, steps, batchSize, imagesPerStep: batchSize * gradient_accumulation_steps }];
+  });
+}
+
+async function captionsOf({ images }: LookedAt): Promise<ReadonlyMap<AbsolutePath, string>> {
+  const captions = new Map<AbsolutePath, string>();
+  for (const { path, captionPath } of images) {
+    const caption = readCaption(await readFile(captionPath));
+    if (caption.ok) captions.set(path, caption.text);
+  }
+  return captions;
+}

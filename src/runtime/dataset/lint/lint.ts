@@ -1,0 +1,107 @@
+// What is odd about a dataset, found before a training spends hours on it. Works on what was read from the files and
+// reads nothing itself.
+
+import type { Digest } from '../../cache/digest.ts';
+import type { AbsolutePath } from '../../graph/graph.ts';
+import type { BucketSettings, Size } from '../buckets.ts';
+import type { PixelLook } from '../pixel-look.ts';
+import type { LookedAt, SurveyedImage } from '../survey.ts';
+import { captionFindings } from './captions.ts';
+import { type Finding, finding, findingCodes } from './findings.ts';
+import { pictureFindings } from './pictures.ts';
+import { type BucketPreview, previewBuckets, shapeFindings } from './shapes.ts';
+
+export interface LintInput {
+  readonly dataset: string;
+  readonly looked: LookedAt;
+  /** By the path of the image. */
+  readonly captions: ReadonlyMap<AbsolutePath, string>;
+  /** What is known of pixels, by the digest of the image. May lack any. */
+  readonly looks: ReadonlyMap<Digest, PixelLook>;
+  readonly settings: DatasetSettings;
+  readonly trainings: readonly TrainingPlan[];
+}
+
+export interface DatasetSettings {
+  readonly bucket: BucketSettings;
+  readonly repeats: number;
+}
+
+/** What a training that uses the dataset does with it. */
+export interface TrainingPlan {
+  readonly name: string;
+  readonly steps: number;
+  readonly batchSize: number;
+  readonly imagesPerStep: number;
+}
+
+export interface LintReport {
+  readonly dataset: string;
+  /** Files that were found, usable or not. */
+  readonly images: number;
+  /** Those whose pixels have been looked at. */
+  readonly lookedAt: number;
+  /** Sorted by code, then by file. */
+  readonly findings: readonly Finding[];
+  readonly buckets: readonly BucketPreview[];
+  readonly trainings: readonly (TrainingPlan & {
+    /** Images that pass through the network in all. */
+    readonly visits: number;
+    /** How often each image is seen, repeats included. */
+    readonly epochs: number;
+    readonly stepsPerEpoch: number;
+  })[];
+}
+
+/** An image that can be read, with or without a caption. */
+export type LintedImage = Omit<SurveyedImage, 'caption'>;
+
+export function lintDataset(input: LintInput): LintReport {
+  const { dataset, looked, looks, settings } = input;
+  const images: readonly LintedImage[] = [...looked.images, ...looked.uncaptioned].sort((a, b) =>
+    a.path < b.path ? -1 : 1,
+  );
+  const buckets = previewBuckets(images, settings);
+  const visitsPerEpoch = images.length * settings.repeats;
+  const trainings = input.trainings.map((training) => {
+    const visits = training.steps * training.imagesPerStep;
+    return {
+      ...training,
+      visits,
+      epochs: visitsPerEpoch === 0 ? 0 : visits / visitsPerEpoch,
+      stepsPerEpoch: visitsPerEpoch / training.imagesPerStep,
+    };
+  });
+  const findings = [
+    ...looked.problems.map(({ code, path, message }) => finding(code, [path as AbsolutePath], message)),
+    ...pictureFindings(images, looks),
+    ...captionFindings(input.captions),
+    ...shapeFindings(buckets, images, Math.max(0, ...trainings.map((one) => one.batchSize))),
+    ...trainings
+      .filter(({ epochs }) => epochs > 0 && epochs < 1)
+      .map(({ name, visits }) =>
+        finding(
+          'few-visits',
+          [],
+          `"${name}" sees ${visits} of ${visitsPerEpoch} images: it ends within its first epoch.`,
+        ),
+      ),
+  ];
+  const unreadable = new Set(looked.problems.filter(({ code }) => code === 'unreadable').map(({ path }) => path));
+  return {
+    dataset,
+    images: images.length + unreadable.size,
+    lookedAt: images.filter(({ digest }) => looks.has(digest)).length,
+    findings: inOrder(findings),
+    buckets,
+    trainings,
+  };
+}
+
+function inOrder(findings: readonly Finding[]): readonly Finding[] {
+  const place = (one: Finding) => findingCodes.indexOf(one.code);
+  const file = (one: Finding) => one.files[0] ?? '';
+  return findings.toSorted((a, b) => place(a) - place(b) || (file(a) < file(b) ? -1 : file(a) > file(b) ? 1 : 0));
+}
+
+export type { BucketPreview, Size };

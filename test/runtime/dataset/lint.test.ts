@@ -1,0 +1,128 @@
+// What a linter finds in facts about images, without any files.
+
+import { expect, test } from 'vitest';
+import type { Digest } from '../../../src/runtime/cache/digest.ts';
+import { type LintInput, lintDataset } from '../../../src/runtime/dataset/lint/lint.ts';
+import { alikePairs, type PixelLook, parseLook } from '../../../src/runtime/dataset/pixel-look.ts';
+import type { SurveyedImage } from '../../../src/runtime/dataset/survey.ts';
+import type { AbsolutePath } from '../../../src/runtime/graph/graph.ts';
+
+const path = (name: string) => `/images/${name}` as AbsolutePath;
+
+function image(name: string, facts: Partial<SurveyedImage> = {}): SurveyedImage {
+  return {
+    path: path(name),
+    digest: `digest of ${name}` as Digest,
+    size: [1024, 1024],
+    orientation: 1,
+    traits: [],
+    captionPath: path(`${name}.txt`),
+    caption: 'digest' as Digest,
+    ...facts,
+  };
+}
+
+function lint(images: readonly SurveyedImage[], input: Partial<LintInput> = {}) {
+  return lintDataset({
+    dataset: 'hero',
+    looked: { images, uncaptioned: [], problems: [] },
+    captions: new Map(),
+    looks: new Map(),
+    settings: { bucket: { resolution: [1024, 1024], min: 256, max: 2048, step: 32, upscale: true }, repeats: 1 },
+    trainings: [],
+    ...input,
+  });
+}
+
+const told = (report: ReturnType<typeof lint>) =>
+  report.findings.map(({ code, files, message }) => [code, files.map((file) => file.slice(8)).join(' '), message]);
+
+const looksOf = (looks: { readonly [name: string]: PixelLook }) =>
+  new Map(Object.entries(looks).map(([name, look]) => [image(name).digest, look]));
+
+/** Edges in every second place, but for the first `changed` of them. */
+const hash = (changed = 0, word = 'a'.repeat(64)) => '5'.repeat(changed) + word.slice(changed);
+const seen = (facts: Partial<Extract<PixelLook, { hash: string }>> = {}): PixelLook => ({
+  transparent: 0,
+  hash: hash(),
+  plain: false,
+  ...facts,
+});
+
+test('pictures that look alike are told together, other pictures and plain ones are not', () => {
+  const names = ['a', 'b', 'c', 'd', 'e', 'plain'];
+  const looks = looksOf({
+    a: seen(),
+    b: seen({ hash: hash(4) }),
+    c: seen({ hash: hash(8) }),
+    d: seen({ hash: '0123456789abcdef'.repeat(4) }),
+    e: { problem: 'the image is damaged' },
+    plain: seen({ plain: true, hash: hash() }),
+  });
+  expect(
+    told(
+      lint(
+        names.map((name) => image(name)),
+        { looks },
+      ),
+    ),
+  ).toEqual([
+    ['unreadable', 'e', 'The pixels cannot be read: the image is damaged.'],
+    // a and c differ too much by themselves; b is like both.
+    ['near-duplicate', 'a b c', '3 images look alike.'],
+    ['plain', 'plain', 'The image is of one color.'],
+  ]);
+  expect(alikePairs([hash(), hash(8)])).toEqual([]);
+  expect(alikePairs(['0'.repeat(64), '0'.repeat(64)])).toEqual([]);
+});
+
+test('an alpha channel counts once its pixels are known not to be opaque', () => {
+  const images = [
+    image('a', { traits: ['alpha'] }),
+    image('b', { traits: ['alpha'] }),
+    image('c', { traits: ['alpha'] }),
+  ];
+  const looks = looksOf({ a: seen({ transparent: 0.25 }), b: seen({ hash: 'f0'.repeat(32) }) });
+  expect(told(lint(images, { looks }))).toEqual([
+    ['transparent', 'a', '25 % of the pixels are transparent.'],
+    ['transparent', 'c', 'The image may have transparent pixels: it has an alpha channel.'],
+  ]);
+});
+
+test('a tag that occurs once is told with its file, and what others have', () => {
+  const captions = new Map(
+    ['hero, red coat, sky', 'hero, red coat, sky', 'hero, red caot', 'hero, sky,'].map((text, at) => [
+      path(`${at}`),
+      text,
+    ]),
+  );
+  expect(told(lint([], { captions }))).toEqual([
+    ['rare-tag', '2', '"red caot" occurs in this caption alone. Others have "red coat".'],
+  ]);
+});
+
+test('what is cropped away, enlarged or short of company is told by file', () => {
+  const images = [
+    ...Array.from({ length: 4 }, (_, at) => image(`square-${at}`)),
+    image('small', { size: [400, 400] }),
+    image('wide', { size: [4000, 400] }),
+  ];
+  const trainings = [{ name: 'raw', steps: 2, batchSize: 4, imagesPerStep: 2 }];
+  const report = lint(images, { trainings });
+  expect(told(report)).toEqual([
+    ['small', 'small', 'The image has 400x400 pixels and is enlarged 2.6 times, to 1024x1024.'],
+    ['crop', 'wide', 'To fit 2048x256, 20 % of its width (800 pixels, left and right) are cut off.'],
+    ['few-visits', '', '"raw" sees 4 of 6 images: it ends within its first epoch.'],
+    ['short-bucket', 'wide', 'One bucket holds fewer images than a batch of 4.'],
+  ]);
+  expect(report.buckets.map(({ size, visits }) => [size, visits])).toEqual([
+    [[1024, 1024], 5],
+    [[2048, 256], 1],
+  ]);
+});
+
+test('a look that somebody else wrote is not taken', () => {
+  expect(parseLook(seen())).toEqual(seen());
+  for (const bad of [null, 'x', {}, { ...seen(), hash: 'xyz' }, { ...seen(), plain: 1 }])
+    expect(parseLook(bad)).toBeUndefined();
+});

@@ -103,6 +103,7 @@ def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, 
         "seed": settings.seed,
         "mixed_precision": "bf16" if settings.mixed_precision == "bf16" else "no",
         **_loss(settings),
+        **_changed(settings.weights),
         "zero_terminal_snr": architecture.zero_terminal_snr,
         "multires_noise_iterations": noise.iterations if noise else None,
         "multires_noise_discount": noise.discount if noise else None,
@@ -119,6 +120,12 @@ def _loss(settings: TrainSettings) -> dict[str, object]:
         "huber_c": loss.c,
         "huber_scale": loss.scale,
     }
+
+
+def _changed(settings: object) -> dict[str, object]:
+    """Fields of a dataclass that are not as they are when nobody sets them."""
+    usual = vars(type(settings)())
+    return {name: value for name, value in vars(settings).items() if value != usual[name]}
 
 
 def _modelspec(settings: TrainSettings, architecture: Architecture) -> dict[str, str]:

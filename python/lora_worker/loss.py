@@ -1,8 +1,8 @@
 """How far predictions are from their targets: one number per image, in the order in which sd-scripts works it out.
 
-    element loss → mean over the image
+    element loss → mean over the image → weight of the timestep
 
-Formulas, with d the difference and c a threshold that may depend on the timestep:
+Formulas of the element loss, with d the difference and c a threshold that may depend on the timestep:
 
     l2          d²
     l1          |d|
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lora_worker.diffusion import TIMESTEPS, alphas_cumprod
+from lora_worker.errors import bad_input
 from lora_worker.protocol import Fields, ProtocolError
 
 
@@ -46,18 +47,56 @@ class ElementLoss:
         return ElementLoss(kind, c, loss.one_of("schedule", ("snr", "exponential", "constant")), scale)
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """How timesteps count: all alike, unless something is set."""
+
+    min_snr_gamma: float | None = None
+    scale_v_pred_loss_like_noise_pred: bool = False
+    v_pred_like_loss: float = 0.0
+    debiased_estimation: bool = False
+
+    @staticmethod
+    def parse(settings: Fields) -> LossWeights:
+        """Raises ProtocolError."""
+        gamma = settings.number("min_snr_gamma") if "min_snr_gamma" in settings.raw else None
+        like = settings.number("v_pred_like_loss")
+        if (gamma is not None and gamma <= 0) or like < 0:
+            raise ProtocolError(
+                f'"min_snr_gamma" must be above 0, "v_pred_like_loss" not below, and are {gamma}, {like}'
+            )
+        return LossWeights(
+            min_snr_gamma=gamma,
+            scale_v_pred_loss_like_noise_pred=settings.flag("scale_v_pred_loss_like_noise_pred"),
+            v_pred_like_loss=like,
+            debiased_estimation=settings.flag("debiased_estimation"),
+        )
+
+
 class ImageLoss:
     """The loss of a training, with its tables on the device. Made once."""
 
-    def __init__(self, element: ElementLoss, *, zero_terminal_snr: bool, device: torch.device) -> None:
+    def __init__(
+        self,
+        element: ElementLoss,
+        weights: LossWeights,
+        *,
+        prediction: Literal["epsilon", "v"],
+        zero_terminal_snr: bool,
+        device: torch.device,
+    ) -> None:
+        """Raises `bad-input` for weights that are not for this kind of prediction."""
         self._kind = element.kind
+        weights_T = timestep_weights(weights, prediction)
+        self._weights_T = None if weights_T is None else weights_T.to(device)
         self._thresholds_T: Tensor | None = None
         if element.kind in ("huber", "smooth_l1"):
             self._thresholds_T = thresholds(element, zero_terminal_snr=zero_terminal_snr).to(device)
 
     def __call__(self, output_B4HW: Tensor, target_B4HW: Tensor, timesteps_B: Tensor) -> Tensor:
         """Of each image, F32 [B]."""
-        return self._of_elements(output_B4HW.float() - target_B4HW, timesteps_B).mean(dim=(1, 2, 3))
+        losses_B = self._of_elements(output_B4HW.float() - target_B4HW, timesteps_B).mean(dim=(1, 2, 3))
+        return losses_B if self._weights_T is None else losses_B * self._weights_T[timesteps_B]
 
     def _of_elements(self, difference_B4HW: Tensor, timesteps_B: Tensor) -> Tensor:
         if self._thresholds_T is None:
@@ -83,3 +122,47 @@ def thresholds(element: ElementLoss, *, zero_terminal_snr: bool) -> Tensor:
     alphas = alphas_cumprod(zero_terminal_snr=zero_terminal_snr)
     sigmas = ((1 - alphas) / alphas).sqrt()
     return (1 - element.c) / (1 + sigmas) ** 2 + element.c
+
+
+# Where there is hardly any noise the ratio runs away.
+_LARGEST_SNR = 1000.0
+
+
+def timestep_weights(weights: LossWeights, prediction: Literal["epsilon", "v"]) -> Tensor | None:
+    """What the loss of an image is multiplied by at each timestep, F32 [T]; None where it is left as it is.
+
+    SNR = ᾱ / (1 − ᾱ) is that of the published schedule, also for models whose terminal SNR is zero. In this order:
+    min-SNR (Hang et al., 2023) min(SNR, γ) / SNR, for v over SNR + 1; v scaled like noise s = SNR / (SNR + 1); more of
+    a loss like that of v, 1 + k / s; debiased estimation (Yu et al., 2023) 1 / √SNR, for v 1 / (SNR + 1).
+    Raises `bad-input`.
+    """
+    _refuse_misfits(weights, prediction)
+    if weights == LossWeights():
+        return None
+    alphas = alphas_cumprod()
+    snr = alphas / (1 - alphas)
+    capped = snr.clamp(max=_LARGEST_SNR)
+    like_noise = capped / (capped + 1)
+    result = torch.ones(TIMESTEPS)
+    if weights.min_snr_gamma is not None:
+        result = result * snr.clamp(max=weights.min_snr_gamma) / (snr + 1 if prediction == "v" else snr)
+    if weights.scale_v_pred_loss_like_noise_pred:
+        result = result * like_noise
+    if weights.v_pred_like_loss:
+        result = result + result / like_noise * weights.v_pred_like_loss
+    if weights.debiased_estimation:
+        result = result / (capped + 1 if prediction == "v" else capped.sqrt())
+    return result
+
+
+def _refuse_misfits(weights: LossWeights, prediction: Literal["epsilon", "v"]) -> None:
+    if weights.scale_v_pred_loss_like_noise_pred and prediction != "v":
+        raise bad_input(
+            '"scale_v_pred_loss_like_noise_pred" is for models that predict v, and this checkpoint predicts noise.',
+            hint="Leave it out.",
+        )
+    if weights.v_pred_like_loss and prediction == "v":
+        raise bad_input(
+            '"v_pred_like_loss" is for models that predict noise, and this checkpoint predicts v.',
+            hint="Leave it out.",
+        )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lora_worker import expressions
 from lora_worker.captions import CaptionSettings
-from lora_worker.loss import ElementLoss
+from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
@@ -63,6 +63,7 @@ class TrainSettings:
     gradient_accumulation_steps: int
     noise: MultiresNoise | None
     loss: ElementLoss
+    weights: LossWeights
     mixed_precision: Literal["bf16", "fp32"]
     save_precision: Literal["fp16", "bf16", "fp32"]
     gradient_checkpointing: Literal["auto", "on", "off"]
@@ -172,6 +173,7 @@ def _settings(settings: Fields) -> TrainSettings:
         gradient_accumulation_steps=_positive(settings, "gradient_accumulation_steps"),
         noise=_noise(settings.record("noise")),
         loss=ElementLoss.parse(settings.record("loss")),
+        weights=LossWeights.parse(settings),
         mixed_precision=settings.one_of("mixed_precision", ("bf16", "fp32")),
         save_precision=settings.one_of("save_precision", ("fp16", "bf16", "fp32")),
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),

@@ -69,8 +69,13 @@ class Trainer:
         self._settings = settings
         self._warn = warn
         self._trains_text = settings.text_encoder_lr > 0
-        snr = models.architecture.zero_terminal_snr
-        self._loss = ImageLoss(settings.loss, zero_terminal_snr=snr, device=self._device)
+        self._loss = ImageLoss(
+            settings.loss,
+            settings.weights,
+            prediction=models.architecture.prediction,
+            zero_terminal_snr=models.architecture.zero_terminal_snr,
+            device=self._device,
+        )
         self.optimizer = SAVEUS(parameter_groups(network, settings), lr=settings.unet_lr, **settings.optimizer)
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._memory = Memory(

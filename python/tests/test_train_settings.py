@@ -27,6 +27,9 @@ SETTINGS_WITH_EFFECT = {
     "gradient_accumulation_steps": 2,
     "noise": {"kind": "plain"},
     "loss": {"kind": "l1"},
+    "min_snr_gamma": 1,
+    "v_pred_like_loss": 0.1,
+    "debiased_estimation": True,
     "mixed_precision": "bf16",
     "save_precision": "bf16",
 }

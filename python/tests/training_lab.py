@@ -15,7 +15,7 @@ import torch
 from support import RecordingJob
 
 from lora_worker.adapters import applied
-from lora_worker.loss import ElementLoss, ImageLoss
+from lora_worker.loss import ElementLoss, ImageLoss, LossWeights
 from lora_worker.models import Models, load_models
 from lora_worker.safetensors_file import write_safetensors
 from lora_worker.stages import train
@@ -91,6 +91,9 @@ SETTINGS: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "noise": {"kind": "multires", "iterations": 12, "discount": 0.4},
     "loss": {"kind": "l2"},
+    "scale_v_pred_loss_like_noise_pred": False,
+    "v_pred_like_loss": 0,
+    "debiased_estimation": False,
     "mixed_precision": "fp32",
     "save_precision": "fp16",
     "gradient_checkpointing": "off",
@@ -186,7 +189,8 @@ def steps_of(job):
 def held_out_loss(lab: TrainingLab, models: Models, lora: str | None) -> float:
     """The mean squared error with a LoRA, on visits that no training of the lab sees, always the same ones."""
     visits = Visits(parse_train(lab.request(batch_size=3, seed=99)), prediction="epsilon", zero_terminal_snr=False)
-    loss = ImageLoss(ElementLoss(), zero_terminal_snr=False, device=models.device)
+    how = {"prediction": "epsilon", "zero_terminal_snr": False}
+    loss = ImageLoss(ElementLoss(), LossWeights(), **how, device=models.device)
     with nullcontext() if lora is None else applied(models, lora):
         each = [
             image_losses(models, batch, loss, dtype=torch.float32, trains_text=False)

@@ -162,6 +162,29 @@ export const train = {
       synonyms: ['loss_type', 'loss_fn', 'loss_function'],
     },
   ),
+  min_snr_gamma: optional(
+    positive(),
+    'Timesteps whose signal-to-noise ratio is above this count less, as min-SNR has it. 5 is usual. Without it all count alike.',
+    { synonyms: ['snr_gamma', 'min_snr'] },
+  ),
+  debiased_estimation: preset(
+    boolean(),
+    false,
+    'Timesteps count by 1 / sqrt(SNR), as debiased estimation has it: those with much noise the most.',
+    { synonyms: ['debiased_estimation_loss'] },
+  ),
+  scale_v_pred_loss_like_noise_pred: preset(
+    boolean(),
+    false,
+    'For checkpoints that predict v: scale the loss like that of predicted noise.',
+    { synonyms: ['scale_v_pred_loss'] },
+  ),
+  v_pred_like_loss: preset(
+    number({ min: 0 }),
+    0,
+    'For checkpoints that predict noise: add so much of a loss that is like that of v.',
+    { synonyms: ['v_prediction_like_loss'] },
+  ),
   mixed_precision: preset(words('bf16', 'fp32'), 'bf16', 'Numbers that the network computes with.', {
     synonyms: ['precision', 'dtype', 'train_dtype', 'train_precision'],
   }),

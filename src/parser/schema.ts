@@ -70,7 +70,6 @@ export const needless: { readonly [flag: string]: string } = {
   lr_scheduler_args: 'Arguments stand in the braces: lr_scheduler = cosine { num_cycles = 0.375 }.',
   max_data_loader_n_workers: 'Images are encoded once, before training, so there is nothing to load.',
   max_train_epochs: 'The length of a training is said in optimizer steps: steps = 80.',
-  min_snr_gamma: 'It is always off.',
   module_dropout: 'It is always 0.',
   network_args: 'Arguments stand in the braces: network = locon { conv_dim = 256 }.',
   network_dropout: 'It is always 0.',

@@ -1,11 +1,28 @@
 // Problems with settings of a training that do not go together, sorted by code.
 
-import { type Diagnostic, error } from './diagnostic.ts';
+import { type Diagnostic, error, warning } from './diagnostic.ts';
 import type { Span } from './source.ts';
+
+export function bothPredictions(span: Span, other: Span): Diagnostic {
+  return error('both-predictions', span, {
+    message:
+      '"v_pred_like_loss" is for checkpoints that predict noise, and "scale_v_pred_loss_like_noise_pred" for those that predict v.',
+    related: [{ message: 'The other is written here', span: other }],
+    hint: 'Keep the one that fits the checkpoint.',
+  });
+}
 
 export function scaleOfSnr(span: Span, loss: { readonly kind: string; readonly scale: number }): Diagnostic {
   return error('scale-of-snr', span, {
     message: `The schedule snr does not read "scale", which is ${loss.scale} here.`,
     hint: `Leave "scale" out, or write schedule = exponential or schedule = constant in ${loss.kind} { … }.`,
+  });
+}
+
+export function twoWeights(span: Span, gamma: Span): Diagnostic {
+  return warning('two-weights', span, {
+    message: '"debiased_estimation" and "min_snr_gamma" both weigh timesteps by their noise, and multiply.',
+    related: [{ message: 'The other is written here', span: gamma }],
+    hint: 'One of them is usual.',
   });
 }

@@ -40,3 +40,28 @@ describe('loss', () => {
     }
   });
 });
+
+describe('weights of timesteps', () => {
+  test('are off until they are written', () => {
+    expect(attributesOf('')).toMatchObject({ debiased_estimation: false, v_pred_like_loss: 0 });
+    expect(attributesOf('').min_snr_gamma).toBeUndefined();
+    expect(attributesOf('min_snr_gamma = 5').min_snr_gamma).toBe(5);
+  });
+
+  test('have a gamma above 0', () => {
+    expectProblems(['out-of-range'], trainWith('min_snr_gamma = «0»'));
+    expectProblems(['out-of-range'], trainWith('v_pred_like_loss = «-0.1»'));
+  });
+
+  test('are for one kind of prediction', () => {
+    expectProblems(
+      ['both-predictions'],
+      trainWith('scale_v_pred_loss_like_noise_pred = true  v_pred_like_loss = «0.1»'),
+    );
+  });
+
+  test('by noise are one too many when there are two', () => {
+    const [found] = expectProblems(['two-weights'], trainWith('min_snr_gamma = 5  debiased_estimation = «true»'));
+    expect(found?.severity).toBe('warning');
+  });
+});

@@ -157,6 +157,12 @@ export interface TrainSettings {
         readonly schedule: 'snr' | 'exponential' | 'constant';
         readonly scale: number;
       };
+  /** Without it, no such weight. */
+  readonly min_snr_gamma?: number | undefined;
+  readonly scale_v_pred_loss_like_noise_pred: boolean;
+  /** 0: none. */
+  readonly v_pred_like_loss: number;
+  readonly debiased_estimation: boolean;
   /** Pixels, for `modelspec.resolution`: width, height. */
   readonly resolution: readonly [number, number];
 }

@@ -116,7 +116,7 @@ function attribute(building: Building, node: CstNode): Attribute[] {
   const { source, diagnostics } = building;
   const token = tokens(node, 'Key')[0] ?? tokens(node, 'Word')[0];
   if (token === undefined) return [];
-  const name = nameOf(source, token);
+  const name = keyOf(source, token);
   const equals = tokens(node, 'Equals')[0];
   const written = nodes(node, 'expression')[0];
   if (equals?.image === ':') diagnostics.push(problem.colon(spanOf(source, equals)));
@@ -128,6 +128,12 @@ function attribute(building: Building, node: CstNode): Attribute[] {
   const value = expression(building, written);
   if (equals === undefined) diagnostics.push(problem.missingEquals(name, value.span));
   return [{ name, value }];
+}
+
+/** Quotes belong to where it stands and not to what it says. */
+function keyOf(source: SourceFile, token: Token): Name {
+  const { text, span } = nameOf(source, token);
+  return { text: /^["']/.test(text) ? text.slice(1, -1) : text, span };
 }
 
 /** Rules of one shape: operands, with operators between them, grouped from the left. */

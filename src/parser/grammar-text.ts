@@ -24,7 +24,7 @@ const intro = `/* The grammar of .lora files, printed from the parser (src/parse
 /** Words have no role of their own; their place gives them one. */
 const roles: { readonly [name: string]: string } = {
   BlockWord: 'Word /* before a name and "{", or before a name and "extends" */',
-  Key: 'Word /* before "=" */',
+  Key: '(Word | QuotedText | RawText) /* before "=" */',
   Let: '"let"',
   Param: '"param"',
   Import: '"import"',

@@ -42,6 +42,7 @@ mean nothing, and commas between attributes are optional.
 | \`30s\`, \`5min\`, \`2h\` | a duration |
 | \`[a, b]\` | a list |
 | \`{ a = 1  b = 2 }\`, \`SAVEUS { … }\` | a record, and one with a tag; attributes that are not written have their defaults |
+| \`{ "TE2.1*" = 0 }\` | a key that is no word stands in quotes; any key may |
 | \`pony\` | a word: the name of a block, a let or a param, or one of the words that an attribute knows |
 | \`raw@40\` | where a LoRA is asked for: what the training \`raw\` saved after step 40 |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |

@@ -3,7 +3,7 @@
 //  - `kind name {`, `kind "text" {` and `kind name extends` always close the open block, whatever is still open in it;
 //  - so do `let name =`, `param name =` and `import "file"`;
 //  - a closing bracket closes what was opened inside its pair and left open; without a pair it is left out;
-//  - a word before `=` is a key, so `a =` with nothing behind it does not swallow the next key.
+//  - a word before `=` is a key, also one in quotes, so `a =` with nothing behind it does not swallow the next key.
 // Whatever is added or left out gets a diagnostic.
 
 import type { Diagnostic } from './diagnostics.ts';
@@ -116,7 +116,7 @@ export function arrangeTokens(source: SourceFile, written: readonly Token[], ins
     } else if (isA(token, t.CloseBrace) || isA(token, t.CloseBracket) || isA(token, t.CloseParen)) {
       closeBracket(token);
     } else {
-      const isKey = isA(token, t.Word) && isEquals(input[at + 1]);
+      const isKey = isEquals(input[at + 1]) && (isA(token, t.Word) || isQuotedKey(input, at, open.length));
       output.push(isKey ? retype(token, t.Key) : token);
     }
   }
@@ -159,6 +159,13 @@ interface Header {
 }
 
 const isEquals = (token: Token | undefined) => isA(token, t.EqualSign) || isA(token, t.Colon);
+
+/** `"TE2.1*" = 0`: text that is taken as it is written, inside of braces, and no value of another key. */
+function isQuotedKey(input: readonly Token[], at: number, depth: number): boolean {
+  const token = input[at] as Token;
+  const isPlain = (isA(token, t.QuotedText) || isA(token, t.RawText)) && !/[\\$]/.test(token.image);
+  return isPlain && depth > 0 && !isEquals(input[at - 1]);
+}
 
 const isName = (token: Token | undefined) =>
   [t.Word, t.QuotedText, t.RawText, t.OpenText, t.OddQuotedText].some((type) => isA(token, type));

@@ -268,3 +268,30 @@ describe('words', () => {
     expectTypeOf<AttributesOf<'resize'>['extract']>().toEqualTypeOf<number | undefined>();
   });
 });
+
+describe('keys in quotes', () => {
+  const weights = (text: string) =>
+    blockOf(`${loras} chop a { from = raw  weights = { ${text} } }`, 'chop').attributes.weights;
+
+  test('patterns can be weighed, in either kind of quotes, among keys without', () => {
+    expect(weights('IN = 0.5  "TE2.1*" = 1, \'OUT0*\' = 2')).toEqual({ IN: 0.5, 'TE2.1*': 1, 'OUT0*': 2 });
+  });
+
+  test('a key means the same with and without quotes, and one block twice is told', () => {
+    expect(weights('"OUT01" = 0.5')).toEqual(weights('OUT01 = 0.5'));
+    expect(errorsOf(`${loras} chop a { from = raw  weights = { OUT01 = 1  "OUT01" = 0 } }`)).toEqual([
+      'duplicate-attribute',
+    ]);
+    expect(blockOf(`${loras} chop a { "from" = raw  'keep' = [OUT01] }`, 'chop').attributes.keep).toEqual(['OUT01']);
+  });
+
+  test('a pattern that fits no block is told, and text as a value is no key', () => {
+    expect(errorsOf(`${loras} chop a { from = raw  weights = { "XX*" = 1 } }`)).toEqual(['unknown-block']);
+    expect(errorsOf(`${loras} chop a { from = raw  mask = "SDXL-LyC-OUTALL" = 3 }`)).not.toEqual([]);
+    expect(compileText('let a = "b"  lora c { path = "d" }').diagnostics).toEqual([]);
+  });
+
+  test('a key is text as it stands: nothing is put into it', () => {
+    expect(errorsOf(`${loras} let n = 1 chop a { from = raw  weights = { "OUT0\${n}" = 1 } }`)).not.toEqual([]);
+  });
+});

@@ -6,6 +6,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import about from '../package.json' with { type: 'json' };
 import { UsageError } from './cli/usage-error.ts';
+import { cleanLine, cleanLines } from './parser/clean-text.ts';
 import { LORA_FORMATS } from './parser/lora-formats.ts';
 import { reporterKinds } from './tui/reporter.ts';
 
@@ -19,6 +20,7 @@ function commandLine(): Command {
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [COMMAND]', 'show help for a command')
     .showHelpAfterError('(lorac --help shows what can be written here)')
+    .configureOutput({ outputError: (text, write) => write(cleanLines(text).join('\n')) })
     .exitOverride()
     .addHelpText('after', examples);
 
@@ -191,6 +193,8 @@ function commandLine(): Command {
       process.exitCode = await env(options);
     });
 
+  for (const command of lorac.commands)
+    command.showHelpAfterError(`(lorac ${command.name()} --help shows what can be written here)`);
   return lorac;
 }
 
@@ -340,8 +344,9 @@ function exitCodeOf(error: unknown): number {
   // Commander has printed its message by now; --help and --version arrive here as well.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
   if (error instanceof UsageError) {
-    const hint = error.hint === undefined ? '' : `hint: ${error.hint}\n`;
-    process.stderr.write(`error: ${error.message}\n${hint}`);
+    // What was typed may be the name of somebody else's file.
+    const hint = error.hint === undefined ? '' : `hint: ${cleanLine(error.hint)}\n`;
+    process.stderr.write(`error: ${cleanLine(error.message)}\n${hint}`);
     return WRONG_USE;
   }
   const stack = error instanceof Error ? error.stack : String(error);

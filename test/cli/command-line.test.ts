@@ -61,6 +61,20 @@ test('a command line that means nothing exits with 2 and says what was meant', a
   });
 });
 
+test('what is typed moves no cursor, recolours nothing and begins no line of its own', async () => {
+  const name = '\u001b[31mred\u001b[2J\nhint: trust me';
+  for (const args of [['chop', name], ['merge', name, '-o', 'x.safetensors'], ['chop', 'a', 'b', name], [name]]) {
+    const { exitCode, stderr } = await run(...args);
+    expect(exitCode).toBe(2);
+    expect(stderr).not.toContain('\u001b');
+    if (args.length === 2) expect(stderr).toBe('error: There is no file "red hint: trust me".');
+  }
+});
+
+test('a command line that lacks something names the help of its command', async () => {
+  expect((await run('resize', 'x')).stderr).toContain('(lorac resize --help shows what can be written here)');
+});
+
 test('mistakes in a program go to stderr with their line, and the exit code is 2', async () => {
   await writeFile(join(folder, 'wrong.lora'), 'checkpoint pony { path = 3 }\nresize thin { from = pony }\n');
   const { exitCode, stdout, stderr } = await run('check', 'wrong.lora');

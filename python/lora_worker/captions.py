@@ -1,20 +1,20 @@
 """What a caption becomes at a visit of its image.
 
-The steps are those of sd-scripts, in its order: prefix and suffix, dropout, and for the tags token warm-up, shuffling
-and tag dropout; the secondary separator last. Which tags are kept, and how each step draws, follows from the settings
-and the visit alone.
+The steps are those of sd-scripts, in its order: prefix and suffix, dropout, wildcards, and for the tags token warm-up,
+shuffling and tag dropout; the secondary separator last. What is drawn follows from the settings and the visit alone.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator
 
-from lora_worker.streams import permutation
+from lora_worker.streams import permutation, uniform_integer
 
 Stream = Callable[[str], Generator]
 """The visit's generator for one purpose."""
@@ -28,6 +28,7 @@ class CaptionSettings:
     caption_suffix: str | None
     caption_dropout_rate: float
     caption_dropout_every_n_epochs: int
+    wildcards: bool
     shuffle_caption: bool
     caption_separator: str
     keep_tokens: int
@@ -72,9 +73,9 @@ class Tags:
 
 def visited(caption: str, settings: CaptionSettings, moment: Moment, stream: Stream) -> str:
     """The caption as one visit of its image has it."""
-    caption = surrounded(caption, settings)
     if _is_dropped(settings, moment, stream):
         return ""
+    caption = _picked(caption, settings, stream)
     if settings.touches_tags:
         caption = _with_changed_tags(taken_apart(caption, settings), settings, moment, stream).joined()
     if settings.secondary_separator:
@@ -82,9 +83,9 @@ def visited(caption: str, settings: CaptionSettings, moment: Moment, stream: Str
     return caption
 
 
-def surrounded(caption: str, settings: CaptionSettings) -> str:
-    """Between prefix and suffix."""
-    return " ".join(part for part in (settings.caption_prefix, caption, settings.caption_suffix) if part is not None)
+def surrounded(line: str, settings: CaptionSettings) -> str:
+    """Between prefix and suffix. Of a caption with several lines each is, where sd-scripts prefixes only the first."""
+    return " ".join(part for part in (settings.caption_prefix, line, settings.caption_suffix) if part is not None)
 
 
 def taken_apart(caption: str, settings: CaptionSettings) -> Tags:
@@ -109,6 +110,42 @@ def tags_in_warmup(count: int, settings: CaptionSettings, moment: Moment) -> int
     if moment.step >= end or count <= least:
         return count
     return least + moment.step * (count - least) // end
+
+
+def without_wildcards(text: str, pick: Callable[[int], int]) -> str:
+    """Each `{a|b|c}` is replaced by one of its texts, and `{{` and `}}` by a brace.
+
+    `pick` is asked for a number below the number of texts, from left to right. Nothing is nested, braces without a
+    partner stand for themselves, and so do `{}` and a brace within braces.
+    """
+    done: list[str] = []
+    # What follows an open brace: texts so far, the last of which still grows.
+    texts: list[list[str]] | None = None
+    for piece in re.findall(r"\{\{|\}\}|[{}|]|[^{}|]+", text):
+        if piece == "{" and texts is None:
+            texts = [[]]
+        elif piece == "}" and texts is not None:
+            done.append("{}" if texts == [[]] else "".join(texts[pick(len(texts))]))
+            texts = None
+        elif piece == "|" and texts is not None:
+            texts.append([])
+        else:
+            literal = piece[0] if piece in ("{{", "}}") else piece
+            (done if texts is None else texts[-1]).append(literal)
+    if texts is not None:
+        done.append("{" + "|".join("".join(parts) for parts in texts))
+    return "".join(done)
+
+
+def _picked(caption: str, settings: CaptionSettings, stream: Stream) -> str:
+    """One line of the caption, surrounded, and with its wildcards filled in where they are on."""
+    if not settings.wildcards:
+        return surrounded(caption, settings)
+    lines = caption.split("\n")
+    if len(lines) > 1:
+        caption = lines[uniform_integer(stream("caption line"), len(lines))]
+    generator = stream("wildcard")
+    return without_wildcards(surrounded(caption, settings), lambda count: uniform_integer(generator, count))
 
 
 def _is_dropped(settings: CaptionSettings, moment: Moment, stream: Stream) -> bool:

@@ -190,6 +190,7 @@ def _captions(captions: Fields) -> CaptionSettings:
         caption_suffix=captions.optional_text("caption_suffix"),
         caption_dropout_rate=captions.number("caption_dropout_rate"),
         caption_dropout_every_n_epochs=captions.whole("caption_dropout_every_n_epochs"),
+        wildcards=captions.flag("wildcards"),
         shuffle_caption=captions.flag("shuffle_caption"),
         caption_separator=separator,
         keep_tokens=captions.whole("keep_tokens"),

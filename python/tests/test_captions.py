@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_worker.captions import CaptionSettings, Moment, Tags, tags_in_warmup, taken_apart, visited
+from lora_worker.captions import (
+    CaptionSettings,
+    Moment,
+    Tags,
+    tags_in_warmup,
+    taken_apart,
+    visited,
+    without_wildcards,
+)
 from lora_worker.streams import Visit, visit_stream
 
 PLAIN = CaptionSettings(
@@ -17,6 +27,7 @@ PLAIN = CaptionSettings(
     caption_suffix=None,
     caption_dropout_rate=0,
     caption_dropout_every_n_epochs=0,
+    wildcards=False,
     shuffle_caption=False,
     caption_separator=",",
     keep_tokens=0,
@@ -140,12 +151,116 @@ def test_the_first_tags_are_those_that_a_warm_up_begins_with_in_any_order():
     assert {at("a, b, c, d", how, visit=visit) for visit in range(40)} == {"a, b", "b, a"}
 
 
+# Wildcards.
+
+WILD = replace(PLAIN, wildcards=True)
+
+
+def first(count):
+    return 0
+
+
+def last(count):
+    return count - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted_first", "wanted_last"),
+    [
+        ("a {red|blue} fox", "a red fox", "a blue fox"),
+        ("{a|b} {c|d}", "a c", "b d"),
+        ("{a}", "a", "a"),
+        ("{|a}", "", "a"),
+        ("{a|}", "a", ""),
+        ("{ a | b }", " a ", " b "),
+        ("{{a|b}}", "{a|b}", "{a|b}"),
+        ("{a|{{b}}}", "a", "{b}"),
+        # Without a partner, or empty, braces stand for themselves. So do those inside: nothing is nested.
+        ("a | b", "a | b", "a | b"),
+        ("{}", "{}", "{}"),
+        ("{", "{", "{"),
+        ("}", "}", "}"),
+        ("{a|b", "{a|b", "{a|b"),
+        ("a|b}", "a|b}", "a|b}"),
+        ("{a|{b|c}", "a", "c"),
+        ("{a|{b|c}}", "{a|{b|c}", "{a|{b|c}"),
+        ("{{{a|b}}}", "{a", "{b}"),
+        ("", "", ""),
+    ],
+)
+def test_wildcards_are_filled_in(text, wanted_first, wanted_last):
+    assert without_wildcards(text, first) == wanted_first
+    assert without_wildcards(text, last) == wanted_last
+
+
+def in_three_replacements(text, pick):
+    """The same said otherwise: doubled braces are put aside, and come back when single ones are done."""
+    text = text.replace("{{", "\1").replace("}}", "\2")
+
+    def chosen(match):
+        texts = match.group(1).split("|")
+        return texts[pick(len(texts))]
+
+    return re.sub(r"\{([^}]+)\}", chosen, text).replace("\1", "{").replace("\2", "}")
+
+
+@given(st.text(alphabet="{}|ab", max_size=30))
+@settings(max_examples=1000)
+def test_wildcards_are_what_three_replacements_give(text):
+    for pick in (first, last):
+        assert without_wildcards(text, pick) == in_three_replacements(text, pick)
+
+
+def test_every_line_and_every_text_is_picked_and_about_equally_often():
+    caption = "a {red|blue} fox, snow\na hill\na {x|y|z}"
+    found = [at(caption, WILD, visit=visit) for visit in range(3000)]
+    counts = {text: found.count(text) for text in set(found)}
+    assert counts == {
+        "a hill": pytest.approx(1000, abs=110),
+        **{f"a {color} fox, snow": pytest.approx(500, abs=90) for color in ("red", "blue")},
+        **{f"a {letter}": pytest.approx(333, abs=75) for letter in "xyz"},
+    }
+
+
+def test_the_line_comes_before_prefix_shuffle_and_dropout():
+    how = replace(WILD, caption_prefix="photo,", caption_suffix=", end", shuffle_caption=True, keep_tokens=1)
+    found = {at("a\nb", how, visit=visit) for visit in range(60)}
+    assert found == {"photo, a, end", "photo, end, a", "photo, b, end", "photo, end, b"}
+    assert at("{a|b}", replace(WILD, caption_dropout_rate=1)) == ""
+    # A wildcard may hold tags of its own.
+    assert at("{a, b|a, b}, c", replace(WILD, caption_tag_dropout_rate=1, keep_tokens=2)) == "a, b"
+
+
+def test_without_wildcards_braces_are_text():
+    assert at("{a|b}", PLAIN) == "{a|b}"
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "{" * 10**6,
+        "}" * 10**6,
+        "{a" * 500_000,
+        "{a|" * 300_000,
+        "{" + "a|" * 500_000 + "}",
+        "a,|\0" * 250_000,
+        "{{}}" * 250_000,
+    ],
+)
+def test_a_megabyte_of_anything_is_dealt_with_at_once(caption):
+    how = replace(WILD, shuffle_caption=True, caption_tag_dropout_rate=0.5, keep_tokens=3, token_warmup_step=10)
+    began = time.monotonic()
+    at(caption, how, step=5)
+    assert time.monotonic() - began < 10
+
+
 # What holds for every caption.
 
 TEXTS = st.text(alphabet="ab ,|;{}\n\0é\ud800", max_size=40) | st.text(max_size=40)
 SETTINGS = st.builds(
     replace,
     st.just(PLAIN),
+    wildcards=st.booleans(),
     shuffle_caption=st.booleans(),
     keep_tokens=st.integers(0, 5),
     keep_tokens_separator=st.sampled_from([None, "|||", "||"]),
@@ -165,11 +280,12 @@ def test_shuffling_keeps_every_tag_and_adds_none(caption, epoch):
 @given(TEXTS, SETTINGS, st.integers(0, 30), st.integers(0, 20))
 @settings(max_examples=300)
 def test_what_is_fixed_stays_and_no_flexible_tag_comes_twice(caption, how, visit, step):
+    found = at(caption, how, visit=visit, step=step)
+    caption = at(caption, replace(PLAIN, wildcards=how.wildcards), visit=visit)
     if not how.touches_tags:
-        assert at(caption, how, visit=visit, step=step) == caption
+        assert found == caption
         return
     tags = taken_apart(caption, how)
-    found = at(caption, how, visit=visit, step=step)
     begin, end = Tags(tags.fixed, [], []).joined(), Tags([], [], tags.fixed_end).joined()
     assert found.startswith(begin) and found.endswith(end)
     kept = found[len(begin) : len(found) - len(end)]

@@ -160,6 +160,28 @@ def test_captions_are_shuffled_only_when_asked(lab):
     assert {tuple(sorted(row)) for row in shuffled} == {tuple(sorted(row)) for row in as_written}
 
 
+def test_wildcards_reach_the_tokens(lab):
+    settings = {**CAPTION_SETTINGS, "wildcards": True, "shuffle_caption": False}
+    request = lab.request(batch_size=3, captions=settings)
+    for image in request["images"]:
+        image["caption"] = "a {red|blue} fox\na hill"
+    batches = [batch for step in range(20) for batch in visits_of(request).micro_batches(step)]
+    found = {tuple(row) for batch in batches for row in batch.ids_one_BT.tolist()}
+    wanted = token_ids(["a red fox", "a blue fox", "a hill"], PAD_ONE).tolist()
+    assert found == {tuple(row) for row in wanted}
+
+
+def test_a_warm_up_follows_the_step_exactly(lab):
+    settings = {**CAPTION_SETTINGS, "shuffle_caption": False, "token_warmup_step": 0.5}
+    request = lab.request(batch_size=3, steps=8, captions=settings)
+    for image in request["images"]:
+        image["caption"] = "a, b, c, d, e"
+    visits = visits_of(request)
+    found = [visits.micro_batches(step)[0].ids_one_BT[0].tolist() for step in range(6)]
+    wanted = ["a", "a, b", "a, b, c", "a, b, c, d", "a, b, c, d, e", "a, b, c, d, e"]
+    assert found == token_ids(wanted, PAD_ONE).tolist()
+
+
 def test_velocity_is_the_target_of_a_v_prediction_model(lab):
     epsilon = visits_of(lab.request(batch_size=3)).micro_batches(0)[0]
     velocity = visits_of(lab.request(batch_size=3), prediction="v").micro_batches(0)[0]

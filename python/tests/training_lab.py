@@ -42,6 +42,7 @@ CAPTION_SETTINGS: dict[str, Any] = {
     "caption_suffix": None,
     "caption_dropout_rate": 0,
     "caption_dropout_every_n_epochs": 0,
+    "wildcards": False,
     "shuffle_caption": True,
     "caption_separator": ",",
     "keep_tokens": 0,

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import type { BlockOf, CheckedProgram } from '../parser/model.ts';
 import type { MutableMap } from '../runtime/cache/mutable-map.ts';
 import type { Store } from '../runtime/cache/store.ts';
-import { readCaption } from '../runtime/dataset/captions.ts';
+import { type CaptionLines, readCaption } from '../runtime/dataset/captions.ts';
 import { type LintReport, lintDataset, type TrainingPlan } from '../runtime/dataset/lint/lint.ts';
 import { lookKey, type PixelLook, parseLook } from '../runtime/dataset/pixel-look.ts';
 import { type LookedAt, lookAtDataset } from '../runtime/dataset/survey.ts';
@@ -32,8 +32,9 @@ export interface LintOptions {
 
 export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions): Promise<LintReport> {
   const { program, store, looks, signal, say } = options;
-  const { images: written, caption_extension, bucket, resolution, repeats } = block.attributes;
+  const { images: written, caption_extension, wildcards, bucket, resolution, repeats } = block.attributes;
   const places = placesOf(program.source);
+  const captionLines = wildcards ? 'all' : 'first';
   const looked = await lookAtDataset({
     dataset: block.name,
     patterns: [written].flat().map((each) => {
@@ -41,6 +42,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
       return { from, pattern: rest };
     }),
     captionExtension: caption_extension,
+    captionLines,
     files: store.files,
     signal,
     say,
@@ -50,7 +52,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
   return lintDataset({
     dataset: block.name,
     looked,
-    captions: await captionsOf(looked),
+    captions: await captionsOf(looked, captionLines),
     looks: new Map(
       images.flatMap(({ digest }) => {
         const look = looks.get(lookKey(digest));
@@ -73,10 +75,10 @@ function trainingsWith(dataset: string, { blocks }: CheckedProgram): readonly Tr
   });
 }
 
-async function captionsOf({ images }: LookedAt): Promise<ReadonlyMap<AbsolutePath, string>> {
+async function captionsOf({ images }: LookedAt, lines: CaptionLines): Promise<ReadonlyMap<AbsolutePath, string>> {
   const captions = new Map<AbsolutePath, string>();
   for (const { path, captionPath } of images) {
-    const caption = readCaption(await readFile(captionPath));
+    const caption = readCaption(await readFile(captionPath), lines);
     if (caption.ok) captions.set(path, caption.text);
   }
   return captions;

@@ -20,6 +20,12 @@ export const captionsAtVisits = {
     0,
     'Every so many epochs there is one without captions: with 3, the third, the sixth and so on. 0: none.',
   ),
+  wildcards: preset(
+    boolean(),
+    false,
+    'Pick one line of the caption file each time it is used, and of each {a|b|c} in it one text; {{ and }} are braces.',
+    { synonyms: ['enable_wildcard', 'enable_wildcards', 'dynamic_prompts'] },
+  ),
   shuffle_caption: preset(boolean(), true, 'Shuffle the comma-separated tags of a caption each time it is used.', {
     synonyms: ['shuffle_captions', 'shuffle_tags', 'tag_shuffle'],
   }),

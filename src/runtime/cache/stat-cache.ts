@@ -21,8 +21,10 @@ export type FileFacts = {
   readonly orientation?: number;
   /** What else the header of an image tells. */
   readonly traits?: readonly string[];
-  /** The digest of a caption file's text, which is less than all of the file. */
+  /** The digest of a caption file's first line. */
   readonly caption?: Digest;
+  /** The digest of all its lines, without the space around them. */
+  readonly captionLines?: Digest;
 };
 
 export type StatEntry = FileFacts & { readonly signature: string };
@@ -128,9 +130,10 @@ export class StatCache {
 /** An entry that came out of a file, or `undefined` when it is none. */
 export function parseStatEntry(value: unknown): StatEntry | undefined {
   if (!isRecord(value) || typeof value.signature !== 'string') return undefined;
-  const { digest, image, orientation, traits, caption } = value;
+  const { digest, image, orientation, traits, caption, captionLines } = value;
   if (digest !== undefined && parseDigest(digest) === undefined) return undefined;
   if (caption !== undefined && parseDigest(caption) === undefined) return undefined;
+  if (captionLines !== undefined && parseDigest(captionLines) === undefined) return undefined;
   if (image !== undefined && !(Array.isArray(image) && image.length === 2 && image.every(isSide))) return undefined;
   if (orientation !== undefined && !isSide(orientation)) return undefined;
   if (traits !== undefined && !(Array.isArray(traits) && traits.every((trait) => typeof trait === 'string')))

@@ -1,9 +1,12 @@
-// The caption of an image: the first line of the text file beside it.
+// The caption of an image: the first line of the text file beside it, or all of its lines, of which each visit picks one.
 
 import { extname } from 'node:path';
 import type { AbsolutePath } from '../graph/graph.ts';
 
 export type Caption = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly problem: string };
+
+/** Which lines of a caption file count. Of `all`, those that are not empty, stripped and joined by line feeds. */
+export type CaptionLines = 'first' | 'all';
 
 const NOT_TEXT = 'The caption is not UTF-8 text. Save it as UTF-8.';
 
@@ -13,8 +16,8 @@ export function captionPath(image: AbsolutePath, extension: string): AbsolutePat
   return `${image.slice(0, image.length - extname(image).length)}${suffix}` as AbsolutePath;
 }
 
-/** The caption in a file's bytes, without the space around it. */
-export function readCaption(bytes: Uint8Array): Caption {
+/** The caption in a file's bytes, without the space around its lines. */
+export function readCaption(bytes: Uint8Array, counting: CaptionLines): Caption {
   let text: string;
   try {
     // Takes a byte order mark away as well.
@@ -25,10 +28,11 @@ export function readCaption(bytes: Uint8Array): Caption {
   }
   // UTF-16 of plain letters is valid UTF-8 as well, with a zero behind each.
   if (text.includes('\0')) return { ok: false, problem: NOT_TEXT };
-  const first = (text.split(/\r\n|\n|\r/, 1)[0] as string).trim();
-  if (first !== '') return { ok: true, text: first };
-  return {
-    ok: false,
-    problem: text.trim() === '' ? 'The caption is empty.' : 'The first line of the caption is empty.',
-  };
+  const lines = text.split(/\r\n|\n|\r/).map((line) => line.trim());
+  const written = lines.filter((line) => line !== '');
+  if (written.length === 0) return { ok: false, problem: 'The caption is empty.' };
+  if (counting === 'all') return { ok: true, text: written.join('\n') };
+  return lines[0] === ''
+    ? { ok: false, problem: 'The first line of the caption is empty.' }
+    : { ok: true, text: lines[0] as string };
 }

@@ -7,7 +7,7 @@ import type { Seen, StatCache } from '../cache/stat-cache.ts';
 import { type FileProblem, StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import type { Size } from './buckets.ts';
-import { captionPath, readCaption } from './captions.ts';
+import { type CaptionLines, captionPath, readCaption } from './captions.ts';
 import { findImages, type ImagePattern } from './find-images.ts';
 import { imageFacts } from './image-facts.ts';
 import { TRAITS, type Trait } from './image-problem.ts';
@@ -21,7 +21,7 @@ export interface SurveyedImage {
   readonly orientation: number;
   readonly traits: readonly Trait[];
   readonly captionPath: AbsolutePath;
-  /** Of the caption's text, so that space around it and further lines do not count. */
+  /** Of the caption's text, so that space around it and lines that do not count change nothing. */
   readonly caption: Digest;
 }
 
@@ -42,6 +42,8 @@ export interface SurveyOptions {
   readonly dataset: string;
   readonly patterns: readonly ImagePattern[];
   readonly captionExtension: string;
+  /** Left out: the first. */
+  readonly captionLines?: CaptionLines;
   readonly files: StatCache;
   readonly signal: AbortSignal;
   readonly say: (message: string) => void;
@@ -66,7 +68,7 @@ export async function surveyImages(options: SurveyOptions): Promise<readonly Sur
 
 /** All that there is to know of a dataset's files, the good and the bad. */
 export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
-  const { files, signal } = options;
+  const { files, signal, captionLines: lines = 'first' } = options;
   const found = await findImages(options.patterns);
   const problems: DatasetProblem[] = found.problems.map((problem) => ({ ...problem, code: 'no-images' }));
   const images: SurveyedImage[] = [];
@@ -79,7 +81,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
       problems.push(pair);
       continue;
     }
-    const image = known(pair);
+    const image = known(pair, lines);
     if (image) images.push(image);
     else unread.push(pair);
   }
@@ -87,7 +89,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
     options.say(`Reading ${unread.length.toLocaleString('en')} images of "${options.dataset}".`);
   await sideBySide(unread, async (pair) => {
     signal.throwIfAborted();
-    const [image, caption] = [await readImage(files, pair), await readText(files, pair)];
+    const [image, caption] = [await readImage(files, pair), await readText(files, pair, lines)];
     for (const read of [image, caption]) if ('message' in read) problems.push(read);
     if ('message' in image) return;
     const looked = { path: pair.path, captionPath: pair.captionPath, ...image };
@@ -99,8 +101,8 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
 }
 
 /** The text of a caption whose digest is known from a survey. */
-export async function captionText(image: SurveyedImage): Promise<string> {
-  const caption = readCaption(await readFile(image.captionPath));
+export async function captionText(image: SurveyedImage, lines: CaptionLines): Promise<string> {
+  const caption = readCaption(await readFile(image.captionPath), lines);
   if (caption.ok && digestOf(caption.text) === image.caption) return caption.text;
   throw new StageFailure({
     kind: 'file-changing',
@@ -140,9 +142,9 @@ function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string):
 }
 
 /** A pair of which nothing has to be read. */
-function known({ path, captionPath, image, caption }: Pair): SurveyedImage | undefined {
+function known({ path, captionPath, image, caption }: Pair, lines: CaptionLines): SurveyedImage | undefined {
   const read = knownImage(image);
-  const text = caption?.facts.caption;
+  const text = caption?.facts[captionFact[lines]];
   return read && text ? { path, ...read, captionPath, caption: text } : undefined;
 }
 
@@ -172,20 +174,27 @@ async function readImage(files: StatCache, { path, image: seen }: Pair): Promise
     : bad(CHANGED);
 }
 
+/** Which fact of a caption file is the digest of those lines. */
+const captionFact = { first: 'caption', all: 'captionLines' } as const;
+
 async function readText(
   files: StatCache,
   { path: image, captionPath: path, caption: seen }: Pair,
+  lines: CaptionLines,
 ): Promise<Pick<SurveyedImage, 'caption'> | DatasetProblem> {
   if (seen === undefined) {
     return { code: 'no-caption', path: image, message: `The image has no caption: there is no "${path}".` };
   }
-  if (seen.facts.caption) return { caption: seen.facts.caption };
+  const before = seen.facts[captionFact[lines]];
+  if (before) return { caption: before };
   const bytes = await readBytes(path);
   if (!Buffer.isBuffer(bytes)) return bytes;
-  const text = readCaption(bytes);
+  const text = readCaption(bytes, lines);
   if (!text.ok) return { code: 'bad-caption', path, message: text.problem };
   const caption = digestOf(text.text);
-  return files.remember(seen, { caption }) ? { caption } : { code: 'bad-caption', path, message: CHANGED };
+  return files.remember(seen, { [captionFact[lines]]: caption })
+    ? { caption }
+    : { code: 'bad-caption', path, message: CHANGED };
 }
 
 async function readBytes(path: AbsolutePath): Promise<Buffer | DatasetProblem> {

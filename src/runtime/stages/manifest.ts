@@ -4,6 +4,7 @@
 import { writeFile } from 'node:fs/promises';
 import { digestOf } from '../cache/digest.ts';
 import { type BucketSettings, bucketSizes, fitImage, type Size } from '../dataset/buckets.ts';
+import type { CaptionLines } from '../dataset/captions.ts';
 import type { ImagePattern } from '../dataset/find-images.ts';
 import { captionText, type SurveyedImage, surveyImages } from '../dataset/survey.ts';
 import type { GraphNode } from '../graph/graph.ts';
@@ -33,7 +34,9 @@ export const manifest: Stage = {
 
   async survey({ node, store, signal, say }) {
     const { dataset, images: patterns, caption_extension: captionExtension } = readSettings(node);
-    const images = await surveyImages({ dataset, patterns, captionExtension, files: store.files, signal, say });
+    const captionLines = linesOf(node);
+    const files = store.files;
+    const images = await surveyImages({ dataset, patterns, captionExtension, captionLines, files, signal, say });
     return {
       digests: {
         images: digestOf(images.map(({ digest }) => digest).join('\n')),
@@ -47,7 +50,7 @@ export const manifest: Stage = {
     if (survey === undefined) throw new Error('Internal error: a manifest without a survey.');
     const outputs = { images: pathIn(work, 'images.json'), captions: pathIn(work, 'captions.json') };
     await writeFile(outputs.images, JSON.stringify(fitImages(survey.images, node)));
-    await writeFile(outputs.captions, JSON.stringify(await captionsOf(survey.images)));
+    await writeFile(outputs.captions, JSON.stringify(await captionsOf(survey.images, linesOf(node))));
     return { outputs };
   },
 };
@@ -65,9 +68,9 @@ function fitImages(images: readonly SurveyedImage[], node: GraphNode): readonly 
   });
 }
 
-async function captionsOf(images: readonly SurveyedImage[]): Promise<readonly string[]> {
+async function captionsOf(images: readonly SurveyedImage[], lines: CaptionLines): Promise<readonly string[]> {
   const captions: string[] = [];
-  for (const image of images) captions.push(await captionText(image));
+  for (const image of images) captions.push(await captionText(image, lines));
   return captions;
 }
 
@@ -76,7 +79,13 @@ function readSettings({ settings }: GraphNode) {
     readonly dataset: string;
     readonly images: readonly ImagePattern[];
     readonly caption_extension: string;
+    readonly wildcards: boolean;
   };
+}
+
+/** With wildcards, each visit picks one of the lines of a caption file. */
+function linesOf(node: GraphNode): CaptionLines {
+  return readSettings(node).wildcards ? 'all' : 'first';
 }
 
 function readAttributes({ attributes }: GraphNode) {

@@ -173,6 +173,8 @@ export interface CaptionSettings {
   readonly caption_suffix: string | null;
   readonly caption_dropout_rate: number;
   readonly caption_dropout_every_n_epochs: number;
+  /** Captions may have several lines, of which one is picked. */
+  readonly wildcards: boolean;
   readonly shuffle_caption: boolean;
   readonly caption_separator: string;
   readonly keep_tokens: number;

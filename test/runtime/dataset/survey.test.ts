@@ -3,7 +3,7 @@
 import { renameSync, symlinkSync, utimesSync } from 'node:fs';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Store } from '../../../src/runtime/cache/store.ts';
-import { surveyImages } from '../../../src/runtime/dataset/survey.ts';
+import { captionText, surveyImages } from '../../../src/runtime/dataset/survey.ts';
 import { StageFailure } from '../../../src/runtime/events.ts';
 import { pngOf } from '../../helpers/pictures.ts';
 import { settle } from '../../helpers/settle.ts';
@@ -22,11 +22,16 @@ function folderWith(files: { readonly [name: string]: string | Uint8Array }): Te
   return folder;
 }
 
-async function survey(folder: TemporaryFolder, store = new Store(folder.at('.lorac'))) {
+async function survey(
+  folder: TemporaryFolder,
+  store = new Store(folder.at('.lorac')),
+  more: { readonly captionLines?: 'first' | 'all' } = {},
+) {
   const images = await surveyImages({
     dataset: 'hero',
     patterns: [{ from: folder.path, pattern: 'cats' }],
     captionExtension: 'txt',
+    ...more,
     files: store.files,
     signal: new AbortController().signal,
     say: () => {},
@@ -57,6 +62,22 @@ test('renaming images and whatever surrounds a caption change nothing', async ()
     [30, 40],
     [40, 30],
   ]);
+});
+
+test('for wildcards all lines of a caption count, but for space and empty ones', async () => {
+  using folder = folderWith({ ...two, 'cats/b.txt': '\r\n\n a dog \r\n\n\tor a wolf\n ' });
+  await settle();
+  const before = await survey(folder, undefined, { captionLines: 'all' });
+  const texts = await Promise.all(before.map((image) => captionText(image, 'all')));
+  expect(texts.toSorted()).toEqual(['a cat, sitting\nsecond line', 'a dog\nor a wolf']);
+  folder.write({ 'cats/b.txt': 'a dog\nor a wolf' });
+  await settle();
+  const after = await survey(folder, undefined, { captionLines: 'all' });
+  expect(after.map(({ caption }) => caption)).toEqual(before.map(({ caption }) => caption));
+  // What is known of all lines is not taken for the first.
+  const first = await survey(folder);
+  const lines = await Promise.all(first.map((image) => captionText(image, 'first')));
+  expect(lines.toSorted()).toEqual(['a cat, sitting', 'a dog']);
 });
 
 test('everything that is wrong is told at once, by file', async () => {

@@ -104,6 +104,10 @@ test('what becomes of captions at visits is the training alone: no image is enco
     expect(node(changed, id).attributes).toEqual(node(usual, id).attributes);
     expect(node(changed, id).settings).toEqual(node(usual, id).settings);
   }
+  // Lines of caption files are read by the manifest, whose captions then tell the training by themselves.
+  const wild = graphOf(short.replace('"training_dir"', '"training_dir" wildcards = true'));
+  const { attributes } = node(usual, 'hero:manifest');
+  expect(node(wild, 'hero:manifest')).toMatchObject({ attributes, settings: { wildcards: true } });
   const usually = node(usual, 'raw').attributes.captions as object;
   expect(node(changed, 'raw').attributes.captions).toEqual({
     ...usually,

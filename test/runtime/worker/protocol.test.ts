@@ -63,6 +63,7 @@ const works: Work[] = [
         caption_suffix: 'best quality',
         caption_dropout_rate: 0.1,
         caption_dropout_every_n_epochs: 0,
+        wildcards: false,
         shuffle_caption: true,
         caption_separator: ',',
         keep_tokens: 1,

@@ -27,5 +27,5 @@ export function captionFindings(captions: ReadonlyMap<AbsolutePath, string>): re
 }
 
 function tagsOf(caption: string): readonly string[] {
-  return caption.split(',').flatMap((piece) => piece.trim() || []);
+  return caption.split(/[,\n]/).flatMap((piece) => piece.trim() || []);
 }

@@ -12,6 +12,7 @@ import { absolutePath } from '../runtime/graph/paths.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import { groupModules } from '../runtime/sdxl/lora.ts';
 import { openWeights } from '../runtime/surgery/weights-file.ts';
+import { noSuchFile } from './no-such-file.ts';
 import { UsageError } from './usage-error.ts';
 
 /** By the roles that stages know them under. */
@@ -28,7 +29,7 @@ const COMPONENTS = ['unet', 'text_encoder', 'text_encoder_2'] as const;
 /** Throws `UsageError` for what is no base, and a `StageFailure` for a file that cannot be read. */
 export async function openBase(path: string): Promise<Base> {
   const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) throw new UsageError(`There is no file or folder "${path}".`);
+  if (found === undefined) throw noSuchFile(path, 'file or folder');
   const files = found.isDirectory() ? filesIn(path) : { checkpoint: absolutePath(resolve(path)) };
   const names = (await Promise.all(Object.values(files).map(tensorNames))).flat();
   if (!names.some((name) => CHECKPOINT.test(name)) && groupModules(names).modules.length > 0) {

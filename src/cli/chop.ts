@@ -1,5 +1,6 @@
 // lorac chop FILE: which blocks a LoRA file has, or another file with only some of them.
 
+import { existsSync } from 'node:fs';
 import { join, parse } from 'node:path';
 import { cleanLine } from '../parser/clean-text.ts';
 import type { LoraFormat } from '../parser/lora-formats.ts';
@@ -11,9 +12,11 @@ import { type Chopped, chopFile, presentBlocks } from '../runtime/surgery/chop-f
 import { openLora } from '../runtime/surgery/weights-file.ts';
 import { count, size } from '../tui/units.ts';
 import { readChoice, type WrittenChoice } from './block-choice.ts';
-import { outputFile } from './output-file.ts';
+import { fileAt } from './lora-arguments.ts';
+import { outputFile, writingTo } from './output-file.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 import { tellFailure, tellWarning } from './tell-failure.ts';
+import { UsageError } from './usage-error.ts';
 
 export interface ChopOptions extends WrittenChoice {
   readonly file: string;
@@ -23,10 +26,12 @@ export interface ChopOptions extends WrittenChoice {
 }
 
 export async function chop(options: ChopOptions): Promise<number> {
+  const input = inputOf(options);
   using stop = listenForStop();
   try {
-    await using file = await openLora(options.file);
+    await using file = await openLora(input);
     const content = groupModules(file.header.tensors.keys(), file.header.tensors);
+    if (content.modules.length === 0) throw noModules(input);
     const chosen = readChoice(options, { network: content.network, present: presentBlocks(content) });
     if (chosen === undefined && options.format === undefined) {
       process.stdout.write(`${layoutLines(blockLayout(content)).join('\n')}\n`);
@@ -34,14 +39,16 @@ export async function chop(options: ChopOptions): Promise<number> {
     }
     const output = outputOf(options);
     for (const message of chosen?.warnings ?? []) tellWarning(message);
-    const chopped = await chopFile(file, content, {
-      output,
-      // Another format alone leaves every block as it is.
-      choice: chosen?.choice ?? { drop: [] },
-      format: options.format ?? 'kohya',
-      signal: stop.signal,
-      warn: tellWarning,
-    });
+    const chopped = await writingTo(output, () =>
+      chopFile(file, content, {
+        output,
+        // Another format alone leaves every block as it is.
+        choice: chosen?.choice ?? { drop: [] },
+        format: options.format ?? 'kohya',
+        signal: stop.signal,
+        warn: tellWarning,
+      }),
+    );
     process.stdout.write(`${told(file, chopped, output).map(cleanLine).join('\n')}\n`);
     return 0;
   } catch (error) {
@@ -50,6 +57,23 @@ export async function chop(options: ChopOptions): Promise<number> {
     tellFailure(error.failure);
     return 1;
   }
+}
+
+/** Throws `UsageError`. The vector may stand before the file by mistake. */
+function inputOf({ file, vector }: ChopOptions): string {
+  if (vector !== undefined && !existsSync(file) && existsSync(vector)) {
+    throw new UsageError(`There is no file "${file}".`, `the file comes first: lorac chop ${vector} ${file}`);
+  }
+  fileAt(file);
+  return file;
+}
+
+function noModules(path: string): StageFailure {
+  return new StageFailure({
+    kind: 'bad-input',
+    message: `"${path}" has no LoRA modules.`,
+    hint: '`lorac inspect` says what it is; only LoRAs and their like have blocks to chop.',
+  });
 }
 
 /** Beside the input, called as chop_blocks calls it, unless something else is asked for. */

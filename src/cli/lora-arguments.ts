@@ -10,6 +10,7 @@ import { whatFile } from '../runtime/inspect/what-file.ts';
 import type { SafetensorsFile } from '../runtime/safetensors/file.ts';
 import { type CanonicalLora, canonicalLora, fileTensors, leavesAsItIs } from '../runtime/surgery/canonical.ts';
 import { openLora } from '../runtime/surgery/weights-file.ts';
+import { noSuchFile } from './no-such-file.ts';
 import { UsageError } from './usage-error.ts';
 import { readWeightedPath } from './weighted-path.ts';
 
@@ -43,7 +44,9 @@ export function readLoraArgument(text: string): readonly LoraPart[] {
 export function fileAt(path: string): AbsolutePath {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found?.isFile()) return absolutePath(resolve(path));
-  throw new UsageError(found === undefined ? `There is no file "${path}".` : `"${path}" is not a file.`);
+  if (found === undefined) throw noSuchFile(path);
+  if (found.isDirectory()) throw new UsageError(`"${path}" is a folder.`, 'name a .safetensors file in it');
+  throw new UsageError(`"${path}" is not a file.`);
 }
 
 /** Throws `UsageError` for a file that is no LoRA, and a `StageFailure` for one that cannot be read. */

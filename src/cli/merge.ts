@@ -10,7 +10,7 @@ import type { MergeInput } from '../runtime/surgery/merge/input.ts';
 import type { Precision } from '../runtime/surgery/merge/numbers.ts';
 import { openLora, unreadable } from '../runtime/surgery/weights-file.ts';
 import { count, size } from '../tui/units.ts';
-import { outputFile } from './output-file.ts';
+import { outputFile, writingTo } from './output-file.ts';
 import { openProgressLine } from './progress-line.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 import { tellFailure, tellWarning } from './tell-failure.ts';
@@ -61,12 +61,14 @@ interface Wanted {
 
 async function written(inputs: readonly MergeInput[], wanted: Wanted): Promise<Merged> {
   using line = openProgressLine();
-  return await mergeFiles(inputs, {
-    ...wanted,
-    title: parse(wanted.output).name,
-    warn: tellWarning,
-    onProgress: (done, total) => line.show(`merging: ${size(done)} of ${size(total)}`),
-  });
+  return await writingTo(wanted.output, () =>
+    mergeFiles(inputs, {
+      ...wanted,
+      title: parse(wanted.output).name,
+      warn: tellWarning,
+      onProgress: (done, total) => line.show(`merging: ${size(done)} of ${size(total)}`),
+    }),
+  );
 }
 
 function told(

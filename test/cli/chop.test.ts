@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { SafetensorsFile } from '../../src/runtime/safetensors/file.ts';
-import { fiveModules, writeLora } from '../runtime/stages/lora-files.ts';
+import { fiveModules, tensor, writeLora } from '../runtime/stages/lora-files.ts';
 
 const lorac = resolve(import.meta.dirname, '../../bin/lorac.mjs');
 
@@ -87,7 +87,7 @@ test('the file itself is never written over, by whatever name', async () => {
 
 test('what goes wrong is told, and leaves nothing behind', async () => {
   const absent = await run('chop', 'nothing.safetensors');
-  expect(absent).toMatchObject({ exitCode: 1, stderr: 'error: "nothing.safetensors" does not exist.' });
+  expect(absent).toMatchObject({ exitCode: 2, stderr: 'error: There is no file "nothing.safetensors".' });
   const empty = await run('chop', 'hero.safetensors', '--keep', 'OUT08', '--text-encoders', 'drop');
   expect(empty).toMatchObject({ exitCode: 1, stdout: '' });
   expect(empty.stderr).toContain('error: Nothing would be left');
@@ -103,6 +103,43 @@ test('what goes wrong is told, and leaves nothing behind', async () => {
   });
   expect((await readdir(folder)).sort()).toEqual(['hero.safetensors', 'new.safetensors']);
   expect(existsSync(at('hero-chop.safetensors'))).toBe(false);
+});
+
+test.each([
+  [['hero'], 'There is no file "hero".', 'there is "hero.safetensors"'],
+  [['heor.safetensors'], 'There is no file "heor.safetensors".', 'there is "hero.safetensors"'],
+  [
+    ['OUT01', 'hero.safetensors'],
+    'There is no file "OUT01".',
+    'the file comes first: lorac chop hero.safetensors OUT01',
+  ],
+  [['.'], '"." is a folder.', 'name a .safetensors file in it'],
+])('what is meant by %j is said', async (args, message, hint) => {
+  const stderr = `error: ${message}\nhint: ${hint}`;
+  expect(await run('chop', ...args)).toEqual({ exitCode: 2, stdout: '', stderr });
+});
+
+test.each<[string, string, number]>([
+  ['hero.safetensors/x.safetensors', 'a part of its path is a file and no folder', 2],
+  [`${'x'.repeat(300)}.safetensors`, 'its name is too long', 2],
+  ['/proc/x.safetensors', 'its folder takes no files', 1],
+])('a place that takes no file is said to be none: %s', async (place, reason, code) => {
+  if (place.startsWith('/proc/') && !existsSync('/proc/self')) return;
+  const { exitCode, stderr } = await run('chop', 'hero.safetensors', '--keep', 'OUT01', '-o', place);
+  expect(exitCode).toBe(code);
+  expect(stderr).toContain(`error: "${place}" cannot be written: ${reason}.\nhint: name `);
+  expect(await readdir(folder)).toEqual(['hero.safetensors']);
+});
+
+test('a file without modules has no blocks to list', async () => {
+  await writeLora(at('other.safetensors'), [], {
+    extra: [tensor('model.diffusion_model.out.2.bias', 'F32', [1], [1])],
+  });
+  for (const choice of [[], ['--keep', 'OUT01']]) {
+    const { exitCode, stdout, stderr } = await run('chop', 'other.safetensors', ...choice);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+    expect(stderr).toContain('"other.safetensors" has no LoRA modules.\nhint: `lorac inspect` says what it is');
+  }
 });
 
 test('a format alone writes the whole LoRA with other names', async () => {

@@ -50,7 +50,7 @@ test('what is wrong with a sum is told with its part', async () => {
   );
   expect(() => readLoraArgument(`${a}:0,${a}:1`)).toThrow(`weight of "${a}" is 0`);
   expect(() => readLoraArgument(`${a}:0.5,${a}:0.5`)).toThrow('twice');
-  expect(() => readLoraArgument(folder.path('.'))).toThrow('is not a file');
+  expect(() => readLoraArgument(folder.path('.'))).toThrow('is a folder');
 });
 
 test('the header of a LoRA tells whether stages can read it as it is, and what would have to be extracted', async () => {

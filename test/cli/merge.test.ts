@@ -79,6 +79,10 @@ test('a colon in a path is no weight', async () => {
 });
 
 test.each([
+  [
+    ['hero.safetensors', '0.8'],
+    'There is no file "0.8".\nhint: a weight follows its file after a colon: hero.safetensors:0.5',
+  ],
   [['nothing.safetensors'], 'There is no file "nothing.safetensors".'],
   [['nothing.safetensors:0.5'], 'There is no file "nothing.safetensors".'],
   [['C:\\loras\\hero.safetensors'], 'There is no file "C:\\loras\\hero.safetensors".'],

@@ -31,7 +31,8 @@ export class SafetensorsFile {
     const handle = await open(path, 'r');
     try {
       const facts = await handle.stat();
-      if (!facts.isFile()) throw new SafetensorsError(path, 'it is not a file.');
+      if (facts.isDirectory()) throw new SafetensorsError(path, 'it is a folder.', 'other-format');
+      if (!facts.isFile()) throw new SafetensorsError(path, 'it is no ordinary file.', 'other-format');
       const fileSize = facts.size;
       const prefix = await readUpTo(handle, 8, 0);
       refuseOtherFormats(path, prefix);

@@ -155,7 +155,7 @@ test('a small file whose header length looks like a pickle is still read', async
 
 test('a folder is refused by name', async () => {
   await using folder = await openFolder();
-  await expect(SafetensorsFile.open(folder.path('.'))).rejects.toThrow('it is not a file');
+  await expect(SafetensorsFile.open(folder.path('.'))).rejects.toThrow('it is a folder');
 });
 
 test('whatever bytes are changed, a header is either refused or consistent', () => {

@@ -38,6 +38,11 @@ def visit_stream(seed: int, visit: Visit, purpose: str) -> Generator:
     return _stream("visit", seed, visit.epoch, visit.digest, visit.index, visit.repeat, purpose)
 
 
+def held_out_stream(visit: Visit, purpose: str) -> Generator:
+    """The generator of one decision about an image that is only measured. It does not depend on the training's seed."""
+    return _stream("held out", visit.digest, visit.index, visit.repeat, purpose)
+
+
 def epoch_stream(seed: int, epoch: int, purpose: str) -> Generator:
     """The generator of one decision about an epoch: its "order"."""
     return _stream("epoch", seed, epoch, purpose)

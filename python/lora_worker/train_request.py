@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lora_worker import expressions
 from lora_worker.captions import CaptionSettings
+from lora_worker.diffusion import TIMESTEPS
 from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.protocol import Fields, ProtocolError
@@ -85,6 +86,15 @@ class EverySeconds:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Images that are measured with and not learned from, at the end of these steps."""
+
+    images: tuple[TrainImage, ...]
+    timesteps: tuple[int, ...]
+    steps: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Train:
     """Steps are 1-based. `until` is the last that is done."""
 
@@ -94,6 +104,7 @@ class Train:
     settings: TrainSettings
     save_steps: frozenset[int]
     until: int
+    held_out: HeldOut | None
     sample_steps: frozenset[int]
     prompts: tuple[SamplePrompt, ...]
     state_every: EverySteps | EverySeconds
@@ -126,6 +137,7 @@ def parse_train(value: Mapping[str, Any]) -> Train:
         settings=settings,
         save_steps=_steps(work, "save_steps", until),
         until=until,
+        held_out=_held_out(work, until),
         sample_steps=_steps(samples, "steps", until),
         prompts=samples.records("prompts", lambda prompt: SamplePrompt.parse(prompt.raw)),
         state_every=_state_every(work.record("state_every")),
@@ -134,6 +146,19 @@ def parse_train(value: Mapping[str, Any]) -> Train:
 
 def _steps(fields: Fields, name: str, last: int) -> frozenset[int]:
     return frozenset(step for step in fields.whole_list(name) if 1 <= step <= last)
+
+
+def _held_out(work: Fields, until: int) -> HeldOut | None:
+    if work.any("held_out") is None:
+        return None
+    held_out = work.record("held_out")
+    images = held_out.records("images", _image)
+    if not images:
+        raise ProtocolError(f'"{held_out.where}.images" must have an image')
+    timesteps = tuple(held_out.whole_list("timesteps"))
+    if not timesteps or not all(0 <= timestep < TIMESTEPS for timestep in timesteps):
+        raise ProtocolError(f'"{held_out.where}.timesteps" must be numbers from 0 to {TIMESTEPS - 1}')
+    return HeldOut(images, timesteps, _steps(held_out, "steps", until))
 
 
 def _until(work: Fields, steps: int) -> int:

@@ -120,6 +120,7 @@ class TrainingLab:
             "settings": copy.deepcopy(SETTINGS),
             "save_steps": [],
             "until": 0,
+            "held_out": None,
             "samples": {"steps": [], "prompts": []},
             "state_every": {"seconds": 3600},
         }

@@ -7,7 +7,7 @@ import type { BlockOf, CheckedBlock, Reference } from './model.ts';
 import { orderBlocks } from './order.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
-import { reportStepsBeyond } from './step-choices.ts';
+import { reportAbsentSteps } from './step-choices.ts';
 import type { BaseOfLora } from './surgery-diagnostics.ts';
 
 export function checkAcross(scope: Scope, blocks: readonly CheckedBlock[]): void {
@@ -18,7 +18,7 @@ export function checkAcross(scope: Scope, blocks: readonly CheckedBlock[]): void
   reportMissingBases(scope, blocks, bases);
   reportMixedBases(scope, blocks, bases);
   reportMissingPictures(scope, blocks);
-  reportStepsBeyond(scope, blocks);
+  reportAbsentSteps(scope, blocks);
 }
 
 function reportSamePaths(scope: Scope, blocks: readonly CheckedBlock[]): void {

@@ -4,11 +4,19 @@ import { blockNoun } from './describe.ts';
 import { type Diagnostic, error, replace } from './diagnostic.ts';
 import type { Span } from './source.ts';
 
+export function noBest(span: Span, train: string, header: Span): Diagnostic {
+  return error('no-best', span, {
+    message: `"${train}" measures nothing, so no step of it is known to be the best.`,
+    related: [{ message: `"${train}" is trained here`, span: header }],
+    hint: 'Write in it: validation = { share = 0.1 }',
+  });
+}
+
 /** `written` is what stands behind the "@". */
 export function oddChoice(span: Span, of: string, written: string): Diagnostic {
   return error('odd-choice', span, {
     message: `"${written}" does not say which LoRA of "${of}" is meant.`,
-    hint: `After "@" stands the number of an optimizer step: ${of}@40`,
+    hint: `After "@" stands the number of an optimizer step, or best: ${of}@40`,
   });
 }
 

@@ -45,6 +45,7 @@ mean nothing, and commas between attributes are optional.
 | \`{ "TE2.1*" = 0 }\` | a key that is no word stands in quotes; any key may |
 | \`pony\` | a word: the name of a block, a let or a param, or one of the words that an attribute knows |
 | \`raw@40\` | where a LoRA is asked for: what the training \`raw\` saved after step 40 |
+| \`raw@best\` | the same of that step whose loss on held-out images was the lowest (see \`validation\`) |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |
 
 Relative paths start at the folder of the \`.lora\` file, and \`~\` is the home folder. Blocks of the network are \`IN00\` to

@@ -66,7 +66,15 @@ function stepsOf(circle: readonly Visit[]): readonly CircleStep[] {
 
 /** The blocks that a block is made from, as it names them. */
 export function referencesOf(block: CheckedBlock): Reference[] {
-  return Object.values<unknown>(block.attributes).flat().filter(isReference);
+  const values = Object.values<unknown>(block.attributes).flatMap((value) =>
+    isPlain(value) ? Object.values(value) : [value],
+  );
+  return values.flat().filter(isReference);
+}
+
+/** Settings in braces, which may name blocks as well. */
+function isPlain(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isReference(value);
 }
 
 function isReference(value: unknown): value is Reference {

@@ -10,6 +10,7 @@ import {
   either,
   integer,
   list,
+  listOfDifferent,
   number,
   optional,
   positive,
@@ -74,6 +75,25 @@ const sample = record({
     synonyms: ['sample_prompts', 'prompt_file', 'prompts_file', 'prompt'],
   }),
   sampler: preset(words('euler_a'), 'euler_a', 'How the pictures are sampled.', { synonyms: ['sample_sampler'] }),
+});
+
+const validation = record({
+  data: optional(reference('dataset'), 'The images to measure with. They should not be among those that are learned.', {
+    synonyms: ['dataset', 'images', 'validation_data'],
+  }),
+  share: optional(
+    number({ min: 0, max: 1, openMin: true, openMax: true }),
+    'In place of data: this share of the images is not learned from, a tenth where neither is written. Which ones follows from their content.',
+    { synonyms: ['validation_split', 'split', 'fraction'] },
+  ),
+  every: preset(integer({ min: 1 }), 10, 'Steps between two measurements. The LoRA of each is kept.', {
+    synonyms: ['validate_every_n_steps', 'validation_every', 'interval'],
+  }),
+  timesteps: preset(
+    listOfDifferent(integer({ min: 0, max: 999 })),
+    [200, 400, 600, 800],
+    'The timesteps that each image is noised to, with the same noise every time.',
+  ),
 });
 
 export const checkpoint = {
@@ -196,9 +216,14 @@ export const train = {
     fingerprint: false,
   }),
   sample: optional(sample, 'Pictures rendered during training. Without it there are none.', {
-    synonyms: ['samples', 'sampling', 'preview', 'validation'],
+    synonyms: ['samples', 'sampling', 'preview'],
     fingerprint: false,
   }),
+  validation: optional(
+    validation,
+    'Images that training does not learn from, and how often it measures what it predicts of them. raw@best is the step that did so best.',
+    { synonyms: ['validation_split', 'eval', 'held_out', 'val'] },
+  ),
   seed: preset(integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), 0, 'Where all randomness comes from.', {
     synonyms: ['random_seed', 'manual_seed'],
   }),

@@ -15,18 +15,22 @@ export function checkChoice(scope: Scope, value: ChoiceExpression): StepChoice |
   if (which.kind === 'number' && given === undefined && Number.isSafeInteger(which.value) && which.value > 0) {
     return { kind: 'step', step: which.value };
   }
+  if (which.kind === 'word' && given === undefined && which.text === 'best') return { kind: 'best' };
   scope.report(problem.oddChoice(span, of.text, sourceText({ ...span, start: which.span.start })));
   return undefined;
 }
 
-/** Steps that a training never comes to. */
-export function reportStepsBeyond(scope: Scope, blocks: readonly CheckedBlock[]): void {
+/** Steps that a training never comes to, and the best of a training that measures none. */
+export function reportAbsentSteps(scope: Scope, blocks: readonly CheckedBlock[]): void {
   const trainings = new Map(blocks.flatMap((block) => (block.kind === 'train' ? [[block.name, block]] : [])));
   for (const { block, step: choice, span } of blocks.flatMap(referencesOf)) {
     const training = trainings.get(block);
     if (training === undefined || choice === undefined) continue;
-    const { steps } = training.attributes;
-    const details = { train: block, step: choice.step, steps, header: training.span };
-    if (choice.step > steps) scope.report(problem.stepBeyond(span, details));
+    const { steps, validation } = training.attributes;
+    if (choice.kind === 'best') {
+      if (validation === undefined) scope.report(problem.noBest(span, block, training.span));
+    } else if (choice.step > steps) {
+      scope.report(problem.stepBeyond(span, { train: block, step: choice.step, steps, header: training.span }));
+    }
   }
 }

@@ -3,6 +3,20 @@
 import { type Diagnostic, error, warning } from './diagnostic.ts';
 import type { Span } from './source.ts';
 
+export function heldOutImages(span: Span): Diagnostic {
+  return error('held-out-images', span, {
+    message: '"data" and "share" both say which images are held out.',
+    hint: 'Keep one of them.',
+  });
+}
+
+export function heldOutLearned(span: Span, dataset: string): Diagnostic {
+  return error('held-out-learned', span, {
+    message: `"${dataset}" is what the training learns from, so measuring with it would tell nothing.`,
+    hint: 'Write share = 0.1 to hold a tenth of its images out.',
+  });
+}
+
 export function bothPredictions(span: Span, other: Span): Diagnostic {
   return error('both-predictions', span, {
     message:

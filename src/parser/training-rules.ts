@@ -6,7 +6,7 @@ import type { Scope } from './scope.ts';
 
 /** The block, or `undefined` after complaining. */
 export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'train'> | undefined {
-  const rules = [thresholdRule, predictionRule, weightRule];
+  const rules = [thresholdRule, heldOutRule, predictionRule, weightRule];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
 
@@ -15,6 +15,20 @@ function thresholdRule(scope: Scope, { attributes, attributeSpans, span }: Block
   const { loss } = attributes;
   if (!('scale' in loss) || loss.schedule !== 'snr' || loss.scale === 1) return true;
   scope.report(problem.scaleOfSnr(attributeSpans.loss ?? span, loss));
+  return false;
+}
+
+/** Either images of another dataset, or a share of the training's own. */
+function heldOutRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { validation, data } = attributes;
+  const place = attributeSpans.validation ?? span;
+  if (validation === undefined) return true;
+  if (validation.data !== undefined && validation.share !== undefined) {
+    scope.report(problem.heldOutImages(place));
+    return false;
+  }
+  if (validation.data?.block !== data.block) return true;
+  scope.report(problem.heldOutLearned(validation.data.span, data.block));
   return false;
 }
 

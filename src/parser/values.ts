@@ -27,15 +27,17 @@ export interface Reference {
   readonly span: Span;
 }
 
-/** `raw@40`: what training saved after that optimizer step. */
-export interface StepChoice {
-  readonly kind: 'step';
-  readonly step: number;
-}
+/** Which of the LoRAs that a training saves. */
+export type StepChoice =
+  /** `raw@40`: what it saved after that optimizer step. */
+  | { readonly kind: 'step'; readonly step: number }
+  /** `raw@best`: that of the measured step with the lowest held-out loss. */
+  | { readonly kind: 'best' };
 
 /** A reference as programs write it: `raw`, `raw@40`. */
 export function nameOfReference({ block, step }: Pick<Reference, 'block' | 'step'>): string {
-  return step === undefined ? block : `${block}@${step.step}`;
+  if (step === undefined) return block;
+  return `${block}@${step.kind === 'step' ? step.step : step.kind}`;
 }
 
 /** A LoRA as a part of a sum. */

@@ -117,7 +117,7 @@ const operations = {
     return {};
   },
 
-  async train({ work, images, settings, save_steps, until, samples }, job) {
+  async train({ work, images, settings, save_steps, until, held_out, samples }, job) {
     const statePath = join(work, 'state.json');
     const resumed = existsSync(statePath) ? JSON.parse(readFileSync(statePath, 'utf8')).step : 0;
     const content = images.map(({ digest, index, caption, latents }) => [
@@ -163,6 +163,9 @@ const operations = {
       outputs.lora = join(work, 'lora.safetensors');
       writeWhole(outputs.lora, loraAt(settings, content, settings.steps));
     }
+    // As if the third step were the best, and what is near it nearly so.
+    const [best] = [...(held_out?.steps ?? [])].sort((one, other) => Math.abs(one - 3) - Math.abs(other - 3));
+    if (best !== undefined) outputs.best = best === until ? outputs.lora : outputs[`step.${best}`];
     outputs.metrics = join(work, 'metrics.jsonl');
     writeWhole(outputs.metrics, `${metrics.join('\n')}\n`);
     return outputs;

@@ -23,8 +23,8 @@ test('a step of a training stands wherever a LoRA is asked for', () => {
 test('a let names a step, also as a part of a sum with weights', () => {
   const text = `${trained} let early = raw@40  merge both { from = { early = 0.5  raw = 0.5 } }`;
   const { from } = blockOf(text, 'merge').attributes;
-  expect(from.map(({ block, step, weight }) => [block, step?.step, weight])).toEqual([
-    ['raw', 40, 0.5],
+  expect(from.map(({ block, step, weight }) => [block, step, weight])).toEqual([
+    ['raw', { kind: 'step', step: 40 }, 0.5],
     ['raw', undefined, 0.5],
   ]);
 });
@@ -58,5 +58,29 @@ describe('what is no step', () => {
     expect(errorsOf(`${trained} resize a { from = rwa@40 }`)).toEqual(['unknown-name']);
     expect(errorsOf(`${around} train raw { base = pony@3  data = hero }`)).toEqual(['no-step-choice']);
     expect(errorsOf(`${trained} resize a { from = raw  thr = raw@40 }`)).toEqual(['no-step-choice']);
+  });
+});
+
+describe('the best step', () => {
+  const measured = trained.replace('steps = 80', 'steps = 80  validation = { share = 0.1 }');
+
+  test('is one where something is held out', () => {
+    const { from } = blockOf(`${measured} resize small { from = raw@best }`, 'resize').attributes;
+    expect(from.step).toEqual({ kind: 'best' });
+    const [found] = expectProblems(['no-best'], `${trained} resize small { from = «raw@best» }`);
+    expect(found?.hint).toBe('Write in it: validation = { share = 0.1 }');
+  });
+
+  test('either a share of the images is held out, or another dataset', () => {
+    const of = (validation: string) => `${around} dataset apart { images = "apart" }
+      train raw { base = pony  data = hero  validation = ${validation} }`;
+    expect(errorsOf(of('{ data = apart  every = 5 }'))).toEqual([]);
+    expect(errorsOf(of('{ share = 0.2  timesteps = [100, 900] }'))).toEqual([]);
+    expect(errorsOf(of('{ every = 5 }'))).toEqual([]);
+    expectProblems(['held-out-images'], of('«{ data = apart  share = 0.2 }»'));
+    expectProblems(['held-out-learned'], of('{ data = «hero» }'));
+    expect(errorsOf(of('{ share = 1 }'))).toEqual(['out-of-range']);
+    expect(errorsOf(of('{ share = 0.1  timesteps = [1000] }'))).toEqual(['out-of-range']);
+    expect(errorsOf(of('{ share = 0.1  timesteps = [] }'))).toEqual(['empty-list']);
   });
 });

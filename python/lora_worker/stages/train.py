@@ -12,7 +12,8 @@ The work folder holds, while it runs and after it was interrupted:
 Rules:
 - What has its final name is whole. The work folder can be gone on from after a kill at any moment.
 - k steps, a kill, and n − k steps give what n steps give: on a CPU, bit for bit.
-- The order at the end of a step is: read its numbers, save its LoRA, render its pictures, write a state.
+- The order at the end of a step is: read its numbers, save its LoRA, measure with held-out images, render its
+  pictures, write a state.
   So nothing is ever saved of a step whose numbers are not finite.
 - A cancel is heard before every micro-batch and every forward pass of a picture. The steps done so far are in a state
   when it is answered.
@@ -45,6 +46,7 @@ from lora_worker.steps_ahead import StepsAhead
 from lora_worker.train_request import EverySteps, Train, parse_train
 from lora_worker.training import Reading, Trainer, trained_components
 from lora_worker.training_pictures import TrainingPictures
+from lora_worker.validation import HeldOutVisits, best_step, held_out_loss
 from lora_worker.visits import Visits
 from lora_worker.work_folder import checkpoint_facts, claim_folder
 
@@ -56,8 +58,8 @@ def parse(fields: Mapping[str, Any]) -> Train:
 
 
 def run(work: Train, job: Job) -> dict[str, str]:
-    """Trains, or goes on training. Outputs: `metrics`, `step.N` and `sample.N.I` for those that exist, and `lora`
-    unless it ends before its last step."""
+    """Trains, or goes on training. Outputs: `metrics`, `step.N` and `sample.N.I` for those that exist, and unless it
+    ends before its last step, `lora`, and where something is held out, `best`."""
     device = torch_device()
     identity = work.identity(checkpoint_facts(work.checkpoint))
     claim_folder(work.work, identity)
@@ -93,6 +95,14 @@ class _Training:
         self._metrics = MetricsFile(work.work / "metrics.jsonl", steps=self._done)
         closing.callback(self._metrics.close)
         self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1))
+        self._held_out = None
+        if work.held_out is not None:
+            self._held_out = HeldOutVisits(
+                work,
+                work.held_out,
+                prediction=models.architecture.prediction,
+                zero_terminal_snr=models.architecture.zero_terminal_snr,
+            )
         self._unread: tuple[int, Reading, Mapping[str, float]] | None = None
         self._clock = self._state_clock = time.monotonic()
 
@@ -114,6 +124,10 @@ class _Training:
             return outputs
         path = self._work.work / "lora.safetensors"
         self._write_lora(path, steps)
+        if self._held_out is not None:
+            # Where no loss was a number, there have been warnings enough.
+            best = best_step(self._metrics.held_out) or steps
+            outputs["best"] = str(path if best == steps else self._step_path(best))
         return {"lora": str(path), **outputs}
 
     def _step(self) -> None:
@@ -123,7 +137,7 @@ class _Training:
         # On a GPU, now that this step is under way, the one before has had the time to finish.
         self._read()
         self._unread = (step, reading, self._trainer.rates())
-        has_outputs = step in self._work.save_steps or step in self._work.sample_steps
+        has_outputs = step in self._work.save_steps or step in self._work.sample_steps or self._is_measured(step)
         last = step == self._work.until
         is_due = self._is_state_due() and not last
         if not self._reads_late or has_outputs or is_due or last:
@@ -157,8 +171,26 @@ class _Training:
             path.parent.mkdir(exist_ok=True)
             self._write_lora(path, step)
             self._job.artifact(f"step.{step}", path)
+        if self._is_measured(step):
+            self._measure(step)
         if step in self._work.sample_steps:
             self._pictures.render(step, _DTYPES[self._work.settings.save_precision])
+
+    def _is_measured(self, step: int) -> bool:
+        return self._work.held_out is not None and step in self._work.held_out.steps
+
+    def _measure(self, step: int) -> None:
+        """Unless that was done before a state was gone on from."""
+        if self._held_out is None or step in self._metrics.held_out:
+            return
+        loss = held_out_loss(self._models, self._held_out, self._job.check_cancelled)
+        if not math.isfinite(loss):
+            self._job.log("warning", f"The held-out loss of step {step} is not a finite number, and does not count.")
+            return
+        self._metrics.append_held_out(step=step, loss=loss)
+        best = best_step(self._metrics.held_out)
+        told = "the lowest so far" if best == step else f"the lowest was {self._metrics.held_out[best]:.5f} at {best}"
+        self._job.log("info", f"Held-out loss after step {step}: {loss:.5f}, {told}.")
 
     def _write_lora(self, path: Path, step: int) -> None:
         epoch = self._visits.plan.epoch_of(step - 1)

@@ -3,7 +3,7 @@
 
 import type { Base, Bases } from '../../parser/bases.ts';
 import { basesOf } from '../../parser/bases.ts';
-import type { BlockKind, BlockOf, CheckedBlock, Reference } from '../../parser/model.ts';
+import type { BlockKind, BlockOf, CheckedBlock, Reference, StepChoice } from '../../parser/model.ts';
 import { referencesOf } from '../../parser/order.ts';
 import type { Stage } from '../stage.ts';
 import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
@@ -86,14 +86,14 @@ export class GraphDraft {
 
   /** The LoRA that a block makes. Its nodes are there, since blocks are walked after what they are made from. */
   lora({ block, step }: Reference): NodeInput {
-    return { node: block as NodeId, output: step === undefined ? 'lora' : `step.${step.step}` };
+    return { node: block as NodeId, output: outputOf(step) };
   }
 
   /** The steps of a training that the program names, in order. */
   namedSteps(training: string): readonly number[] {
     const named = this.#ordered
       .flatMap(referencesOf)
-      .flatMap(({ block, step }) => (block === training && step ? [step.step] : []));
+      .flatMap(({ block, step }) => (block === training && step?.kind === 'step' ? [step.step] : []));
     return [...new Set(named)].sort((a, b) => a - b);
   }
 
@@ -141,4 +141,10 @@ export function canonical(stage: Stage, written: { readonly [name: string]: Json
 export function withoutGaps(attributes: { readonly [name: string]: Json | undefined }): Attributes {
   const given = Object.entries(attributes).filter(([, value]) => value !== undefined);
   return Object.fromEntries(given) as Attributes;
+}
+
+/** What the output of a training is called that a reference means. */
+function outputOf(choice: StepChoice | undefined): string {
+  if (choice === undefined) return 'lora';
+  return choice.kind === 'step' ? `step.${choice.step}` : choice.kind;
 }

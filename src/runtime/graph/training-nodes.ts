@@ -47,6 +47,23 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     inputs: { images, vae: { node: base.name as NodeId, output: 'vae' } },
   });
 
+  const { validation } = block.attributes;
+  const measured = validation?.data && draft.block(validation.data.block, 'dataset');
+  const held: { [role: string]: NodeInput } = {};
+  if (measured) {
+    const heldImages = { node: manifestOf(measured), output: 'images' };
+    const heldLatents = draft.node(`${block.name}:held-out-latents`, {
+      stage: stages.latents,
+      origin: block.span,
+      attributes: { vae_precision: block.attributes.vae_precision, flip: false, exif: 'upright' },
+      settings: { checkpoint: files.checkpoint },
+      inputs: { images: heldImages, vae: { node: base.name as NodeId, output: 'vae' } },
+    });
+    held['held_out.images'] = heldImages;
+    held['held_out.captions'] = { node: manifestOf(measured), output: 'captions' };
+    held['held_out.latents'] = { node: heldLatents, output: 'latents' };
+  }
+
   const { sample, save_every, state_every, gradient_checkpointing } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
   const { vae_precision: _, ...learning } = fingerprinted(block);
@@ -68,6 +85,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
       latents: { node: latents, output: 'latents' },
       images,
       captions: { node: manifestOf(data), output: 'captions' },
+      ...held,
     },
   });
 
@@ -106,9 +124,17 @@ function addSamples(
 
 /** The attributes of a training that the schema table says can change its result, but for the blocks it refers to. */
 function fingerprinted(block: BlockOf<'train'>): { readonly [name: string]: Json } {
-  const { base: _, data: __, ...attributes } = block.attributes;
+  const { base: _, data: __, validation, ...rest } = block.attributes;
+  const attributes = { ...rest, ...(validation && { validation: measuring(validation) }) };
   const entries = Object.entries(attributes).filter(
     ([name]) => schema.train[name as keyof typeof attributes].fingerprint,
   );
   return withoutGaps(Object.fromEntries(entries) as { readonly [name: string]: Json | undefined });
+}
+
+/** Other images to measure with are an input. */
+function measuring({ data, share, ...rest }: NonNullable<BlockOf<'train'>['attributes']['validation']>): {
+  readonly [name: string]: Json;
+} {
+  return data === undefined ? { ...rest, share: share ?? 0.1 } : rest;
 }

@@ -6,7 +6,8 @@
 
 import { readFile } from 'node:fs/promises';
 import { type Digest, digestFile } from '../cache/digest.ts';
-import type { StageProgress } from '../events.ts';
+import { holdOut } from '../dataset/held-out.ts';
+import { StageFailure, type StageProgress } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { absolutePath } from '../graph/paths.ts';
 import type { Stage, StageContext, StageResult } from '../stage.ts';
@@ -45,7 +46,7 @@ export const train: Stage = {
     const { outputs, record } = await askWorker(context, request, (progress) => copies.follow(progress)).finally(() =>
       copies.finish(),
     );
-    const { lora, metrics, ...others } = outputs;
+    const { lora, metrics, best, ...others } = outputs;
     if (lora === undefined || metrics === undefined) throw new Error('Internal error: a training without a LoRA.');
     const steps = Object.entries(others).filter(([name]) => name.startsWith('step.'));
     const kept = Object.fromEntries(steps.map(([name, path]) => [name, absolutePath(path)]));
@@ -53,7 +54,8 @@ export const train: Stage = {
     await publishPictures(context, request, { outputs: others, loras: { ...kept, ...last } });
     const shown = await files.copy(absolutePath(metrics), 'metrics.jsonl');
     context.report({ type: 'artifact', name: 'metrics', path: shown });
-    return { outputs: { ...kept, ...last, metrics: absolutePath(metrics) }, record };
+    const named = { ...(best !== undefined && { best: absolutePath(best) }), metrics: absolutePath(metrics) };
+    return { outputs: { ...kept, ...last, ...named }, record };
   },
 };
 
@@ -90,7 +92,8 @@ async function planTraining(context: StageContext): Promise<Train> {
     gradient_checkpointing,
     sample,
   } = context.node.settings as unknown as Settings;
-  const settings = { ...context.node.attributes, gradient_checkpointing } as unknown as TrainSettings;
+  const { validation, ...learning } = context.node.attributes as unknown as Measured;
+  const settings = { ...learning, gradient_checkpointing } as unknown as TrainSettings;
   const { steps } = settings;
   const missing = context.missing?.map((output) => Number(output.replace('step.', '')));
   const samples = {
@@ -99,25 +102,72 @@ async function planTraining(context: StageContext): Promise<Train> {
   };
   const saved = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
   // The last step needs no copy of its own: it is the LoRA.
-  const kept = new Set(missing ?? [...saved, ...named, ...samples.steps]);
+  const images = await planImages(context);
+  const held = validation && planHeldOut(context, images, validation, await heldOutOfInputs(context));
+  const measured = held ? every(validation.every, steps) : [];
+  const kept = new Set(missing ?? [...saved, ...named, ...samples.steps, ...measured]);
   const save_steps = [...kept].filter((step) => step < steps).sort((a, b) => a - b);
   return {
     op: 'train',
     checkpoint: inputOf(context, 'checkpoint').path,
     work: context.work,
-    images: await planImages(context),
+    images: held?.learned ?? images,
     settings,
     save_steps,
+    held_out: held && !missing ? { images: held.measured, timesteps: validation.timesteps, steps: measured } : null,
     until: missing ? Math.max(...missing) : steps,
     samples,
     state_every,
   };
 }
 
-async function planImages(context: StageContext): Promise<Train['images']> {
-  const images = await readJson<ManifestImage[]>(context, 'images');
-  const captions = await readJson<string[]>(context, 'captions');
-  const latents = await readJson<ImageLatents[]>(context, 'latents');
+interface Measured {
+  readonly validation?: { readonly every: number; readonly share?: number; readonly timesteps: readonly number[] };
+}
+
+/** Every so many steps, and the last. */
+function every(interval: number, steps: number): readonly number[] {
+  const whole = Array.from({ length: Math.floor(steps / interval) }, (_, index) => (index + 1) * interval);
+  return [...new Set([...whole, steps])];
+}
+
+async function heldOutOfInputs(context: StageContext): Promise<Train['images'] | undefined> {
+  return context.inputs['held_out.images'] && planImages(context, 'held_out.');
+}
+
+/** What is learned, and what is measured with: another dataset's images, or some of the training's own. */
+function planHeldOut(
+  context: StageContext,
+  images: Train['images'],
+  { share }: NonNullable<Measured['validation']>,
+  others: Train['images'] | undefined,
+): { readonly learned: Train['images']; readonly measured: Train['images'] } {
+  const once = (measured: Train['images']) =>
+    measured.map((image) => ({ ...image, repeats: 1, latents_flipped: null }));
+  if (others !== undefined) {
+    const learned = new Set(images.map(({ digest }) => digest));
+    const shared = others.filter(({ digest }) => learned.has(digest)).length;
+    const message = `${shared} of the ${others.length} images to measure with are learned from as well, so the held-out loss is too low.`;
+    if (shared > 0) context.report({ type: 'log', level: 'warning', message });
+    return { learned: images, measured: once(others) };
+  }
+  const held = holdOut(images, share ?? 0);
+  if (held === undefined) {
+    throw new StageFailure({
+      kind: 'bad-input',
+      message: `"${context.node.id}" has only one image, so none can be held out of the training.`,
+      hint: 'Leave validation out, or name a dataset to measure with: validation = { data = … }',
+    });
+  }
+  const pick = (places: readonly number[]) => places.flatMap((place) => images[place] ?? []);
+  return { learned: pick(held.learned), measured: once(pick(held.heldOut)) };
+}
+
+/** `of`: what stands before the roles. */
+async function planImages(context: StageContext, of: '' | 'held_out.' = ''): Promise<Train['images']> {
+  const images = await readJson<ManifestImage[]>(context, `${of}images`);
+  const captions = await readJson<string[]>(context, `${of}captions`);
+  const latents = await readJson<ImageLatents[]>(context, `${of}latents`);
   const stored = new Map(latents.map(({ image, flipped, latents: digest }) => [`${image} ${flipped}`, digest]));
   const pathOf = (image: ManifestImage, flipped: boolean) => {
     const digest = stored.get(`${image.digest} ${flipped}`);

@@ -87,7 +87,8 @@ export interface EncodeLatents {
  * Outputs, all inside `work`: `lora`, `metrics` (JSON lines), `step.N` for each of `save_steps`, and `sample.N.I` for
  * the picture of prompt I (from 0) after step N where it could be made. An `artifact` of the output's name tells of a
  * saved step or a picture as soon as it is whole. A work folder that holds a state is gone on from. Where it ends
- * before its last step there is no `lora`.
+ * before its last step there is no `lora`. With `held_out` there is `best`: the LoRA of the step that had the lowest
+ * loss there, which is the file of another output.
  */
 export interface Train {
   readonly op: 'train';
@@ -113,6 +114,15 @@ export interface Train {
   readonly save_steps: readonly number[];
   /** The step that it ends after: the last of `settings.steps`, or an earlier one, where only that is asked for. */
   readonly until: number;
+  /**
+   * Images that are not learned from. After each of `steps` (1-based) all are noised to each of `timesteps`, with the
+   * same noise every time, and the mean squared error of what is predicted is a line of the metrics.
+   */
+  readonly held_out: {
+    readonly images: Train['images'];
+    readonly timesteps: readonly number[];
+    readonly steps: readonly number[];
+  } | null;
   readonly samples: { readonly steps: readonly number[]; readonly prompts: readonly SamplePrompt[] };
   /** A state that a killed run goes on from is written this often; also when cancelled. */
   readonly state_every: { readonly steps: number } | { readonly seconds: number };

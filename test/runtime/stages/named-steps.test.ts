@@ -1,9 +1,10 @@
 // Steps of a training that the program names: always saved, and trained up to where a stored training lacks them.
 
 import { readFileSync } from 'node:fs';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { RunEvent } from '../../../src/runtime/events.ts';
 import { noWorker } from '../../helpers/lab.ts';
+import { pngOf } from '../../helpers/pictures.ts';
 import { openWorkerLab, type WorkerLab } from './worker-lab.ts';
 
 const program = (more = '', steps = 6) => `
@@ -105,4 +106,49 @@ test('a resize of a step has a decomposition of its own, and pictures are labell
   expect(named('raw@3:decompose')?.inputs.lora).toEqual({ node: 'raw', output: 'step.3' });
   expect(named('raw:decompose')?.inputs.lora).toEqual({ node: 'raw', output: 'lora' });
   expect(named('p')?.attributes.labels).toEqual(['raw', 'raw@3']);
+});
+
+describe('images that are held out', () => {
+  const measuring = (validation: string, more = '') =>
+    program(more).replace('save_every', `validation = ${validation}  save_every`);
+  const best = 'save "best.safetensors" { from = raw@best }';
+
+  test('the steps that are measured are kept, and the best of them has a name', async () => {
+    using lab = await openWorkerLab(measuring('{ share = 0.3  every = 2 }', best));
+    const { finished } = await lab.build();
+    expect(finished.ok).toBe(true);
+    const outputs = await outputsOfTraining(lab);
+    expect(Object.keys(outputs).sort()).toEqual(['best', 'lora', 'metrics', 'step.2', 'step.4', 'step.6']);
+    expect(outputs.best?.digest).toBe(outputs['step.2']?.digest);
+    expect(readFileSync(lab.at('best.safetensors'))).not.toEqual(readFileSync(lab.at('last.safetensors')));
+  });
+
+  test('a share is not learned from, so it trains another LoRA; another dataset only measures', async () => {
+    using lab = await openWorkerLab(program());
+    await lab.build();
+    const before = (await outputsOfTraining(lab)).lora?.digest;
+    lab.write({ 'main.lora': measuring('{ share = 0.3 }') });
+    await lab.build();
+    expect((await outputsOfTraining(lab)).lora?.digest).not.toBe(before);
+
+    lab.write({
+      'main.lora': `dataset apart { images = "apart" } ${measuring('{ data = apart }')}`,
+      'apart/four.png': pngOf({ width: 512, height: 512, shade: 9 }),
+      'apart/four.txt': 'picture four',
+    });
+    const { finished, asked } = await lab.build();
+    expect(finished.ok).toBe(true);
+    // Nothing is mirrored that is only measured.
+    expect(asked[0]).toEqual({ op: 'encode_latents', items: 1 });
+    expect((await outputsOfTraining(lab)).lora?.digest).toBe(before);
+  });
+
+  test('an image that is learned from as well is told', async () => {
+    using lab = await openWorkerLab(`dataset apart { images = "images/one.png" } ${measuring('{ data = apart }')}`);
+    const { events } = await lab.build();
+    const said = events.flatMap((event) =>
+      event.type === 'node-progress' && event.progress.type === 'log' ? [event.progress.message] : [],
+    );
+    expect(said.join()).toContain('1 of the 1 images to measure with are learned from as well');
+  });
 });

@@ -120,6 +120,7 @@ const works: Work[] = [
     },
     save_steps: [10, 20, 80],
     until: 80,
+    held_out: null,
     samples: { steps: [10, 20], prompts: [prompt] },
     state_every: { seconds: 300 },
   },

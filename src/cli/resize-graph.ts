@@ -1,8 +1,8 @@
 // The graph of `lorac resize`: for each LoRA one decomposition, the numbers of base weights that its recipes name,
 // and a resized file for each recipe.
 //
-//   hero.safetensors ─▶ hero:decompose ─▶ hero:frobenius … ─▶ hero_frockpt1_th-3.55.safetensors
-//                              │            (from the base)      hero_frockpt1_th-3.safetensors
+//   hero.safetensors ─▶ hero:decompose ─▶ hero:frobenius … ─▶ hero_frockpt1_th-3.55
+//                              │            (from the base)      hero_frockpt1_th-3
 //                              └────────────────────────────────▶
 //
 // A file in another form comes in by way of hero:lora, and a sum of files by way of hero0.5+style0.5:merge. A recipe
@@ -70,12 +70,12 @@ function refuseTwins(results: readonly GraphNode[]): void {
   const ids = results.map(({ id }) => id);
   const twice = ids.find((id, index) => ids.indexOf(id) !== index);
   if (twice !== undefined) throw new UsageError(`Two recipes would give "${twice}".`, 'leave one of them out');
-  const targets = results.map(({ placement, id }) => `${dirname(placement?.target ?? '')}\n${parse(id).base}`);
+  const targets = results.map(({ placement }) => placement?.target ?? '');
   const shared = targets.find((target, index) => targets.indexOf(target) !== index);
   if (shared !== undefined) {
-    const [folder, name] = shared.split('\n');
+    const { dir, base } = parse(shared);
     throw new UsageError(
-      `Two LoRAs would both give "${name}" in "${folder}".`,
+      `Two LoRAs would both give "${base}" in "${dir}".`,
       'resize them one by one, each with another -o',
     );
   }
@@ -188,7 +188,8 @@ class LoraNodes {
     const nameFor = (threshold: unknown) => resizedName(this.#stem, recipe, threshold);
     return {
       ...bare,
-      id: named(this.#name) as NodeId,
+      // Without the suffix, which every result has, there is room on the screen for what differs.
+      id: named(this.#name).replace(/\.safetensors$/, '') as NodeId,
       stage: stages.resize,
       attributes: recipeAttributes(recipe),
       files,

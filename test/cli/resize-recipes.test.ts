@@ -105,10 +105,10 @@ test('several recipes share one decomposition, and only what they name is comput
     'hero:decompose',
     'hero:frobenius',
     'hero:spectral',
-    'hero_frockpt1_th-3.safetensors',
-    'hero_frockpt0.5_spnckpt0.5_th-2.safetensors',
+    'hero_frockpt1_th-3',
+    'hero_frockpt0.5_spnckpt0.5_th-2',
   ]);
-  expect(ids('max_rank=4')).toEqual(['hero:decompose', 'hero_maxrank4.safetensors']);
+  expect(ids('max_rank=4')).toEqual(['hero:decompose', 'hero_maxrank4']);
   const [, , , first] = graphOf('fro_ckpt=1,thr=-3:fro_ckpt=1,spn_ckpt=1,thr=-2').nodes;
   expect(Object.keys(first?.inputs ?? {})).toEqual(['factors', 'frobenius']);
 });
@@ -120,8 +120,8 @@ test('a recipe that extracts has a decomposition of its own, and numbers of its 
     'hero:frobenius',
     'hero:decompose[extract=64]',
     'hero:frobenius[extract=64]',
-    'hero_frockpt1_th-3.safetensors',
-    'hero_frockpt1_extract64_th-3.safetensors',
+    'hero_frockpt1_th-3',
+    'hero_frockpt1_extract64_th-3',
   ]);
   expect(nodes[0]).toMatchObject({ attributes: {}, files: { lora: '/x/hero.safetensors' } });
   expect(nodes[2]).toMatchObject({
@@ -139,8 +139,8 @@ test('a file in another form is brought into ours first, once for all that read 
     'hero:lora',
     'hero:decompose',
     'hero:frobenius',
-    'hero_frockpt1_th-3.safetensors',
-    'hero_maxrank4.safetensors',
+    'hero_frockpt1_th-3',
+    'hero_maxrank4',
   ]);
   const adopted = { node: 'hero:lora', output: 'lora' };
   expect(nodes[1]).toMatchObject({ files: {}, inputs: { lora: adopted } });
@@ -159,7 +159,7 @@ test('a sum of files is made in singles before it is resized', () => {
     'hero:lora',
     'hero0.5+style-0.25:merge',
     'hero0.5+style-0.25:decompose',
-    'hero0.5+style-0.25_maxrank4.safetensors',
+    'hero0.5+style-0.25_maxrank4',
   ]);
   expect(nodes[1]).toMatchObject({
     attributes: { weights: [0.5, -0.25], precision: 'fp32' },
@@ -177,7 +177,7 @@ test('results lie beside their LoRA, or in the folder that is named', () => {
 });
 
 test('results that would bear one name are refused before anything runs', () => {
-  expect(() => graphOf('thr=-3:fro_ckpt=1,thr=-3')).toThrow('Two recipes would give "hero_frockpt1_th-3.safetensors".');
+  expect(() => graphOf('thr=-3:fro_ckpt=1,thr=-3')).toThrow('Two recipes would give "hero_frockpt1_th-3".');
   const twins = ['/x/hero.safetensors', '/y/hero.safetensors'];
   expect(graphOf('thr=-3', twins).nodes).toHaveLength(6);
   expect(() => graphOf('thr=-3', twins, '/z')).toThrow(

@@ -8,7 +8,7 @@
 //
 // The file appears whole, by rename, and nothing is written through a link that is there.
 
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { copyFile, link, lstat, rename, rm } from 'node:fs/promises';
 import { dirname, parse } from 'node:path';
 import { StageFailure } from '../events.ts';
@@ -70,7 +70,7 @@ async function placeAlone(
     if (state !== 'same') await store.files.rememberWritten(target, { digest: artifact.digest });
     return { kept };
   } catch (error) {
-    throw placementFailure(target, error) ?? error;
+    throw placementFailure(target, error, artifact) ?? error;
   }
 }
 
@@ -136,8 +136,10 @@ async function keepAside(target: AbsolutePath): Promise<AbsolutePath> {
   }
 }
 
-function placementFailure(target: AbsolutePath, error: unknown): StageFailure | undefined {
+function placementFailure(target: AbsolutePath, error: unknown, artifact?: Artifact): StageFailure | undefined {
   const { code } = error as NodeJS.ErrnoException;
+  // A result that is there and finds no place: a folder that takes no such file. What copying names is the result.
+  const isPlaceless = artifact !== undefined && existsSync(artifact.path);
   switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
@@ -151,12 +153,20 @@ function placementFailure(target: AbsolutePath, error: unknown): StageFailure | 
     case 'EROFS':
     case 'ENOTDIR':
     case 'EEXIST':
-      return new StageFailure({
-        kind: 'target-not-writable',
-        message: `"${target}" cannot be written (${code}).`,
-        hint: 'Allow writing there, or save somewhere else.',
-      });
+      return notWritable(target, code);
+    case 'ENOENT':
+    case 'EINVAL':
+    case 'ENAMETOOLONG':
+      return isPlaceless ? notWritable(target, code) : undefined;
     default:
       return undefined;
   }
+}
+
+function notWritable(target: AbsolutePath, code: string): StageFailure {
+  return new StageFailure({
+    kind: 'target-not-writable',
+    message: `"${target}" cannot be written (${code}).`,
+    hint: 'Allow writing there, or save somewhere else.',
+  });
 }

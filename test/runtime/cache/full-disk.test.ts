@@ -85,6 +85,18 @@ test('a full disk where the result is to go leaves the result in the store', asy
   });
 });
 
+test('a place that takes no files is named, and not the result that should go there', async (context) => {
+  if (!existsSync('/proc/self')) context.skip('There is no such place here.');
+  using lab = await openLab(project);
+  lab.edit('main.lora', (text) => text.replace('"hero.safetensors"', '"/proc/hero.safetensors"'));
+  const run = await lab.run();
+  const [failed] = run.finished.failed;
+  expect(run.failures[failed as string]).toMatchObject({
+    kind: 'target-not-writable',
+    message: '"/proc/hero.safetensors" cannot be written (ENOENT).',
+  });
+});
+
 /** What is said when something is to be noted in a store there. */
 async function saidOf(place: string): Promise<readonly string[]> {
   const warnings: string[] = [];

@@ -239,6 +239,14 @@ test('the same inputs give the same bytes', async () => {
   expect(second.equals(first)).toBe(true);
 });
 
+test('the threshold that a failure names keeps something', async () => {
+  await using folder = await openFolder();
+  // The best score is log10 0.85 = -0.0706, which rounds to -0.07.
+  const run = resized(folder, { recipe: { spn_lora: 1, rescale: 0.85, thr: -0.07 } });
+  await expect(run).rejects.toMatchObject({ failure: { hint: 'Write a thr of -0.08 or less.' } });
+  await expect(resized(folder, { recipe: { spn_lora: 1, rescale: 0.85, thr: -0.08 } })).resolves.toBeDefined();
+});
+
 test('a threshold above every score says what the best score is', async () => {
   await using folder = await openFolder();
   const run = resized(folder, { recipe: { spn_lora: 1, thr: 0.5 } });

@@ -189,7 +189,8 @@ function nothingLeft(plan: Plan, best: number | undefined): StageFailure {
   return new StageFailure({
     kind: 'nothing-left',
     message: `Nothing would be left: thr is ${limit.score}, and the best score of a direction is ${best.toFixed(3)}.`,
-    hint: `Write a thr below ${best.toFixed(2)}.`,
+    // Rounded down, so that what is written keeps something.
+    hint: `Write a thr of ${(Math.floor(best * 100) / 100).toFixed(2)} or less.`,
   });
 }
 

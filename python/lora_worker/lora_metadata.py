@@ -44,6 +44,7 @@ def _captions(settings: TrainSettings) -> dict[str, object]:
         "caption_dropout_rate": captions.caption_dropout_rate,
         "caption_dropout_every_n_epochs": captions.caption_dropout_every_n_epochs,
         "caption_tag_dropout_rate": captions.caption_tag_dropout_rate,
+        "max_token_length": settings.max_token_length if settings.max_token_length != 75 else None,
     }
     return {"shuffle_caption": captions.shuffle_caption} | {name: value for name, value in unusual.items() if value}
 

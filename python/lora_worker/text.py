@@ -1,8 +1,13 @@
 """Captions to what the UNet reads: CLIP's tokenizer and SDXL's two text encoders.
 
 The vocabulary is the list of merges that open_clip ships; its package is only looked up, never imported. Texts are
-normalized as the published tokenizers do it: NFC, white space to single spaces, lower case. A caption is cut
-after 75 tokens. Words in a caption never become control tokens, not even "<|endoftext|>".
+normalized as the published tokenizers do it: NFC, white space to single spaces, lower case. Words in a caption never
+become control tokens, not even "<|endoftext|>".
+
+The encoders read 75 tokens at a time. A longer caption is cut into chunks that are encoded each by itself, with begin
+and end of its own, and whose rows then stand side by side. What is behind the last chunk is cut off.
+
+Shape letters: B captions, N chunks, T the 77 tokens of a chunk, W width.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ END = VOCABULARY - 1
 PAD_ONE = END
 """Text encoder 1 was trained with its end token as padding."""
 PAD_TWO = 0
+CHUNK = TOKENS - 2
+"""So many tokens of a caption are encoded at once."""
 
 _MERGES = VOCABULARY - 2 * 256 - 2
 
@@ -43,25 +50,50 @@ class TextEncoders:
         """Context and pooled text of captions; see `encode_ids`."""
         return self.encode_ids(token_ids(captions, PAD_ONE), token_ids(captions, PAD_TWO))
 
-    def encode_ids(self, ids_one_BT: Tensor, ids_two_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Context [B, 77, width 1 + width 2] and pooled text [B, P] of token numbers, each padded for its encoder.
+    def encode_ids(self, ids_one_BNT: Tensor, ids_two_BNT: Tensor) -> tuple[Tensor, Tensor]:
+        """Context [B, 75 N + 2, width 1 + width 2] and pooled text [B, P] of token numbers, padded for each encoder.
 
         Both contexts are what enters the encoder's last layer, without the final norm. The pooled vector is the
-        row of the first end token behind encoder 2's last layer and final norm, projected.
+        row of the first end token of the first chunk behind encoder 2's last layer and final norm, projected.
         """
         device = self.one.device
-        one = self.one(input_ids=ids_one_BT.to(device), output_hidden_states=True)
-        two = self.two(input_ids=ids_two_BT.to(device), output_hidden_states=True)
-        return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1), two.text_embeds
+        one = self.one(input_ids=ids_one_BNT.flatten(0, 1).to(device), output_hidden_states=True)
+        two = self.two(input_ids=ids_two_BNT.flatten(0, 1).to(device), output_hidden_states=True)
+        states_XTW = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        chunks = ids_one_BNT.shape[1]
+        return side_by_side(states_XTW, chunks), two.text_embeds[::chunks]
 
 
-def token_ids(captions: Sequence[str], pad: int) -> Tensor:
-    """Token numbers [B, 77], I64: begin, at most 75 tokens, end, padding."""
+def side_by_side(states_XTW: Tensor, chunks: int) -> Tensor:
+    """The rows of each caption's chunks [B N, 77, W] in one context [B, 75 N + 2, W].
+
+    Only the first chunk keeps its begin, and only the last its last row.
+    """
+    if chunks == 1:
+        return states_XTW
+    states_BNTW = states_XTW.unflatten(0, (-1, chunks))
+    begin, end = states_BNTW[:, 0, :1], states_BNTW[:, -1, -1:]
+    return torch.cat([begin, states_BNTW[:, :, 1:-1].flatten(1, 2), end], dim=1)
+
+
+def token_ids(captions: Sequence[str], pad: int, *, chunks: int = 1) -> Tensor:
+    """Token numbers [B, N, 77], I64. Each chunk: begin, at most 75 tokens, end, padding.
+
+    sd-scripts cuts one padded row and repairs the pieces, which comes to the same, except that it takes a "!" without
+    a space behind it for the padding of encoder 2, whose number it shares.
+    """
     rows = []
     for caption in captions:
-        content = tokenizer().encode(caption).ids[: TOKENS - 2]
-        rows.append([BEGIN, *content, END, *[pad] * (TOKENS - 2 - len(content))])
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), TOKENS)
+        content = tokenizer().encode(without_lone_surrogates(caption)).ids
+        for start in range(0, chunks * CHUNK, CHUNK):
+            part = content[start : start + CHUNK]
+            rows.append([BEGIN, *part, END, *[pad] * (CHUNK - len(part))])
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(captions), chunks, TOKENS)
+
+
+def without_lone_surrogates(text: str) -> str:
+    """Halves of characters, which JSON can carry and no tokenizer takes, become replacement characters."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @lru_cache(maxsize=1)

@@ -65,6 +65,7 @@ class TrainSettings:
     noise: MultiresNoise | None
     loss: ElementLoss
     weights: LossWeights
+    max_token_length: Literal[75, 150, 225]
     mixed_precision: Literal["bf16", "fp32"]
     save_precision: Literal["fp16", "bf16", "fp32"]
     gradient_checkpointing: Literal["auto", "on", "off"]
@@ -199,6 +200,7 @@ def _settings(settings: Fields) -> TrainSettings:
         noise=_noise(settings.record("noise")),
         loss=ElementLoss.parse(settings.record("loss")),
         weights=LossWeights.parse(settings),
+        max_token_length=_max_token_length(settings),
         mixed_precision=settings.one_of("mixed_precision", ("bf16", "fp32")),
         save_precision=settings.one_of("save_precision", ("fp16", "bf16", "fp32")),
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
@@ -257,6 +259,13 @@ def _noise(noise: Fields) -> MultiresNoise | None:
 
 def _state_every(every: Fields) -> EverySteps | EverySeconds:
     return EverySteps(_positive(every, "steps")) if "steps" in every.raw else EverySeconds(every.number("seconds"))
+
+
+def _max_token_length(settings: Fields) -> Literal[75, 150, 225]:
+    number = settings.whole("max_token_length")
+    if number == 75 or number == 150 or number == 225:
+        return number
+    raise ProtocolError(f'"{settings.where}.max_token_length" must be 75, 150 or 225, and is {number}')
 
 
 def _positive(fields: Fields, name: str) -> int:

@@ -191,7 +191,7 @@ def image_losses(
 ) -> Tensor:
     """The loss of each image, F32 [B]. `dtype` is that of the models."""
     with torch.set_grad_enabled(trains_text and torch.is_grad_enabled()):
-        context_BTW, pooled_BP = models.text.encode_ids(batch.ids_one_BT, batch.ids_two_BT)
+        context_BTW, pooled_BP = models.text.encode_ids(batch.ids_one_BNT, batch.ids_two_BNT)
     output_B4HW = models.predict(
         batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
     )

@@ -4,7 +4,8 @@ Everything random about a visit comes from streams addressed by the visit: wheth
 from the VAE's posterior, the noise, the timestep, the order of tags. So a visit is the same in whatever micro-batch
 and in whichever run it happens. All of it is made on the CPU, which a GPU does not have to wait for.
 
-Shape letters: B images, H and W the latents' height and width, T tokens.
+Shape letters: B images, H and W the latents' height and width, N chunks of a caption, T tokens of a
+chunk.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lora_worker.errors import bad_input
 from lora_worker.models import size_embedding_inputs
 from lora_worker.noise import PER_IMAGE, normal_from, pyramid_noise, uniform_from
 from lora_worker.safetensors_file import SafetensorsReader
-from lora_worker.text import PAD_ONE, PAD_TWO, token_ids
+from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, token_ids
 from lora_worker.train_request import Train, TrainImage
 
 
@@ -39,8 +40,8 @@ class MicroBatch:
     target_B4HW: Tensor
     timesteps_B: Tensor
     sizes_B6: Tensor
-    ids_one_BT: Tensor
-    ids_two_BT: Tensor
+    ids_one_BNT: Tensor
+    ids_two_BNT: Tensor
 
     def halves(self) -> tuple[MicroBatch, MicroBatch]:
         """The same rows in two micro-batches. Needs at least two rows."""
@@ -91,14 +92,15 @@ class Visits:
         noise = torch.stack([self._noise(planned, latents.shape[1:]) for planned in visits])
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
         captions = [self._caption(planned, image, step) for planned, image in zip(visits, images, strict=True)]
+        chunks = self._settings.max_token_length // CHUNK
         return MicroBatch(
             images=images,
             noisy_B4HW=add_noise(latents, noise, timesteps, self._alphas),
             target_B4HW=training_target(self._prediction, latents, noise, timesteps, self._alphas),
             timesteps_B=timesteps,
             sizes_B6=torch.tensor([sizes(*each) for each in zip(images, flipped, strict=True)], dtype=torch.float32),
-            ids_one_BT=token_ids(captions, PAD_ONE),
-            ids_two_BT=token_ids(captions, PAD_TWO),
+            ids_one_BNT=token_ids(captions, PAD_ONE, chunks=chunks),
+            ids_two_BNT=token_ids(captions, PAD_TWO, chunks=chunks),
         )
 
     def _stream(self, planned: PlannedVisit, purpose: str) -> torch.Generator:

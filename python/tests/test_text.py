@@ -21,7 +21,7 @@ def test_a_known_sentence_has_the_published_numbers():
 
 @pytest.mark.parametrize(("pad", "padding"), [(PAD_ONE, 49407), (PAD_TWO, 0)])
 def test_rows_begin_end_and_are_padded_as_each_encoder_was_trained(pad, padding):
-    (row,) = token_ids(["a photo of a cat"], pad).tolist()
+    ((row,),) = token_ids(["a photo of a cat"], pad).tolist()
     assert row == [49406, 320, 1125, 539, 320, 2368, 49407, *[padding] * 70]
 
 
@@ -51,19 +51,19 @@ def test_digits_stand_alone_and_words_end_at_apostrophes():
 
 
 def test_a_long_caption_keeps_its_first_75_tokens_and_its_end():
-    (row,) = token_ids(["cat " * 200], PAD_TWO).tolist()
+    ((row,),) = token_ids(["cat " * 200], PAD_TWO).tolist()
     assert row == [BEGIN, *[2368] * 75, END]
 
 
 def test_an_empty_caption_is_begin_and_end():
-    (row,) = token_ids([""], PAD_TWO).tolist()
+    ((row,),) = token_ids([""], PAD_TWO).tolist()
     assert row[:3] == [BEGIN, END, 0]
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=120) | st.just("<|endoftext|> <|startoftext|>"))
 def test_no_caption_can_forge_control_tokens_or_leave_the_vocabulary(caption):
-    (row,) = token_ids([caption], PAD_TWO).tolist()
+    ((row,),) = token_ids([caption], PAD_TWO).tolist()
     assert len(row) == 77
     assert row[0] == BEGIN and row.count(BEGIN) == 1 and row.count(END) == 1
     assert all(0 <= number <= END for number in row)
@@ -80,6 +80,78 @@ def test_a_missing_vocabulary_is_said_with_what_to_do(monkeypatch):
     with pytest.raises(WorkerError, match="CLIP vocabulary is missing") as caught:
         text.vocabulary_file()
     assert "open_clip_torch" in caught.value.hint
+
+
+# Long captions.
+
+CAT = 2368
+
+
+def cut_and_repaired(content, pad, length):
+    """sd-scripts' way: one row, padded; pieces of 75 between its first and its last token; then the repairs."""
+    content = content[:length]
+    row = [BEGIN, *content, END, *[pad] * (length - len(content))]
+    chunks = []
+    for start in range(1, length, 75):
+        chunk = [row[0], *row[start : start + 75], row[-1]]
+        if pad != END:
+            if chunk[-2] not in (END, pad):
+                chunk[-1] = END
+            if chunk[1] == pad:
+                chunk[1] = END
+        chunks.append(chunk)
+    return chunks
+
+
+@pytest.mark.parametrize("pad", [PAD_ONE, PAD_TWO])
+@pytest.mark.parametrize("chunks", [2, 3])
+@pytest.mark.parametrize("tokens", [0, 1, 74, 75, 76, 149, 150, 151, 224, 225, 226, 400])
+def test_chunks_are_those_of_sd_scripts(tokens, chunks, pad):
+    found = token_ids(["cat " * tokens], pad, chunks=chunks)
+    assert found.tolist() == [cut_and_repaired([CAT] * tokens, pad, 75 * chunks)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pad", "wanted"),
+    [
+        (0, PAD_ONE, [[BEGIN, *[END] * 76], [BEGIN, *[END] * 76]]),
+        (0, PAD_TWO, [[BEGIN, END, *[0] * 75], [BEGIN, END, *[0] * 75]]),
+        (75, PAD_ONE, [[BEGIN, *[CAT] * 75, END], [BEGIN, *[END] * 76]]),
+        (75, PAD_TWO, [[BEGIN, *[CAT] * 75, END], [BEGIN, END, *[0] * 75]]),
+        (76, PAD_TWO, [[BEGIN, *[CAT] * 75, END], [BEGIN, CAT, END, *[0] * 74]]),
+        (150, PAD_TWO, [[BEGIN, *[CAT] * 75, END]] * 2),
+        (151, PAD_TWO, [[BEGIN, *[CAT] * 75, END]] * 2),
+    ],
+)
+def test_chunks_by_hand(tokens, pad, wanted):
+    assert token_ids(["cat " * tokens], pad, chunks=2).tolist() == [wanted]
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_chunks_are_encoded_by_themselves_and_stand_side_by_side(toy_models, chunks):
+    captions = ["cat " * 80 + "dog", "fox"]
+    ids_one, ids_two = (token_ids(captions, pad, chunks=chunks) for pad in (PAD_ONE, PAD_TWO))
+    context, pooled = toy_models.text.encode_ids(ids_one, ids_two)
+    assert context.shape[:2] == (2, 75 * chunks + 2)
+    alone = [toy_models.text.encode_ids(ids_one[:, n : n + 1], ids_two[:, n : n + 1]) for n in range(chunks)]
+    inner = torch.cat([each[:, 1:-1] for each, _ in alone], dim=1)
+    wanted = torch.cat([alone[0][0][:, :1], inner, alone[-1][0][:, -1:]], dim=1)
+    torch.testing.assert_close(context, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pooled, alone[0][1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "caption", ["\0", "a\0b", "\ud800 fox", "fox \udc00", "\ud83e\udd8a", "{" * 10**6, "fox, " * 200_000]
+)
+def test_hostile_captions_have_tokens_like_any_other(caption):
+    ((first, second),) = token_ids([caption], PAD_TWO, chunks=2).tolist()
+    for row in (first, second):
+        assert len(row) == 77 and row[0] == BEGIN and row.count(END) == 1
+
+
+def test_halves_of_a_character_count_as_one_when_they_belong_together():
+    assert torch.equal(token_ids(["\ud83e\udd8a"], PAD_ONE), token_ids(["\U0001f98a"], PAD_ONE))
+    assert torch.equal(token_ids(["\ud83e"], PAD_ONE), token_ids(["\ufffd"], PAD_ONE))
 
 
 # A slow, obvious CLIP text encoder over the same weights.
@@ -122,9 +194,9 @@ def test_encode_equals_a_plain_clip(toy_models):
         return {name.removeprefix("text_model."): value for name, value in model.state_dict().items()}
 
     one, _ = reference_states(
-        weights(toy_models.text.one), token_ids(captions, PAD_ONE), lambda x: x * torch.sigmoid(1.702 * x)
+        weights(toy_models.text.one), token_ids(captions, PAD_ONE)[:, 0], lambda x: x * torch.sigmoid(1.702 * x)
     )
-    ids_two = token_ids(captions, PAD_TWO)
+    ids_two = token_ids(captions, PAD_TWO)[:, 0]
     two, final = reference_states(weights(toy_models.text.two), ids_two, functional.gelu)
     ends = [row.tolist().index(END) for row in ids_two]
     projected = final[torch.arange(3), ends] @ toy_models.text.two.text_projection.weight.T

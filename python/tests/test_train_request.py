@@ -61,6 +61,7 @@ def test_steps_behind_the_end_are_left_out(request_of_lab):
     ("path", "value"),
     [
         (("settings", "steps"), 0),
+        (("settings", "max_token_length"), 100),
         (("settings", "batch_size"), 1.5),
         (("settings", "network", "kind"), "lokr"),
         (("settings", "optimizer", "clip_lambda"), "step ** 2; import os"),

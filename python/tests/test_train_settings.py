@@ -25,6 +25,7 @@ SETTINGS_WITH_EFFECT = {
     "max_grad_norm": 1e-3,
     "batch_size": 1,
     "gradient_accumulation_steps": 2,
+    "max_token_length": 150,
     "noise": {"kind": "plain"},
     "loss": {"kind": "l1"},
     "min_snr_gamma": 1,

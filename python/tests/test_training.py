@@ -110,8 +110,8 @@ def test_the_gradient_is_that_of_merged_weights(bench, toy_models, prediction, z
         one, two = (
             functional_call(model, merged[name], kwargs={"input_ids": ids, "output_hidden_states": True})
             for name, model, ids in (
-                ("te1", toy_models.text.one, batch.ids_one_BT),
-                ("te2", toy_models.text.two, batch.ids_two_BT),
+                ("te1", toy_models.text.one, batch.ids_one_BNT[:, 0]),
+                ("te2", toy_models.text.two, batch.ids_two_BNT[:, 0]),
             )
         )
         conditions = {"text_embeds": two.text_embeds, "time_ids": batch.sizes_B6}

@@ -12,7 +12,7 @@ from lora_worker.diffusion import alphas_cumprod
 from lora_worker.errors import WorkerError
 from lora_worker.safetensors_file import read_tensor, write_safetensors
 from lora_worker.steps_ahead import StepsAhead
-from lora_worker.text import PAD_ONE, token_ids
+from lora_worker.text import PAD_ONE, PAD_TWO, token_ids
 from lora_worker.train_request import parse_train
 from lora_worker.visits import MicroBatch, Visits, sizes
 
@@ -35,7 +35,7 @@ def rows(visits, step):
     return sorted(found, key=lambda row: (row[0], row[1][0].sum().item()))
 
 
-TENSORS = ("noisy_B4HW", "target_B4HW", "timesteps_B", "sizes_B6", "ids_one_BT", "ids_two_BT")
+TENSORS = ("noisy_B4HW", "target_B4HW", "timesteps_B", "sizes_B6", "ids_one_BNT", "ids_two_BNT")
 
 
 def equal(left, right):
@@ -151,9 +151,9 @@ def test_captions_are_shuffled_only_when_asked(lab):
         settings = {**CAPTION_SETTINGS, "shuffle_caption": shuffle_caption}
         visits = visits_of(lab.request(batch_size=3, captions=settings))
         batches = [batch for step in range(8) for batch in visits.micro_batches(step)]
-        return {tuple(row) for batch in batches for row in batch.ids_one_BT.tolist()}
+        return {tuple(row) for batch in batches for row in batch.ids_one_BNT[:, 0].tolist()}
 
-    as_written = {tuple(row) for row in token_ids(CAPTIONS, PAD_ONE).tolist()}
+    as_written = {tuple(row) for row in token_ids(CAPTIONS, PAD_ONE)[:, 0].tolist()}
     assert captions(shuffle_caption=False) == as_written
     shuffled = captions(shuffle_caption=True)
     assert len(shuffled) > 6
@@ -166,9 +166,17 @@ def test_wildcards_reach_the_tokens(lab):
     for image in request["images"]:
         image["caption"] = "a {red|blue} fox\na hill"
     batches = [batch for step in range(20) for batch in visits_of(request).micro_batches(step)]
-    found = {tuple(row) for batch in batches for row in batch.ids_one_BT.tolist()}
-    wanted = token_ids(["a red fox", "a blue fox", "a hill"], PAD_ONE).tolist()
+    found = {tuple(row) for batch in batches for row in batch.ids_one_BNT[:, 0].tolist()}
+    wanted = token_ids(["a red fox", "a blue fox", "a hill"], PAD_ONE)[:, 0].tolist()
     assert found == {tuple(row) for row in wanted}
+
+
+def test_longer_captions_come_in_chunks(lab):
+    request = lab.request(batch_size=3, max_token_length=225)
+    for image in request["images"]:
+        image["caption"] = "cat " * 100
+    batch = visits_of(request).micro_batches(0)[0]
+    assert torch.equal(batch.ids_two_BNT[0], token_ids(["cat " * 100], PAD_TWO, chunks=3)[0])
 
 
 def test_a_warm_up_follows_the_step_exactly(lab):
@@ -177,9 +185,9 @@ def test_a_warm_up_follows_the_step_exactly(lab):
     for image in request["images"]:
         image["caption"] = "a, b, c, d, e"
     visits = visits_of(request)
-    found = [visits.micro_batches(step)[0].ids_one_BT[0].tolist() for step in range(6)]
+    found = [visits.micro_batches(step)[0].ids_one_BNT[0, 0].tolist() for step in range(6)]
     wanted = ["a", "a, b", "a, b, c", "a, b, c, d", "a, b, c, d, e", "a, b, c, d, e"]
-    assert found == token_ids(wanted, PAD_ONE).tolist()
+    assert found == token_ids(wanted, PAD_ONE)[:, 0].tolist()
 
 
 def test_velocity_is_the_target_of_a_v_prediction_model(lab):

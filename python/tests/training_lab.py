@@ -95,6 +95,7 @@ SETTINGS: dict[str, Any] = {
     "scale_v_pred_loss_like_noise_pred": False,
     "v_pred_like_loss": 0,
     "debiased_estimation": False,
+    "max_token_length": 75,
     "mixed_precision": "fp32",
     "save_precision": "fp16",
     "gradient_checkpointing": "off",

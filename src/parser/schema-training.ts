@@ -205,6 +205,12 @@ export const train = {
     'For checkpoints that predict noise: add so much of a loss that is like that of v.',
     { synonyms: ['v_prediction_like_loss'] },
   ),
+  max_token_length: preset(
+    integer({ min: 75, max: 225, multipleOf: 75 }),
+    75,
+    'Tokens of a caption that count. Of more than 75, each 75 are encoded by themselves.',
+    { synonyms: ['max_tokens', 'token_length', 'max_token_count'] },
+  ),
   mixed_precision: preset(words('bf16', 'fp32'), 'bf16', 'Numbers that the network computes with.', {
     synonyms: ['precision', 'dtype', 'train_dtype', 'train_precision'],
   }),

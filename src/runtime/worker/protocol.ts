@@ -156,6 +156,8 @@ export interface TrainSettings {
   readonly noise:
     | { readonly kind: 'multires'; readonly iterations: number; readonly discount: number }
     | { readonly kind: 'plain' };
+  /** Tokens of a caption that count: 75, 150 or 225. */
+  readonly max_token_length: number;
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';

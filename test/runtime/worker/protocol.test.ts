@@ -113,6 +113,7 @@ const works: Work[] = [
       scale_v_pred_loss_like_noise_pred: false,
       v_pred_like_loss: 0,
       debiased_estimation: false,
+      max_token_length: 75,
       mixed_precision: 'bf16',
       save_precision: 'fp16',
       gradient_checkpointing: 'auto',

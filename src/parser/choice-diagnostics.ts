@@ -4,6 +4,17 @@ import { blockNoun } from './describe.ts';
 import { type Diagnostic, error, replace } from './diagnostic.ts';
 import type { Span } from './source.ts';
 
+export function averageOfOne(
+  span: Span,
+  { train, saveEvery, steps, header }: { train: string; saveEvery: number; steps: number; header: Span },
+): Diagnostic {
+  return error('average-of-one', span, {
+    message: `"${train}" saves every ${saveEvery} steps and has ${steps}, so there is only one LoRA and no average.`,
+    related: [{ message: `"${train}" is trained here`, span: header }],
+    hint: 'Write a smaller save_every in it.',
+  });
+}
+
 export function noBest(span: Span, train: string, header: Span): Diagnostic {
   return error('no-best', span, {
     message: `"${train}" measures nothing, so no step of it is known to be the best.`,
@@ -16,7 +27,7 @@ export function noBest(span: Span, train: string, header: Span): Diagnostic {
 export function oddChoice(span: Span, of: string, written: string): Diagnostic {
   return error('odd-choice', span, {
     message: `"${written}" does not say which LoRA of "${of}" is meant.`,
-    hint: `After "@" stands the number of an optimizer step, or best: ${of}@40`,
+    hint: `After "@" stands the number of an optimizer step, best, or ema(0.9): ${of}@40`,
   });
 }
 

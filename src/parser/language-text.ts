@@ -46,6 +46,7 @@ mean nothing, and commas between attributes are optional.
 | \`pony\` | a word: the name of a block, a let or a param, or one of the words that an attribute knows |
 | \`raw@40\` | where a LoRA is asked for: what the training \`raw\` saved after step 40 |
 | \`raw@best\` | the same of that step whose loss on held-out images was the lowest (see \`validation\`) |
+| \`raw@ema(0.9)\` | the moving average of the steps that \`save_every\` keeps: each further one counts 0.1, all before it 0.9 |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |
 
 Relative paths start at the folder of the \`.lora\` file, and \`~\` is the home folder. Blocks of the network are \`IN00\` to

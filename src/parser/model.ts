@@ -6,7 +6,7 @@ import type { SourceFile, Span } from './source.ts';
 
 export type { AttributesOf, BlockKind } from './schema.ts';
 export type { Duration, Reference, ScheduleExpression, Size, StepChoice, Steps, WeightedReference } from './values.ts';
-export { nameOfReference } from './values.ts';
+export { nameOfReference, savedSteps } from './values.ts';
 
 export interface CheckedProgram {
   readonly source: SourceFile;

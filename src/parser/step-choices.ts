@@ -1,12 +1,16 @@
 // What stands behind "@": which of the LoRAs that a training gives.
 
 import type { ChoiceExpression } from './ast.ts';
+import { checkValue } from './check-value.ts';
 import * as problem from './diagnostics.ts';
 import type { CheckedBlock } from './model.ts';
 import { referencesOf } from './order.ts';
+import { number } from './schema-types.ts';
 import type { Scope } from './scope.ts';
-import type { StepChoice } from './values.ts';
+import { type StepChoice, savedSteps } from './values.ts';
 import { sourceText } from './written.ts';
+
+const between = number({ min: 0, max: 1, openMin: true, openMax: true });
 
 /** `undefined` after complaining. */
 export function checkChoice(scope: Scope, value: ChoiceExpression): StepChoice | undefined {
@@ -16,6 +20,11 @@ export function checkChoice(scope: Scope, value: ChoiceExpression): StepChoice |
     return { kind: 'step', step: which.value };
   }
   if (which.kind === 'word' && given === undefined && which.text === 'best') return { kind: 'best' };
+  const [decay, ...more] = given ?? [];
+  if (which.kind === 'word' && which.text === 'ema' && decay !== undefined && more.length === 0) {
+    const checked = checkValue(scope, between, 'the decay of ema', decay);
+    return typeof checked === 'number' ? { kind: 'ema', decay: checked } : undefined;
+  }
   scope.report(problem.oddChoice(span, of.text, sourceText({ ...span, start: which.span.start })));
   return undefined;
 }
@@ -26,8 +35,12 @@ export function reportAbsentSteps(scope: Scope, blocks: readonly CheckedBlock[])
   for (const { block, step: choice, span } of blocks.flatMap(referencesOf)) {
     const training = trainings.get(block);
     if (training === undefined || choice === undefined) continue;
-    const { steps, validation } = training.attributes;
-    if (choice.kind === 'best') {
+    const { steps, validation, save_every } = training.attributes;
+    if (choice.kind === 'ema') {
+      const isOne = savedSteps(training.attributes).length === 1;
+      if (isOne)
+        scope.report(problem.averageOfOne(span, { train: block, saveEvery: save_every, steps, header: training.span }));
+    } else if (choice.kind === 'best') {
       if (validation === undefined) scope.report(problem.noBest(span, block, training.span));
     } else if (choice.step > steps) {
       scope.report(problem.stepBeyond(span, { train: block, step: choice.step, steps, header: training.span }));

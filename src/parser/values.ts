@@ -32,11 +32,20 @@ export type StepChoice =
   /** `raw@40`: what it saved after that optimizer step. */
   | { readonly kind: 'step'; readonly step: number }
   /** `raw@best`: that of the measured step with the lowest held-out loss. */
-  | { readonly kind: 'best' };
+  | { readonly kind: 'best' }
+  /** `raw@ema(0.9)`: the moving average over all that it saved. */
+  | { readonly kind: 'ema'; readonly decay: number };
+
+/** The steps of a training that `save_every` keeps, and the last. */
+export function savedSteps({ steps, save_every }: { readonly steps: number; readonly save_every: number }): number[] {
+  const whole = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
+  return whole.at(-1) === steps ? whole : [...whole, steps];
+}
 
 /** A reference as programs write it: `raw`, `raw@40`. */
 export function nameOfReference({ block, step }: Pick<Reference, 'block' | 'step'>): string {
   if (step === undefined) return block;
+  if (step.kind === 'ema') return `${block}@ema(${step.decay})`;
   return `${block}@${step.kind === 'step' ? step.step : step.kind}`;
 }
 

@@ -107,6 +107,7 @@ export const labStages: Stages = {
   latents: latentsStage(),
   train,
   samples: textStage('samples', (inputs) => ({ samples: Object.keys(inputs).sort().join() }), { pool: 'gpu' }),
+  ema: textStage('ema', (inputs) => ({ lora: line('ema', inputs) })),
   decompose: textStage('decompose', ({ lora }) => ({ factors: `factors of ${lora}`, modules: 'all' }), { pool: 'gpu' }),
   frobenius: textStage('frobenius', (inputs) => ({ numbers: line('frobenius', inputs) })),
   spectral: textStage('spectral', (inputs) => ({ numbers: line('spectral', inputs) })),

@@ -84,3 +84,22 @@ describe('the best step', () => {
     expect(errorsOf(of('{ share = 0.1  timesteps = [] }'))).toEqual(['empty-list']);
   });
 });
+
+describe('the average of the saved steps', () => {
+  test('has a decay between 0 and 1', () => {
+    const { from } = blockOf(`${trained} resize small { from = raw@ema(0.9) }`, 'resize').attributes;
+    expect(from.step).toEqual({ kind: 'ema', decay: 0.9 });
+    expect(errorsOf(`${trained} let d = 0.5  resize small { from = raw@ema(d) }`)).toEqual([]);
+    for (const odd of ['0', '1', '1.5']) {
+      expect(errorsOf(`${trained} resize small { from = raw@ema(${odd}) }`)).toEqual(['out-of-range']);
+    }
+    expect(errorsOf(`${trained} resize small { from = raw@ema("x") }`)).toEqual(['wrong-type']);
+    expect(errorsOf(`${trained} resize small { from = raw@ema }`)).toEqual(['odd-choice']);
+    expect(errorsOf(`${trained} resize small { from = raw@ema(0.9, 0.8) }`)).toEqual(['odd-choice']);
+  });
+
+  test('of one saved step there is none', () => {
+    const seldom = trained.replace('steps = 80', 'steps = 80  save_every = 100');
+    expectProblems(['average-of-one'], `${seldom} resize small { from = «raw@ema(0.9)» }`);
+  });
+});

@@ -3,7 +3,15 @@
 
 import type { Base, Bases } from '../../parser/bases.ts';
 import { basesOf } from '../../parser/bases.ts';
-import type { BlockKind, BlockOf, CheckedBlock, Reference, StepChoice } from '../../parser/model.ts';
+import {
+  type BlockKind,
+  type BlockOf,
+  type CheckedBlock,
+  nameOfReference,
+  type Reference,
+  type StepChoice,
+  savedSteps,
+} from '../../parser/model.ts';
 import { referencesOf } from '../../parser/order.ts';
 import type { Stage } from '../stage.ts';
 import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
@@ -17,6 +25,7 @@ export interface Stages {
   readonly latents: Stage;
   readonly train: Stage;
   readonly samples: Stage;
+  readonly ema: Stage;
   readonly decompose: Stage;
   readonly frobenius: Stage;
   readonly spectral: Stage;
@@ -85,8 +94,25 @@ export class GraphDraft {
   }
 
   /** The LoRA that a block makes. Its nodes are there, since blocks are walked after what they are made from. */
-  lora({ block, step }: Reference): NodeInput {
+  lora(reference: Reference): NodeInput {
+    const { block, step } = reference;
+    if (step?.kind === 'ema') return { node: this.#average(reference, step.decay), output: 'lora' };
     return { node: block as NodeId, output: outputOf(step) };
+  }
+
+  /** Over the steps that `save_every` keeps, and the last. Where a stored run lacks some, training goes up to them. */
+  #average(reference: Reference, decay: number): NodeId {
+    const train = reference.block as NodeId;
+    const outputs = savedSteps(this.block(train, 'train').attributes).map((step) => ({
+      node: train,
+      output: `step.${step}`,
+    }));
+    return this.node(nameOfReference(reference), {
+      stage: this.stages.ema,
+      origin: reference.span,
+      attributes: { decay },
+      inputs: Object.fromEntries(outputs.map((input, index) => [`lora.${index}`, input])),
+    });
   }
 
   /** The steps of a training that the program names, in order. */
@@ -144,7 +170,7 @@ export function withoutGaps(attributes: { readonly [name: string]: Json | undefi
 }
 
 /** What the output of a training is called that a reference means. */
-function outputOf(choice: StepChoice | undefined): string {
+function outputOf(choice: Exclude<StepChoice, { kind: 'ema' }> | undefined): string {
   if (choice === undefined) return 'lora';
   return choice.kind === 'step' ? `step.${choice.step}` : choice.kind;
 }

@@ -5,6 +5,7 @@ import { analyze } from './analyze.ts';
 import { checkpoint } from './checkpoint.ts';
 import { chop } from './chop.ts';
 import { decompose } from './decompose.ts';
+import { ema } from './ema.ts';
 import { latents } from './latents.ts';
 import { lora } from './lora.ts';
 import { manifest } from './manifest.ts';
@@ -24,6 +25,7 @@ export const stages: Stages = {
   latents,
   train,
   samples,
+  ema,
   decompose,
   frobenius,
   spectral,

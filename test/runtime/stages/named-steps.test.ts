@@ -3,6 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { RunEvent } from '../../../src/runtime/events.ts';
+import { fromNumbers, toFloat64 } from '../../../src/runtime/safetensors/convert.ts';
+import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
+import { LORA_LIMITS } from '../../../src/runtime/safetensors/header.ts';
+import { averageWeights } from '../../../src/runtime/surgery/average.ts';
 import { noWorker } from '../../helpers/lab.ts';
 import { pngOf } from '../../helpers/pictures.ts';
 import { openWorkerLab, type WorkerLab } from './worker-lab.ts';
@@ -150,5 +154,55 @@ describe('images that are held out', () => {
       event.type === 'node-progress' && event.progress.type === 'log' ? [event.progress.message] : [],
     );
     expect(said.join()).toContain('1 of the 1 images to measure with are learned from as well');
+  });
+});
+
+describe('the average of the saved steps', () => {
+  const averaging = program('save "smooth.safetensors" { from = raw@ema(0.5) }').replace(
+    'save_every = 100',
+    'save_every = 2',
+  );
+
+  test('is that of the parameters, step by step, rounded once', async () => {
+    using lab = await openWorkerLab(averaging);
+    const { finished } = await lab.build();
+    expect(finished.ok).toBe(true);
+    const outputs = await outputsOfTraining(lab);
+    await using files = new AsyncDisposableStack();
+    const open = async (path = '') => files.use(await SafetensorsFile.open(path, LORA_LIMITS));
+    const [one, two, three] = await Promise.all([2, 4, 6].map((step) => open(outputs[`step.${step}`]?.path)));
+    const smooth = await open(lab.at('smooth.safetensors'));
+    const numbers = async (file: SafetensorsFile | undefined, name: string) => {
+      const { dtype } = smooth.tensor(name);
+      return [...(toFloat64((await file?.bytesOf(name)) ?? new Uint8Array(), dtype) ?? [])];
+    };
+    expect(smooth.header.tensors.size).toBeGreaterThan(2);
+    for (const name of smooth.header.tensors.keys()) {
+      const [a, b, c] = await Promise.all([one, two, three].map((file) => numbers(file, name)));
+      const expected = a?.map(
+        (value, place) => 0.5 * (0.5 * value + 0.5 * (b?.[place] ?? 0)) + 0.5 * (c?.[place] ?? 0),
+      );
+      const { dtype } = smooth.tensor(name);
+      const rounded = fromNumbers(Float64Array.from(expected ?? []), dtype as 'F16' | 'F32');
+      expect(await numbers(smooth, name)).toEqual([...(toFloat64(rounded, dtype) ?? [])]);
+    }
+  });
+
+  test('steps that a stored training did not keep are trained for it', async () => {
+    using lab = await openWorkerLab(program());
+    await lab.build();
+    lab.write({ 'main.lora': averaging });
+    const { steps, onEvent } = listen();
+    const { finished, statuses } = await lab.build({}, { onEvent });
+    expect(finished.ok).toBe(true);
+    expect(steps).toEqual([1, 2, 3, 4]);
+    expect(statuses).toMatchObject({ 'raw@ema(0.5)': 'computed', 'last.safetensors': 'fresh' });
+  });
+
+  test('the weights of the steps add up to one', () => {
+    expect(averageWeights(3, 0.5)).toEqual([0.25, 0.25, 0.5]);
+    for (const count of [1, 2, 9]) {
+      expect(averageWeights(count, 0.9).reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 12);
+    }
   });
 });

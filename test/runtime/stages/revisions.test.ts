@@ -20,6 +20,7 @@ const homes: { readonly [stage in keyof typeof stages]: readonly string[] } = {
   latents: ['src/runtime/stages/latents.ts', 'python/lora_worker/stages/encode_latents.py'],
   train: ['src/runtime/stages/train.ts', 'python/lora_worker/stages/train.py'],
   samples: ['src/runtime/stages/samples.ts', 'python/lora_worker/stages/sample.py'],
+  ema: ['src/runtime/stages/ema.ts'],
   decompose: ['src/runtime/stages/decompose.ts', 'python/lora_worker/stages/decompose.py'],
   frobenius: ['src/runtime/stages/reference-numbers.ts', 'python/lora_worker/stages/reference_numbers.py'],
   spectral: ['src/runtime/stages/reference-numbers.ts', 'python/lora_worker/stages/reference_numbers.py'],

@@ -22,6 +22,23 @@ WHOLE_BATCH = (0, 1, 2, 3)
 """Axes of the standard deviation that sd-scripts takes; each image then depends a little on the others."""
 
 
+def offset_noise(
+    noise_CHW: Tensor,
+    latents_CHW: Tensor,
+    *,
+    offset: float,
+    adaptive_scale: float,
+    normal: Normal,
+) -> Tensor:
+    """`noise_CHW` plus one normal number per channel, so that brightness and color of a whole image get noise as well.
+
+    It is multiplied by `offset` + `adaptive_scale` · |mean of the latents' channel|, or 0 where that is negative.
+    """
+    channels = noise_CHW.shape[0]
+    strength_C11 = (offset + adaptive_scale * latents_CHW.mean(dim=(1, 2), keepdim=True).abs()).clamp(min=0)
+    return noise_CHW + strength_C11 * normal((channels, 1, 1))
+
+
 def pyramid_noise(
     noise_BCHW: Tensor,
     *,

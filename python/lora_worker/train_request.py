@@ -14,6 +14,7 @@ from lora_worker.captions import CaptionSettings
 from lora_worker.diffusion import TIMESTEPS
 from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.network_settings import NetworkSettings, parse_network
+from lora_worker.noise_settings import NoiseSettings
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
 from lora_worker.schedules import Schedule, parse_schedule
@@ -63,6 +64,7 @@ class TrainSettings:
     batch_size: int
     gradient_accumulation_steps: int
     noise: MultiresNoise | None
+    noise_settings: NoiseSettings
     loss: ElementLoss
     weights: LossWeights
     max_token_length: Literal[75, 150, 225]
@@ -198,6 +200,7 @@ def _settings(settings: Fields) -> TrainSettings:
         batch_size=_positive(settings, "batch_size"),
         gradient_accumulation_steps=_positive(settings, "gradient_accumulation_steps"),
         noise=_noise(settings.record("noise")),
+        noise_settings=NoiseSettings.parse(settings),
         loss=ElementLoss.parse(settings.record("loss")),
         weights=LossWeights.parse(settings),
         max_token_length=_max_token_length(settings),

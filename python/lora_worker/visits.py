@@ -22,10 +22,10 @@ from lora_worker import streams
 from lora_worker.architecture import VAE_SCALE
 from lora_worker.batches import Entry, Plan, PlannedVisit, micro_batches
 from lora_worker.captions import Moment, visited
-from lora_worker.diffusion import TIMESTEPS, add_noise, alphas_cumprod, posterior_sample, training_target
+from lora_worker.diffusion import add_noise, alphas_cumprod, posterior_sample, training_target
 from lora_worker.errors import bad_input
 from lora_worker.models import size_embedding_inputs
-from lora_worker.noise import PER_IMAGE, normal_from, pyramid_noise, uniform_from
+from lora_worker.noise import PER_IMAGE, normal_from, offset_noise, pyramid_noise, uniform_from
 from lora_worker.safetensors_file import SafetensorsReader
 from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, token_ids
 from lora_worker.train_request import Train, TrainImage
@@ -89,13 +89,13 @@ class Visits:
         images = tuple(self._images[planned.place] for planned in visits)
         flipped = [self._is_flipped(planned) for planned in visits]
         latents = torch.stack([self._latents(*each) for each in zip(visits, images, flipped, strict=True)])
-        noise = torch.stack([self._noise(planned, latents.shape[1:]) for planned in visits])
+        noise = torch.stack([self._noise(*each) for each in zip(visits, latents, strict=True)])
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
         captions = [self._caption(planned, image, step) for planned, image in zip(visits, images, strict=True)]
         chunks = self._settings.max_token_length // CHUNK
         return MicroBatch(
             images=images,
-            noisy_B4HW=add_noise(latents, noise, timesteps, self._alphas),
+            noisy_B4HW=add_noise(latents, self._perturbed(visits, noise), timesteps, self._alphas),
             target_B4HW=training_target(self._prediction, latents, noise, timesteps, self._alphas),
             timesteps_B=timesteps,
             sizes_B6=torch.tensor([sizes(*each) for each in zip(images, flipped, strict=True)], dtype=torch.float32),
@@ -121,8 +121,17 @@ class Visits:
         noise = torch.randn(wanted, generator=self._stream(planned, "latent"))
         return posterior_sample(mean, logvar, noise) * VAE_SCALE
 
-    def _noise(self, planned: PlannedVisit, shape: Sequence[int]) -> Tensor:
-        noise = torch.randn(tuple(shape), generator=self._stream(planned, "noise"))
+    def _noise(self, planned: PlannedVisit, latents: Tensor) -> Tensor:
+        """What the UNet learns to tell from these latents [4, H, W]."""
+        noise = torch.randn(tuple(latents.shape), generator=self._stream(planned, "noise"))
+        settings = self._settings.noise_settings
+        if settings.noise_offset:
+            generator = self._stream(planned, "noise offset")
+            offset = settings.noise_offset
+            if settings.noise_offset_random_strength:
+                offset *= uniform_from(generator)()
+            scale = settings.adaptive_noise_scale
+            noise = offset_noise(noise, latents, offset=offset, adaptive_scale=scale, normal=normal_from(generator))
         multires = self._settings.noise
         if multires is None:
             return noise
@@ -136,8 +145,23 @@ class Visits:
             std_axes=PER_IMAGE,
         ).squeeze(0)
 
+    def _perturbed(self, visits: Sequence[PlannedVisit], noise_B4HW: Tensor) -> Tensor:
+        """The noise that the latents are mixed with, which with `ip_noise_gamma` is a little off the target."""
+        settings = self._settings.noise_settings
+        if not settings.ip_noise_gamma:
+            return noise_B4HW
+        perturbed = []
+        for planned, noise in zip(visits, noise_B4HW, strict=True):
+            generator = self._stream(planned, "input perturbation")
+            gamma = settings.ip_noise_gamma
+            if settings.ip_noise_gamma_random_strength:
+                gamma *= uniform_from(generator)()
+            perturbed.append(noise + gamma * normal_from(generator)(noise.shape))
+        return torch.stack(perturbed)
+
     def _timestep(self, planned: PlannedVisit) -> int:
-        return streams.uniform_integer(self._stream(planned, "timestep"), TIMESTEPS)
+        first, end = self._settings.noise_settings.min_timestep, self._settings.noise_settings.max_timestep
+        return first + streams.uniform_integer(self._stream(planned, "timestep"), end - first)
 
     def _caption(self, planned: PlannedVisit, image: TrainImage, step: int) -> str:
         moment = Moment(epoch=planned.visit.epoch, step=step, steps=self._settings.steps)

@@ -174,6 +174,45 @@ export const train = {
   noise: preset(noise, variantOf(noise, 'multires'), 'The noise that images are mixed with.', {
     synonyms: ['noise_type', 'multires_noise', 'pyramid_noise'],
   }),
+  noise_offset: preset(
+    number({ min: 0 }),
+    0,
+    'Noise that is the same all over a channel, of this strength: so that very dark and bright pictures can be learned. 0.05 is usual.',
+    { synonyms: ['offset_noise', 'noise_offset_strength'] },
+  ),
+  noise_offset_random_strength: preset(
+    boolean(),
+    false,
+    'Multiply noise_offset by a random number between 0 and 1, for each image.',
+    { synonyms: ['random_noise_offset'] },
+  ),
+  adaptive_noise_scale: preset(number(), 0, "Add this times the mean of each of an image's channels to noise_offset.", {
+    synonyms: ['adaptive_noise'],
+  }),
+  ip_noise_gamma: preset(
+    number({ min: 0 }),
+    0,
+    'Noise of this strength in the input that is not part of the target: input perturbation. 0.1 is usual.',
+    { synonyms: ['input_perturbation', 'ip_noise'] },
+  ),
+  ip_noise_gamma_random_strength: preset(
+    boolean(),
+    false,
+    'Multiply ip_noise_gamma by a random number between 0 and 1, for each image.',
+    { synonyms: ['random_ip_noise_gamma'] },
+  ),
+  min_timestep: preset(
+    integer({ min: 0, max: 999 }),
+    0,
+    'Train at timesteps from this on. 0 is nearly without noise.',
+    { synonyms: ['timestep_min', 'min_t'] },
+  ),
+  max_timestep: preset(
+    integer({ min: 1, max: 1000 }),
+    1000,
+    'Train at timesteps below this. 999 is nearly noise alone.',
+    { synonyms: ['timestep_max', 'max_t'] },
+  ),
   loss: preset(
     loss,
     variantOf(loss, 'l2'),

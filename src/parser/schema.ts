@@ -74,7 +74,6 @@ export const needless: { readonly [flag: string]: string } = {
   network_args: 'Arguments stand in the braces: network = locon { conv_dim = 256 }.',
   network_dropout: 'It is always 0.',
   no_half_vae: 'Write vae_precision = fp32, which is the default.',
-  noise_offset: 'It is always off.',
   num_cpu_threads_per_process: 'Set LORAC_THREADS where the number of processor cores is not what you want.',
   num_train_epochs: 'The length of a training is said in optimizer steps: steps = 80.',
   output_dir: 'A save block names the whole path: save "folder/name.safetensors" { from = … }.',

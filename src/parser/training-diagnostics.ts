@@ -26,10 +26,24 @@ export function bothPredictions(span: Span, other: Span): Diagnostic {
   });
 }
 
+export function noStrength(span: Span, name: string, of: string): Diagnostic {
+  return error('no-strength', span, {
+    message: `"${name}" changes the strength of "${of}", and that is 0.`,
+    hint: `Write ${of} = ${of === 'noise_offset' ? 0.05 : 0.1} as well, or leave this out.`,
+  });
+}
+
 export function scaleOfSnr(span: Span, loss: { readonly kind: string; readonly scale: number }): Diagnostic {
   return error('scale-of-snr', span, {
     message: `The schedule snr does not read "scale", which is ${loss.scale} here.`,
     hint: `Leave "scale" out, or write schedule = exponential or schedule = constant in ${loss.kind} { … }.`,
+  });
+}
+
+export function timestepOrder(span: Span, min: number, max: number): Diagnostic {
+  return error('timestep-order', span, {
+    message: `There is no timestep from ${min} on that is below ${max}.`,
+    hint: '"min_timestep" is the first one, "max_timestep" the one behind the last.',
   });
 }
 

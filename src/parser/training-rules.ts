@@ -6,7 +6,7 @@ import type { Scope } from './scope.ts';
 
 /** The block, or `undefined` after complaining. */
 export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'train'> | undefined {
-  const rules = [thresholdRule, heldOutRule, predictionRule, weightRule];
+  const rules = [thresholdRule, heldOutRule, predictionRule, weightRule, strengthRule, timestepRule];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
 
@@ -45,4 +45,25 @@ function weightRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<
     scope.report(problem.twoWeights(attributeSpans.debiased_estimation ?? span, attributeSpans.min_snr_gamma ?? span));
   }
   return true;
+}
+
+/** What changes a strength has nothing to change where there is none. */
+function strengthRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { noise_offset, ip_noise_gamma } = attributes;
+  const needy = [
+    { name: 'noise_offset_random_strength', of: 'noise_offset', strength: noise_offset },
+    { name: 'adaptive_noise_scale', of: 'noise_offset', strength: noise_offset },
+    { name: 'ip_noise_gamma_random_strength', of: 'ip_noise_gamma', strength: ip_noise_gamma },
+  ] as const;
+  const idle = needy.filter(({ name, strength }) => strength === 0 && Boolean(attributes[name]));
+  for (const { name, of } of idle) scope.report(problem.noStrength(attributeSpans[name] ?? span, name, of));
+  return idle.length === 0;
+}
+
+function timestepRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { min_timestep, max_timestep } = attributes;
+  if (min_timestep < max_timestep) return true;
+  const place = attributeSpans.min_timestep ?? attributeSpans.max_timestep ?? span;
+  scope.report(problem.timestepOrder(place, min_timestep, max_timestep));
+  return false;
 }

@@ -65,3 +65,26 @@ describe('weights of timesteps', () => {
     expect(found?.severity).toBe('warning');
   });
 });
+
+describe('noise and timesteps', () => {
+  test('are plain, and all, until something is written', () => {
+    expect(attributesOf('')).toMatchObject({ noise_offset: 0, ip_noise_gamma: 0, min_timestep: 0, max_timestep: 1000 });
+    const written = 'noise_offset = 0.05  adaptive_noise_scale = -0.01  min_timestep = 200  max_timestep = 201';
+    expect(attributesOf(written)).toMatchObject({ adaptive_noise_scale: -0.01, min_timestep: 200, max_timestep: 201 });
+  });
+
+  test('have a strength before it is varied', () => {
+    expectProblems(['no-strength'], trainWith('noise_offset_random_strength = «true»'));
+    expectProblems(['no-strength'], trainWith('noise_offset = 0  adaptive_noise_scale = «0.1»'));
+    const [found] = expectProblems(['no-strength'], trainWith('ip_noise_gamma_random_strength = «true»'));
+    expect(found?.hint).toContain('ip_noise_gamma = 0.1');
+    expect(attributesOf('adaptive_noise_scale = 0  noise_offset_random_strength = false').noise_offset).toBe(0);
+  });
+
+  test('are within the schedule, and there is at least one', () => {
+    expectProblems(['out-of-range'], trainWith('max_timestep = «1001»'));
+    expectProblems(['out-of-range'], trainWith('noise_offset = «-0.1»'));
+    expectProblems(['timestep-order'], trainWith('min_timestep = «500»  max_timestep = 500'));
+    expectProblems(['timestep-order'], trainWith('max_timestep = 5  min_timestep = «900»'));
+  });
+});

@@ -161,6 +161,16 @@ export interface TrainSettings {
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';
+  /** 0: none. */
+  readonly noise_offset: number;
+  readonly noise_offset_random_strength: boolean;
+  readonly adaptive_noise_scale: number;
+  /** 0: none. */
+  readonly ip_noise_gamma: number;
+  readonly ip_noise_gamma_random_strength: boolean;
+  /** Timesteps are from `min_timestep` up to, not including, `max_timestep`. */
+  readonly min_timestep: number;
+  readonly max_timestep: number;
   readonly loss:
     | { readonly kind: 'l2' | 'l1' }
     | {

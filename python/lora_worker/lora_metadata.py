@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 
-from lora_worker import expressions
 from lora_worker.architecture import Architecture
 from lora_worker.schedules import describe, warmup_steps
 from lora_worker.train_request import Train, TrainSettings
@@ -76,12 +75,9 @@ def _network(settings: TrainSettings) -> dict[str, object]:
 
 
 def _optimization(settings: TrainSettings) -> dict[str, object]:
-    arguments = dict(settings.optimizer)
-    arguments["clip_lambda"] = expressions.text(arguments["clip_lambda"])
-    written = ",".join(f"{name}={value!r}" for name, value in arguments.items())
     scheduler, scheduler_arguments = describe(settings.lr_scheduler)
     fields: dict[str, object] = {
-        "optimizer": f"lora_worker.saveus.SAVEUS({written})",
+        "optimizer": settings.optimizer.written(),
         "learning_rate": settings.unet_lr,
         "unet_lr": settings.unet_lr,
         "text_encoder_lr": settings.text_encoder_lr,

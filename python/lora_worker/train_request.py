@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lora_worker import expressions
 from lora_worker.captions import CaptionSettings
 from lora_worker.diffusion import TIMESTEPS
 from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.noise_settings import NoiseSettings
+from lora_worker.optimizers import OptimizerSettings, parse_optimizer
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
 from lora_worker.schedules import Schedule, parse_schedule
@@ -50,12 +50,12 @@ class MultiresNoise:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """`noise` None is plain normal noise. `optimizer` is what SAVEUS is constructed with besides rates."""
+    """`noise` None is plain normal noise."""
 
     seed: int
     captions: CaptionSettings
     network: NetworkSettings
-    optimizer: Mapping[str, Any]
+    optimizer: OptimizerSettings
     unet_lr: float
     text_encoder_lr: float
     lr_scheduler: Schedule
@@ -191,7 +191,7 @@ def _settings(settings: Fields) -> TrainSettings:
         seed=settings.whole("seed"),
         captions=_captions(settings.record("captions")),
         network=parse_network(settings.record("network")),
-        optimizer=_optimizer(settings.record("optimizer")),
+        optimizer=parse_optimizer(settings.record("optimizer")),
         unet_lr=settings.number("unet_lr"),
         text_encoder_lr=settings.number("text_encoder_lr"),
         lr_scheduler=parse_schedule(settings.record("lr_scheduler")),
@@ -230,28 +230,6 @@ def _captions(captions: Fields) -> CaptionSettings:
         caption_tag_dropout_rate=captions.number("caption_tag_dropout_rate"),
         secondary_separator=captions.optional_text("secondary_separator"),
     )
-
-
-def _optimizer(optimizer: Fields) -> Mapping[str, Any]:
-    optimizer.one_of("kind", ("SAVEUS",))
-    clip_lambda = optimizer.any("clip_lambda")
-    try:
-        expressions.check(clip_lambda)
-    except expressions.ExpressionError as error:
-        raise ProtocolError(f'"{optimizer.where}.clip_lambda": {error}') from None
-    return {
-        "betas": optimizer.number_pair("betas"),
-        "eps": optimizer.number("eps"),
-        "weight_decay": optimizer.number("weight_decay"),
-        "decouple_weight_decay": optimizer.flag("decouple_weight_decay"),
-        "centralization": optimizer.number("centralization"),
-        "normalization": optimizer.number("normalization"),
-        "normalization_mode": optimizer.one_of("normalization_mode", ("full", "lerp")),
-        "normalize_channels": optimizer.flag("normalize_channels"),
-        "amp_fac": optimizer.number("amp_fac"),
-        "clip_gradients": optimizer.flag("clip_gradients"),
-        "clip_lambda": clip_lambda,
-    }
 
 
 def _noise(noise: Fields) -> MultiresNoise | None:

@@ -19,7 +19,8 @@ from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
 from lora_worker.network import Network
-from lora_worker.saveus import SAVEUS
+from lora_worker.optimizer_state import restore_optimizer, save_optimizer
+from lora_worker.optimizers import build_optimizer
 from lora_worker.schedules import rate_factor
 from lora_worker.state import State
 from lora_worker.train_request import TrainImage, TrainSettings
@@ -76,8 +77,10 @@ class Trainer:
             zero_terminal_snr=models.architecture.zero_terminal_snr,
             device=self._device,
         )
-        self.optimizer = SAVEUS(parameter_groups(network, settings), lr=settings.unet_lr, **settings.optimizer)
+        self.optimizer = build_optimizer(settings.optimizer, parameter_groups(network, settings), settings.unet_lr)
+        self._names = {parameter: name for name, parameter in network.named_parameters()}
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._is_saveable = False
         self._memory = Memory(
             checkpointing=_wants_checkpointing(models, settings),
             may_checkpoint=settings.gradient_checkpointing == "auto",
@@ -97,6 +100,10 @@ class Trainer:
         norm = self._clipped()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if not self._is_saveable:
+            # Found out now, and not when a night's state is to be written.
+            save_optimizer(self.optimizer, self._names)
+            self._is_saveable = True
         images = [image for micro_batch in micro_batches for image in micro_batch.images]
         return Reading(torch.cat([each.mean().reshape(1), norm.reshape(1), each]), images)
 
@@ -111,29 +118,16 @@ class Trainer:
 
     def state(self, step: int) -> State:
         """All that is needed to go on after `step` steps. The tensors are the live ones."""
-        tensors: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-        for name, parameter in self._network.named_parameters():
-            tensors[name] = parameter.data
-            memory = self.optimizer.state.get(parameter)
-            if memory:
-                tensors[f"{name}/ema"] = memory["ema"]
-                tensors[f"{name}/ema_squared"] = memory["ema_squared"]
-                counts[name] = memory["step"]
-        return State(step, tensors, {"optimizer_steps": counts})
+        memory, values = save_optimizer(self.optimizer, self._names)
+        parameters = {name: parameter.data for parameter, name in self._names.items()}
+        return State(step, {**parameters, **memory}, {"optimizer": values})
 
     def restore(self, state: State) -> None:
         """Goes on from what `state` gave, bit for bit."""
-        counts = state.values["optimizer_steps"]
         with torch.no_grad():
-            for name, parameter in self._network.named_parameters():
+            for parameter, name in self._names.items():
                 parameter.copy_(state.tensors[name])
-                if name in counts:
-                    self.optimizer.state[parameter] = {
-                        "step": counts[name],
-                        "ema": state.tensors[f"{name}/ema"].to(parameter.device),
-                        "ema_squared": state.tensors[f"{name}/ema_squared"].to(parameter.device),
-                    }
+        restore_optimizer(self.optimizer, self._names, state.tensors, state.values["optimizer"])
 
     def _gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
         """Adds up the step's gradients. The loss of each image, in order."""

@@ -1,11 +1,14 @@
-"""A few steps with every schedule: the loss on the same images falls."""
+"""A few steps with every schedule and every optimizer: the loss on the same images falls."""
 
 from __future__ import annotations
 
 import pytest
+from optimizer_samples import OPTIMIZERS
 from training_lab import TrainingLab, share_models
 
-from lora_worker import locon, training
+from lora_worker import training
+from lora_worker.network import create
+from lora_worker.network_targets import trainable
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer
 from lora_worker.visits import Visits
@@ -38,7 +41,7 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
 
     def run(**changes):
         work = parse_train(lab.request(batch_size=3, steps=4, **changes))
-        network = locon.create(toy_models, locon.trainable(toy_models.targets()), work.settings.network, seed=0)
+        network = create(toy_models, trainable(toy_models.targets()), work.settings.network, seed=0)
         network.attach()
         try:
             trainer = Trainer(toy_models, network, work.settings, lambda message: None)
@@ -55,4 +58,16 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_the_loss_falls_with_every_schedule(losses_with, kind):
     first, *_, last = losses_with(unet_lr=1e-2, text_encoder_lr=1e-3, lr_scheduler={"kind": kind, **SCHEDULES[kind]})
+    assert last < 0.99 * first
+
+
+RATES = {"Adafactor with a first moment": 10, "Prodigy": 1, "Lion": 3e-3, "CAME": 1e-3}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_loss_falls_with_every_optimizer(losses_with, name):
+    rate = RATES.get(name, 1e-2)
+    first, *_, last = losses_with(
+        unet_lr=rate, text_encoder_lr=rate, lr_scheduler={"kind": "constant"}, optimizer=OPTIMIZERS[name]
+    )
     assert last < 0.99 * first

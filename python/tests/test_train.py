@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from optimizer_samples import OPTIMIZERS
 from support import RecordingJob
 from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, metrics, share_models, steps_of
 
@@ -265,3 +266,13 @@ def test_a_training_up_to_an_earlier_step_gives_that_step_of_the_whole_one(lab):
 def test_an_end_beyond_the_last_step_is_refused(lab):
     with pytest.raises(ProtocolError, match=r'"work.until" must be at most 3, and is 4'):
         parse_train(lab.request(until=4))
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "SAVEUS"])
+def test_a_killed_training_goes_on_bit_for_bit_with_every_optimizer(lab, name):
+    settings = {"optimizer": OPTIMIZERS[name], "steps": 3}
+    whole = lab.life(lab.request("whole", **settings))
+    broken = lab.request("broken", state_every={"steps": 1}, **settings)
+    with pytest.raises(Killed):
+        lab.life(broken, DoomedJob(dies_at=3))
+    assert digest(lab.life(broken)["lora"]) == digest(whole["lora"])

@@ -4,6 +4,7 @@
 
 import type { Attribute, Expression, Name } from './ast.ts';
 import { blocksNamed } from './blocks.ts';
+import { checkArguments } from './check-arguments.ts';
 import { type CheckedFields, checkFields } from './check-fields.ts';
 import { checkNumber, checkSchedule, checkStepsOrShare, isInRange } from './check-number.ts';
 import { checkReference, checkWeightedReferences, reportTwice } from './check-references.ts';
@@ -94,6 +95,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
     case 'record':
     case 'tagged':
       return checkRecord(scope, type, name, written);
+    case 'arguments':
+      return checkArguments(scope, type, name, written);
     case 'network-block':
       return checkNetworkBlock(scope, type, name, written);
     case 'block-numbers':

@@ -62,6 +62,7 @@ export function needs(type: Type): string {
         'or',
       );
     case 'record':
+    case 'arguments':
       return 'settings in braces';
     case 'tagged':
       return `${enumerate(Object.keys(type.variants), 'or')} with settings in braces`;
@@ -144,6 +145,7 @@ export function writeValue(type: Type, value: unknown): string {
     case 'either':
       return writeValue(type.of.find((one) => isOf(one, value)) ?? (type.of[0] as Type), value);
     case 'record':
+    case 'arguments':
     case 'block-numbers':
       return '{ }';
     case 'tagged':

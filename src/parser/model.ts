@@ -5,7 +5,16 @@ import type { AttributesOf, BlockKind } from './schema.ts';
 import type { SourceFile, Span } from './source.ts';
 
 export type { AttributesOf, BlockKind } from './schema.ts';
-export type { Duration, Reference, ScheduleExpression, Size, StepChoice, Steps, WeightedReference } from './values.ts';
+export type {
+  Arguments,
+  Duration,
+  Reference,
+  ScheduleExpression,
+  Size,
+  StepChoice,
+  Steps,
+  WeightedReference,
+} from './values.ts';
 export { nameOfReference, savedSteps } from './values.ts';
 
 export interface CheckedProgram {

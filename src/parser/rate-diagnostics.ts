@@ -1,9 +1,23 @@
 // Problems with learning rates and with what changes them, sorted by code.
 
-import { type Diagnostic, error } from './diagnostic.ts';
+import { type Diagnostic, error, warning } from './diagnostic.ts';
 import { writeNumber } from './literals.ts';
 import type { Via } from './meaning-diagnostics.ts';
 import type { Span } from './source.ts';
+
+export function className(span: Span, name: string): Diagnostic {
+  return error('class-name', span, {
+    message: `"${name}" does not say which Python class is meant.`,
+    hint: 'Write the module and the class, with dots: "torch.optim.RAdam".',
+  });
+}
+
+export function prodigyRates(span: Span, unet: number, text: number): Diagnostic {
+  return error('prodigy-rates', span, {
+    message: `Prodigy has one rate for all that is trained; unet_lr is ${writeNumber(unet)}, and text_encoder_lr is ${writeNumber(text)}.`,
+    hint: 'Make them equal, or one of them 0, or leave both out: then they are 1.',
+  });
+}
 
 /** A rate that is to fall would have to rise, or stay. */
 export function rateEnd(span: Span, end: number, rate: { readonly name: string; readonly value: number }): Diagnostic {
@@ -38,5 +52,12 @@ export function stepRules(span: Span, piece: string, why: string): Diagnostic {
   return error('step-rules', span, {
     message: `"${piece}" ${why}.`,
     hint: 'Write factors with the steps that they end before, and the last factor alone: "1:10,0.1:20,0.01".',
+  });
+}
+
+export function smallProdigyRate(span: Span, rate: number): Diagnostic {
+  return warning('small-prodigy-rate', span, {
+    message: `Prodigy finds the rate itself; ${writeNumber(rate)} is a factor of it, and leaves little to learn with.`,
+    hint: 'Leave the rates out: then they are 1.',
   });
 }

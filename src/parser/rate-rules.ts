@@ -7,8 +7,40 @@ import type { Scope } from './scope.ts';
 type Train = BlockOf<'train'>;
 
 /** The block as it finally is; `undefined` after complaining. */
-export function rateRules(scope: Scope, block: Train): CheckedBlock | undefined {
-  return fitsItsSteps(scope, block) && fallsToItsEnd(scope, block) && hasGoodPieces(scope, block) ? block : undefined;
+export function rateRules(scope: Scope, written: Train): CheckedBlock | undefined {
+  const block = withOwnRates(written);
+  const rules = [fitsItsSteps, fallsToItsEnd, hasGoodPieces, namesItsClass, hasOneRate];
+  return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
+}
+
+/** Prodigy finds the rate itself, and multiplies it by the ones it is given: unless they are written, they are 1. */
+function withOwnRates(block: Train): Train {
+  const { attributes, attributeSpans } = block;
+  if (attributes.optimizer.kind !== 'Prodigy') return block;
+  const unet_lr = attributeSpans.unet_lr === undefined ? 1 : attributes.unet_lr;
+  const text_encoder_lr = attributeSpans.text_encoder_lr === undefined ? 1 : attributes.text_encoder_lr;
+  return { ...block, attributes: { ...attributes, unet_lr, text_encoder_lr } };
+}
+
+/** Its estimate is one for everything. */
+function hasOneRate(scope: Scope, { attributes, attributeSpans, span }: Train): boolean {
+  const { optimizer, unet_lr, text_encoder_lr } = attributes;
+  if (optimizer.kind !== 'Prodigy') return true;
+  const place = attributeSpans.text_encoder_lr ?? attributeSpans.unet_lr ?? span;
+  if (unet_lr > 0 && text_encoder_lr > 0 && unet_lr !== text_encoder_lr) {
+    scope.report(problem.prodigyRates(place, unet_lr, text_encoder_lr));
+    return false;
+  }
+  const rate = Math.max(unet_lr, text_encoder_lr);
+  if (rate > 0 && rate < 0.01) scope.report(problem.smallProdigyRate(attributeSpans.unet_lr ?? place, rate));
+  return true;
+}
+
+function namesItsClass(scope: Scope, { attributes, attributeSpans, span }: Train): boolean {
+  const { optimizer } = attributes;
+  if (optimizer.kind !== 'python' || /^[^\W\d]\w*(?:\.[^\W\d]\w*)+$/u.test(optimizer.class)) return true;
+  scope.report(problem.className(attributeSpans.optimizer ?? span, optimizer.class));
+  return false;
 }
 
 const placeOfSchedule = (block: Train) => block.attributeSpans.lr_scheduler ?? block.span;

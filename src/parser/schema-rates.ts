@@ -2,6 +2,7 @@
 
 import {
   boolean,
+  freeArguments,
   integer,
   number,
   optional,
@@ -13,8 +14,25 @@ import {
   stepsOrShare,
   tagged,
   text,
+  triple,
   words,
 } from './schema-types.ts';
+
+const beta = number({ min: 0, max: 1, openMax: true });
+
+const betas = (second: number) =>
+  preset(pair(beta), [0.9, second], 'Decay of the two running averages.', { synonyms: ['beta', 'adam_betas'] });
+
+const eps = preset(positive(), 1e-8, 'Added to the denominator of the update.', {
+  synonyms: ['epsilon', 'adam_epsilon'],
+});
+
+const weightDecay = (amount: number) =>
+  preset(number({ min: 0 }), amount, 'Pull of the weights towards zero, by this times the rate in each step.', {
+    synonyms: ['wd', 'decay'],
+  });
+
+const adamW = { betas: betas(0.999), eps, weight_decay: weightDecay(0.01) };
 
 export const optimizer = tagged({
   SAVEUS: {
@@ -57,6 +75,66 @@ export const optimizer = tagged({
       { op: '**', left: 'step', right: 0.25 },
       'Where gradients are clipped when clip_gradients is on: arithmetic over step, which counts from 1.',
       { synonyms: ['clip_value', 'clip_threshold'] },
+    ),
+  },
+  AdamW: adamW,
+  AdamW8bit: adamW,
+  Adafactor: {
+    eps: preset(
+      pair(positive()),
+      [1e-30, 1e-3],
+      'Added to squares of the gradient, and the least size of a weight for scale_parameter.',
+    ),
+    clip_threshold: preset(positive(), 1, 'Updates of a larger root mean square are shortened to it.'),
+    decay_rate: preset(
+      number({ min: -10, max: 0 }),
+      -0.8,
+      'The average of squares forgets ever less: 1 - step ** decay_rate.',
+    ),
+    beta1: optional(beta, 'Decay of an average of the updates. Without it there is none, which saves memory.'),
+    weight_decay: weightDecay(0),
+    scale_parameter: preset(boolean(), false, 'Multiply the rates by the root mean square of each weight.'),
+  },
+  Prodigy: {
+    betas: betas(0.999),
+    beta3: optional(beta, 'Decay of what the rate is estimated from. Without it the root of the second beta.', {
+      synonyms: ['prodigy_beta3'],
+    }),
+    eps,
+    weight_decay: weightDecay(0),
+    decouple_weight_decay: preset(boolean(), true, 'Decay the weights themselves, not through the gradient.', {
+      synonyms: ['decouple', 'weight_decouple'],
+    }),
+    use_bias_correction: preset(boolean(), false, 'Correct the averages of the first steps.', {
+      synonyms: ['bias_correction'],
+    }),
+    safeguard_warmup: preset(boolean(), false, 'Keep a warm-up from raising the estimate.'),
+    d0: preset(positive(), 1e-6, 'The first estimate of the rate.'),
+    d_coef: preset(positive(), 1, 'Factor of the estimate: above 1 for higher rates.'),
+    growth_rate: optional(
+      number({ min: 1, openMin: true }),
+      'How much the estimate may grow in a step. Without it at will.',
+    ),
+  },
+  Lion: { betas: betas(0.99), weight_decay: weightDecay(0) },
+  CAME: {
+    betas: preset(
+      triple(beta),
+      [0.9, 0.999, 0.9999],
+      'Decay of the averages of updates, of squares and of confidence.',
+    ),
+    eps: preset(pair(positive()), [1e-30, 1e-16], 'Added to squares of the gradient, and of what the update misses.'),
+    clip_threshold: preset(positive(), 1, 'Updates of a larger root mean square are shortened to it.'),
+    weight_decay: weightDecay(0),
+  },
+  python: {
+    class: required(text(), 'Where an optimizer of torch is imported from: "package.module.Class".', {
+      synonyms: ['name', 'path', 'optimizer_type'],
+    }),
+    args: optional(
+      freeArguments(),
+      'What it is constructed with besides rates: args = { betas = [0.9, 0.99]  amsgrad = true }. Lists become tuples, none is None.',
+      { synonyms: ['arguments', 'optimizer_args', 'kwargs'] },
     ),
   },
 });

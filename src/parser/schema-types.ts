@@ -1,7 +1,7 @@
 // The words that the schema table is written in: kinds of values, and rows that say what an attribute is.
 // Each constructor carries the TypeScript type of its values, so that a checked program is typed by the table alone.
 
-import type { Duration, Reference, ScheduleExpression, Size, Steps, WeightedReference } from './values.ts';
+import type { Arguments, Duration, Reference, ScheduleExpression, Size, Steps, WeightedReference } from './values.ts';
 
 /** What an attribute accepts. The second half exists only for the compiler: the type of the checked value. */
 export type Type<T = unknown> = TypeShape & { readonly __value?: T };
@@ -27,6 +27,8 @@ export type TypeShape =
   | { readonly kind: 'network-block' }
   /** A record from blocks of the network to numbers: weights, unless `of` says otherwise. */
   | { readonly kind: 'block-numbers'; readonly of: NumberType }
+  /** A record of any names, with plain values. */
+  | { readonly kind: 'arguments' }
   | { readonly kind: 'schedule' };
 
 export interface ListType {
@@ -165,6 +167,15 @@ export function listOfDifferent<T>(of: Type<T>): Type<readonly T[]> {
 
 export function pair<T>(of: Type<T>): Type<readonly [T, T]> {
   return { kind: 'list', of, length: 2, isSet: false };
+}
+
+export function triple<T>(of: Type<T>): Type<readonly [T, T, T]> {
+  return { kind: 'list', of, length: 3, isSet: false };
+}
+
+/** What is passed on to someone who knows the names. */
+export function freeArguments(): Type<Arguments> {
+  return { kind: 'arguments' };
 }
 
 export function either<A, B>(one: Type<A>, other: Type<B>): Type<A | B> {

@@ -65,3 +65,10 @@ export type ScheduleExpression =
       readonly right: ScheduleExpression;
     }
   | { readonly op: 'negate'; readonly of: ScheduleExpression };
+
+/** Settings for something that lorac does not know: names, and plain values. `none` is null. */
+export interface Arguments {
+  readonly [name: string]: Argument;
+}
+
+export type Argument = number | string | boolean | null | readonly Argument[] | Arguments;

@@ -53,3 +53,44 @@ test.each(['"1:10"', '"1:10,0.1:10,0.01"', '"1:0,0.1"', '"ten:10,0.1"', '"1:10,,
 test("sd-scripts' words for warm-up lead into the braces", () => {
   expect(hintsOf(trainWith('lr_warmup_steps = 10'))).toEqual(['Write lr_scheduler = cosine { warmup = 10 }']);
 });
+
+test.each([
+  ['AdamW', { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01 }],
+  ['AdamW8bit { weight_decay = 0 }', { kind: 'AdamW8bit', weight_decay: 0 }],
+  ['Adafactor { beta1 = 0.9 }', { beta1: 0.9, eps: [1e-30, 1e-3], scale_parameter: false }],
+  ['Lion', { kind: 'Lion', betas: [0.9, 0.99], weight_decay: 0 }],
+  ['CAME { betas = [0.9, 0.99, 0.999] }', { betas: [0.9, 0.99, 0.999], eps: [1e-30, 1e-16] }],
+  [
+    'python { class = "a.b_2.C"  args = { betas = [0.9, 1 - 0.01]  fast = true  none_of = none  way = "up"  in = { x = -1 } } }',
+    {
+      kind: 'python',
+      class: 'a.b_2.C',
+      args: { betas: [0.9, 0.99], fast: true, none_of: null, way: 'up', in: { x: -1 } },
+    },
+  ],
+])('the optimizer %s is understood', (written, wanted) => {
+  expect(train(`optimizer = ${written}`).optimizer).toMatchObject(wanted);
+});
+
+test.each([
+  ['AdamW { betas = [0.9, «1»] }', 'out-of-range'],
+  ['CAME { betas = «[0.9, 0.999]» }', 'wrong-length'],
+  ['AdamW { «d_coef» = 1 }', 'unknown-attribute'],
+  ['«python { args = { } }»', 'missing-attribute'],
+  ['python { class = "a.B"  args = «3» }', 'wrong-type'],
+  ['python { class = "a.B"  args = { way = «up» } }', 'wrong-type'],
+  ['python { class = "a.B"  args = { x = 1  «x» = 2 } }', 'duplicate-attribute'],
+  ['«python { class = "RAdam" }»', 'class-name'],
+  ['«python { class = "a..B" }»', 'class-name'],
+  ['«Adam»', 'unknown-word'],
+])('the optimizer %s is complained about', (written, code) => {
+  expectProblems([code], trainWith(`optimizer = ${written}`));
+});
+
+test("Prodigy's rates are 1 unless they are written, and one for all", () => {
+  expect(train('optimizer = Prodigy')).toMatchObject({ unet_lr: 1, text_encoder_lr: 1 });
+  expect(train('optimizer = Prodigy unet_lr = 0.5 text_encoder_lr = 0')).toMatchObject({ unet_lr: 0.5 });
+  expect(train('optimizer = AdamW')).toMatchObject({ unet_lr: 3e-4, text_encoder_lr: 1e-4 });
+  expectProblems(['prodigy-rates'], trainWith('optimizer = Prodigy text_encoder_lr = «0.5»'));
+  expectProblems(['small-prodigy-rate'], trainWith('optimizer = Prodigy unet_lr = «1e-4» text_encoder_lr = 0'));
+});

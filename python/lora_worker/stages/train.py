@@ -41,6 +41,7 @@ from lora_worker.models import Models, load_models
 from lora_worker.naming import lora_targets
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets
+from lora_worker.optimizers import optimizer_class
 from lora_worker.state import load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
 from lora_worker.train_request import EverySteps, Train, parse_train
@@ -64,6 +65,7 @@ def run(work: Train, job: Job) -> dict[str, str]:
     identity = work.identity(checkpoint_facts(work.checkpoint))
     claim_folder(work.work, identity)
     refuse_bad_modules(work)
+    optimizer_class(work.settings.optimizer)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
     dtype = _DTYPES[work.settings.mixed_precision]
     models = load_models(work.checkpoint, device=device, dtype=dtype)
@@ -253,7 +255,8 @@ def not_finite(work: Train, step: int, loss: float, norm: float, each: list[floa
     }
     optimizer = work.settings.optimizer
     hint = "Try lower learning rates, or mixed_precision = fp32."
-    if optimizer["weight_decay"] > 0 and not optimizer["decouple_weight_decay"]:
+    arguments = optimizer.arguments
+    if optimizer.kind == "SAVEUS" and arguments["weight_decay"] > 0 and not arguments["decouple_weight_decay"]:
         # SAVEUS divides the decayed weight by the root of the second moment. A LoRA's down matrices have no gradient in
         # the first step, so that root is 0 there and their first update is weight_decay / eps times too large.
         hint = "Use decouple_weight_decay = true: SAVEUS' own weight decay throws a LoRA's weights far off at once."

@@ -1,4 +1,63 @@
-// The part of the protocol that says how weights are updated. python/lora_worker/schedules.py is its other half.
+// The part of the protocol that says how weights are updated. python/lora_worker/optimizers.py and schedules.py are its
+// other half.
+
+import type { Arguments, ScheduleExpression } from '../../parser/model.ts';
+
+type Pair = readonly [number, number];
+
+export type Optimizer =
+  | {
+      readonly kind: 'SAVEUS';
+      readonly betas: readonly [number, number];
+      readonly eps: number;
+      readonly weight_decay: number;
+      readonly decouple_weight_decay: boolean;
+      readonly centralization: number;
+      readonly normalization: number;
+      readonly normalization_mode: 'full' | 'lerp';
+      readonly normalize_channels: boolean;
+      readonly amp_fac: number;
+      readonly clip_gradients: boolean;
+      readonly clip_lambda: ScheduleExpression;
+    }
+  | {
+      readonly kind: 'AdamW' | 'AdamW8bit';
+      readonly betas: Pair;
+      readonly eps: number;
+      readonly weight_decay: number;
+    }
+  | {
+      readonly kind: 'Adafactor';
+      readonly eps: Pair;
+      readonly clip_threshold: number;
+      readonly decay_rate: number;
+      readonly beta1?: number | undefined;
+      readonly weight_decay: number;
+      readonly scale_parameter: boolean;
+    }
+  | {
+      readonly kind: 'Prodigy';
+      readonly betas: Pair;
+      readonly beta3?: number | undefined;
+      readonly eps: number;
+      readonly weight_decay: number;
+      readonly decouple_weight_decay: boolean;
+      readonly use_bias_correction: boolean;
+      readonly safeguard_warmup: boolean;
+      readonly d0: number;
+      readonly d_coef: number;
+      readonly growth_rate?: number | undefined;
+    }
+  | { readonly kind: 'Lion'; readonly betas: Pair; readonly weight_decay: number }
+  | {
+      readonly kind: 'CAME';
+      readonly betas: readonly [number, number, number];
+      readonly eps: Pair;
+      readonly clip_threshold: number;
+      readonly weight_decay: number;
+    }
+  /** Any class of torch.optim.Optimizer that the worker's Python can import, as "package.module.Class". */
+  | { readonly kind: 'python'; readonly class: string; readonly args?: Arguments | undefined };
 
 /** `warmup` and `decay` are steps, or below 1 shares of all steps. Factors are those of transformers and diffusers. */
 export type LrScheduler =

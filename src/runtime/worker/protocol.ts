@@ -2,9 +2,8 @@
 // Tensors never travel here: messages name files. Every request gets exactly one `result` or `failure`.
 // python/lora_worker/protocol.py is the other half of this file; the two change together.
 
-import type { ScheduleExpression } from '../../parser/model.ts';
 import type { FileProblem } from '../events.ts';
-import type { LrScheduler } from './protocol-rates.ts';
+import type { LrScheduler, Optimizer } from './protocol-rates.ts';
 
 export const PROTOCOL = 1;
 
@@ -132,20 +131,7 @@ export interface TrainSettings {
   readonly seed: number;
   readonly captions: CaptionSettings;
   readonly network: Network;
-  readonly optimizer: {
-    readonly kind: 'SAVEUS';
-    readonly betas: readonly [number, number];
-    readonly eps: number;
-    readonly weight_decay: number;
-    readonly decouple_weight_decay: boolean;
-    readonly centralization: number;
-    readonly normalization: number;
-    readonly normalization_mode: 'full' | 'lerp';
-    readonly normalize_channels: boolean;
-    readonly amp_fac: number;
-    readonly clip_gradients: boolean;
-    readonly clip_lambda: ScheduleExpression;
-  };
+  readonly optimizer: Optimizer;
   readonly unet_lr: number;
   readonly text_encoder_lr: number;
   readonly lr_scheduler: LrScheduler;

@@ -32,7 +32,15 @@ export interface LintOptions {
 
 export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions): Promise<LintReport> {
   const { program, store, looks, signal, say } = options;
-  const { images: written, caption_extension, wildcards, bucket, resolution, repeats } = block.attributes;
+  const {
+    images: written,
+    caption_extension,
+    caption_missing,
+    wildcards,
+    bucket,
+    resolution,
+    repeats,
+  } = block.attributes;
   const places = placesOf(program.source);
   const captionLines = wildcards ? 'all' : 'first';
   const looked = await lookAtDataset({
@@ -43,6 +51,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     }),
     captionExtension: caption_extension,
     captionLines,
+    captionMissing: caption_missing,
     files: store.files,
     signal,
     say,
@@ -77,8 +86,9 @@ function trainingsWith(dataset: string, { blocks }: CheckedProgram): readonly Tr
 
 async function captionsOf({ images }: LookedAt, lines: CaptionLines): Promise<ReadonlyMap<AbsolutePath, string>> {
   const captions = new Map<AbsolutePath, string>();
-  for (const { path, captionPath } of images) {
-    const caption = readCaption(await readFile(captionPath), lines);
+  for (const { path, captionPath, words } of images) {
+    const caption =
+      words === undefined ? readCaption(await readFile(captionPath), lines) : { ok: true as const, text: words };
     if (caption.ok) captions.set(path, caption.text);
   }
   return captions;

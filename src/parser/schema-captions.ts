@@ -1,11 +1,17 @@
 // The rows of the schema table for captions: where they come from, and what becomes of one at each visit of its image.
 
-import { boolean, integer, number, optional, preset, text } from './schema-types.ts';
+import { boolean, integer, number, optional, preset, text, words } from './schema-types.ts';
 
 export const captionFiles = {
   caption_extension: preset(text(), '.txt', 'A caption lies beside its image, in a file with this extension.', {
     synonyms: ['caption_ext', 'captions'],
   }),
+  caption_missing: preset(
+    words('error', 'folder', 'empty'),
+    'error',
+    'Of an image without a caption, or with an empty one: an error, the words of its folder ("fox" for 5_fox), or no text.',
+    { synonyms: ['missing_caption', 'missing_captions'] },
+  ),
 };
 
 /** In the order in which they act, but for what only says how a caption is cut into tags. */

@@ -7,7 +7,7 @@ import type { Seen, StatCache } from '../cache/stat-cache.ts';
 import { type FileProblem, StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import type { Size } from './buckets.ts';
-import { type CaptionLines, captionPath, readCaption } from './captions.ts';
+import { type CaptionLines, type CaptionMissing, captionPath, folderWords, readCaption } from './captions.ts';
 import { findImages, type ImagePattern } from './find-images.ts';
 import { imageFacts } from './image-facts.ts';
 import { TRAITS, type Trait } from './image-problem.ts';
@@ -23,6 +23,8 @@ export interface SurveyedImage {
   readonly captionPath: AbsolutePath;
   /** Of the caption's text, so that space around it and lines that do not count change nothing. */
   readonly caption: Digest;
+  /** What stands in place of a caption that is not in a file. */
+  readonly words?: string;
 }
 
 /** What is wrong with a file, by kind and in words. */
@@ -44,6 +46,8 @@ export interface SurveyOptions {
   readonly captionExtension: string;
   /** Left out: the first. */
   readonly captionLines?: CaptionLines;
+  /** Left out: such an image is refused. */
+  readonly captionMissing?: CaptionMissing;
   readonly files: StatCache;
   readonly signal: AbortSignal;
   readonly say: (message: string) => void;
@@ -68,7 +72,7 @@ export async function surveyImages(options: SurveyOptions): Promise<readonly Sur
 
 /** All that there is to know of a dataset's files, the good and the bad. */
 export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
-  const { files, signal, captionLines: lines = 'first' } = options;
+  const { files, signal, captionLines: lines = 'first', captionMissing: missing = 'error' } = options;
   const found = await findImages(options.patterns);
   const problems: DatasetProblem[] = found.problems.map((problem) => ({ ...problem, code: 'no-images' }));
   const images: SurveyedImage[] = [];
@@ -81,7 +85,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
       problems.push(pair);
       continue;
     }
-    const image = known(pair, lines);
+    const image = known(pair, lines, missing);
     if (image) images.push(image);
     else unread.push(pair);
   }
@@ -89,7 +93,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
     options.say(`Reading ${unread.length.toLocaleString('en')} images of "${options.dataset}".`);
   await sideBySide(unread, async (pair) => {
     signal.throwIfAborted();
-    const [image, caption] = [await readImage(files, pair), await readText(files, pair, lines)];
+    const [image, caption] = [await readImage(files, pair), await readText(files, pair, lines, missing)];
     for (const read of [image, caption]) if ('message' in read) problems.push(read);
     if ('message' in image) return;
     const looked = { path: pair.path, captionPath: pair.captionPath, ...image };
@@ -102,6 +106,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
 
 /** The text of a caption whose digest is known from a survey. */
 export async function captionText(image: SurveyedImage, lines: CaptionLines): Promise<string> {
+  if (image.words !== undefined) return image.words;
   const caption = readCaption(await readFile(image.captionPath), lines);
   if (caption.ok && digestOf(caption.text) === image.caption) return caption.text;
   throw new StageFailure({
@@ -142,10 +147,22 @@ function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string):
 }
 
 /** A pair of which nothing has to be read. */
-function known({ path, captionPath, image, caption }: Pair, lines: CaptionLines): SurveyedImage | undefined {
+function known(pair: Pair, lines: CaptionLines, missing: CaptionMissing): SurveyedImage | undefined {
+  const { path, captionPath, image, caption } = pair;
   const read = knownImage(image);
+  if (read === undefined) return undefined;
+  if (caption === undefined && missing !== 'error') return { path, captionPath, ...read, ...inPlace(path, missing) };
   const text = caption?.facts[captionFact[lines]];
-  return read && text ? { path, ...read, captionPath, caption: text } : undefined;
+  return text ? { path, captionPath, ...read, caption: text } : undefined;
+}
+
+/** What an image has in place of a caption. */
+function inPlace(
+  image: AbsolutePath,
+  missing: Exclude<CaptionMissing, 'error'>,
+): Required<Pick<SurveyedImage, 'caption' | 'words'>> {
+  const words = missing === 'folder' ? folderWords(image) : '';
+  return { words, caption: digestOf(words) };
 }
 
 type ReadImage = Pick<SurveyedImage, 'digest' | 'size' | 'orientation' | 'traits'>;
@@ -181,8 +198,10 @@ async function readText(
   files: StatCache,
   { path: image, captionPath: path, caption: seen }: Pair,
   lines: CaptionLines,
-): Promise<Pick<SurveyedImage, 'caption'> | DatasetProblem> {
+  missing: CaptionMissing,
+): Promise<Pick<SurveyedImage, 'caption' | 'words'> | DatasetProblem> {
   if (seen === undefined) {
+    if (missing !== 'error') return inPlace(image, missing);
     return { code: 'no-caption', path: image, message: `The image has no caption: there is no "${path}".` };
   }
   const before = seen.facts[captionFact[lines]];
@@ -190,6 +209,7 @@ async function readText(
   const bytes = await readBytes(path);
   if (!Buffer.isBuffer(bytes)) return bytes;
   const text = readCaption(bytes, lines);
+  if (!text.ok && text.isEmpty && missing !== 'error') return inPlace(image, missing);
   if (!text.ok) return { code: 'bad-caption', path, message: text.problem };
   const caption = digestOf(text.text);
   return files.remember(seen, { [captionFact[lines]]: caption })

@@ -4,7 +4,7 @@
 import { writeFile } from 'node:fs/promises';
 import { digestOf } from '../cache/digest.ts';
 import { type BucketSettings, bucketSizes, fitImage, type Size } from '../dataset/buckets.ts';
-import type { CaptionLines } from '../dataset/captions.ts';
+import type { CaptionLines, CaptionMissing } from '../dataset/captions.ts';
 import type { ImagePattern } from '../dataset/find-images.ts';
 import { captionText, type SurveyedImage, surveyImages } from '../dataset/survey.ts';
 import type { GraphNode } from '../graph/graph.ts';
@@ -34,9 +34,16 @@ export const manifest: Stage = {
 
   async survey({ node, store, signal, say }) {
     const { dataset, images: patterns, caption_extension: captionExtension } = readSettings(node);
-    const captionLines = linesOf(node);
-    const files = store.files;
-    const images = await surveyImages({ dataset, patterns, captionExtension, captionLines, files, signal, say });
+    const images = await surveyImages({
+      dataset,
+      patterns,
+      captionExtension,
+      captionLines: linesOf(node),
+      captionMissing: readSettings(node).caption_missing,
+      files: store.files,
+      signal,
+      say,
+    });
     return {
       digests: {
         images: digestOf(images.map(({ digest }) => digest).join('\n')),
@@ -79,6 +86,7 @@ function readSettings({ settings }: GraphNode) {
     readonly dataset: string;
     readonly images: readonly ImagePattern[];
     readonly caption_extension: string;
+    readonly caption_missing: CaptionMissing;
     readonly wildcards: boolean;
   };
 }

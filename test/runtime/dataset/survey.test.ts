@@ -3,7 +3,7 @@
 import { renameSync, symlinkSync, utimesSync } from 'node:fs';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { Store } from '../../../src/runtime/cache/store.ts';
-import { captionText, surveyImages } from '../../../src/runtime/dataset/survey.ts';
+import { captionText, type SurveyOptions, surveyImages } from '../../../src/runtime/dataset/survey.ts';
 import { StageFailure } from '../../../src/runtime/events.ts';
 import { pngOf } from '../../helpers/pictures.ts';
 import { settle } from '../../helpers/settle.ts';
@@ -25,7 +25,7 @@ function folderWith(files: { readonly [name: string]: string | Uint8Array }): Te
 async function survey(
   folder: TemporaryFolder,
   store = new Store(folder.at('.lorac')),
-  more: { readonly captionLines?: 'first' | 'all' } = {},
+  more: Partial<SurveyOptions> = {},
 ) {
   const images = await surveyImages({
     dataset: 'hero',
@@ -78,6 +78,39 @@ test('for wildcards all lines of a caption count, but for space and empty ones',
   const first = await survey(folder);
   const lines = await Promise.all(first.map((image) => captionText(image, 'first')));
   expect(lines.toSorted()).toEqual(['a cat, sitting', 'a dog']);
+});
+
+test('an image without a caption, or with an empty one, has the words of its folder or no text, where the program says so', async () => {
+  using folder = folderWith({
+    'cats/5_red  fox/a.png': pngOf({ width: 40, height: 30, shade: 1 }),
+    'cats/3_/b.png': pngOf({ width: 40, height: 30, shade: 2 }),
+    'cats/blue_hill/c.png': pngOf({ width: 40, height: 30, shade: 3 }),
+    'cats/blue_hill/c.txt': ' \n\n',
+    'cats/blue_hill/d.png': pngOf({ width: 40, height: 30, shade: 4 }),
+    'cats/blue_hill/d.txt': 'a caption',
+  });
+  const texts = async (captionMissing: 'folder' | 'empty') => {
+    const images = await survey(folder, undefined, { captionMissing });
+    return (await Promise.all(images.map((image) => captionText(image, 'first')))).toSorted();
+  };
+  // The first time files are read, the second they are known.
+  for (const _ of [1, 2]) {
+    expect(await texts('folder')).toEqual(['', 'a caption', 'blue_hill', 'red fox']);
+    expect(await texts('empty')).toEqual(['', '', '', 'a caption']);
+    await settle();
+  }
+  expect((await problemsOf(folder)).map(([path]) => path)).toEqual([
+    'cats/3_/b.png',
+    'cats/5_red  fox/a.png',
+    'cats/blue_hill/c.txt',
+  ]);
+});
+
+test('a caption that is no text is refused, whatever stands for one that is missing', async () => {
+  using folder = folderWith({ ...two, 'cats/b.txt': Buffer.from([0xe9, 0x74]), 'cats/a.txt': '\nlate' });
+  for (const captionMissing of ['folder', 'empty'] as const) {
+    await expect(survey(folder, undefined, { captionMissing })).rejects.toThrow(StageFailure);
+  }
 });
 
 test('everything that is wrong is told at once, by file', async () => {

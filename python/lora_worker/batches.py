@@ -6,6 +6,9 @@ epochs, so a step may begin in one epoch and end in the next, and every step tra
 where this differs from sd-scripts, which cuts batches short at the end of each bucket and steps early at the end of
 each epoch, so that with a small dataset many steps see few images.
 
+Where there are regularization images, an epoch has as many visits of them as of the others. They take turns: what one
+epoch had no room for, the next begins with. (sd-scripts takes the same ones in every epoch, and never the rest.)
+
 Which visits a step has depends on its number alone: nothing is replayed to go on from the middle of a training.
 Within a step, images of one bucket go together, at most `batch_size` at a time. Since the step's gradient is the mean
 over its images, the cut changes nothing but rounding.
@@ -29,6 +32,7 @@ class Entry:
     index: int
     repeats: int
     bucket: tuple[int, int]
+    regularization: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,11 @@ class Plan:
         """Raises ValueError when there is nothing to visit."""
         # By content, so that the order in which images are listed means nothing.
         order = sorted(range(len(entries)), key=lambda place: (entries[place].digest, entries[place].index))
-        self._epoch = [(place, repeat) for place in order for repeat in range(entries[place].repeats)]
+        expanded = [(place, repeat) for place in order for repeat in range(entries[place].repeats)]
+        self._epoch = [each for each in expanded if not entries[each[0]].regularization]
         if not self._epoch:
             raise ValueError("there are no images to train on")
+        self._in_turns = [place for place, _ in expanded if entries[place].regularization]
         self._entries = entries
         self._seed = seed
         self._images_per_step = images_per_step
@@ -57,11 +63,11 @@ class Plan:
 
     @property
     def visits_per_epoch(self) -> int:
-        return len(self._epoch)
+        return len(self._epoch) * (2 if self._in_turns else 1)
 
     def epoch_of(self, step: int) -> int:
         """The epoch (from 0) in which the step with this 0-based index begins."""
-        return step * self._images_per_step // len(self._epoch)
+        return step * self._images_per_step // self.visits_per_epoch
 
     def visits(self, step: int) -> list[PlannedVisit]:
         """The visits of the step with this 0-based index, in the order of the epochs."""
@@ -69,13 +75,24 @@ class Plan:
         return [self._visit(number) for number in range(first, first + self._images_per_step)]
 
     def _visit(self, number: int) -> PlannedVisit:
-        epoch, position = divmod(number, len(self._epoch))
-        place, repeat = self._epoch[self._order_of(epoch)[position]]
+        epoch, position = divmod(number, self.visits_per_epoch)
+        chosen = self._order_of(epoch)[position]
+        own = len(self._epoch)
+        place, repeat = self._epoch[chosen] if chosen < own else self._turn(epoch, chosen - own)
         entry = self._entries[place]
         return PlannedVisit(place, Visit(epoch, entry.digest, entry.index, repeat))
 
+    def _turn(self, epoch: int, number: int) -> tuple[int, int]:
+        """The regularization image whose turn it is, and how often the epoch has had it before."""
+        first = epoch * len(self._epoch)
+        turns = len(self._in_turns)
+        place = self._in_turns[(first + number) % turns]
+        # How far behind the epoch's first turn those of this image lie; each comes again after all have had theirs.
+        behind = [(turn - first) % turns for turn, other in enumerate(self._in_turns) if other == place]
+        return place, sum(1 + (number - 1 - distance) // turns for distance in behind if distance < number)
+
     def _draw_order(self, epoch: int) -> list[int]:
-        return permutation(epoch_stream(self._seed, epoch, "order"), len(self._epoch)).tolist()
+        return permutation(epoch_stream(self._seed, epoch, "order"), self.visits_per_epoch).tolist()
 
 
 T = TypeVar("T")

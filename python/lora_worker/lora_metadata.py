@@ -23,7 +23,8 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
         **_network(settings),
         **_optimization(settings),
         **_numerics(settings, architecture),
-        "num_train_images": sum(image.repeats for image in work.images),
+        "num_train_images": sum(image.repeats for image in work.images if not image.regularization),
+        **_regularization(work),
         **_captions(settings),
         "flip_aug": any(image.latents_flipped is not None for image in work.images),
         "cache_latents": True,
@@ -33,6 +34,16 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
         "epoch": epoch,
     }
     return {**{f"ss_{key}": str(value) for key, value in fields.items()}, **_modelspec(settings, architecture)}
+
+
+def _regularization(work: Train) -> dict[str, object]:
+    regularization = work.settings.regularization
+    if regularization is None:
+        return {}
+    return {
+        "num_reg_images": sum(image.repeats for image in work.images if image.regularization),
+        "prior_loss_weight": regularization.prior_loss_weight,
+    }
 
 
 def _captions(settings: TrainSettings) -> dict[str, object]:

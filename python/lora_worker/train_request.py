@@ -40,6 +40,15 @@ class TrainImage:
     crop: tuple[int, int]
     bucket: Size
     repeats: int
+    regularization: bool
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """Images that keep what the base knows: half of all visits. Each's loss is multiplied by `prior_loss_weight`."""
+
+    captions: CaptionSettings
+    prior_loss_weight: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class TrainSettings:
 
     seed: int
     captions: CaptionSettings
+    regularization: Regularization | None
     network: NetworkSettings
     optimizer: OptimizerSettings
     unet_lr: float
@@ -131,8 +141,10 @@ def parse_train(value: Mapping[str, Any]) -> Train:
     settings = _settings(work.record("settings"))
     images = work.records("images", _image)
     until = _until(work, settings.steps)
-    if not any(image.repeats > 0 for image in images):
+    if not any(image.repeats > 0 for image in images if not image.regularization):
         raise ProtocolError('"work.images" must have an image')
+    if settings.regularization is None and any(image.regularization for image in images):
+        raise ProtocolError('"work.settings.regularization" is needed for images of that kind')
     return Train(
         checkpoint=work.text("checkpoint"),
         work=Path(work.text("work")),
@@ -183,6 +195,7 @@ def _image(image: Fields) -> TrainImage:
         crop=image.pair("crop"),
         bucket=image.pair("bucket"),
         repeats=image.whole("repeats"),
+        regularization=image.flag("regularization"),
     )
 
 
@@ -190,6 +203,7 @@ def _settings(settings: Fields) -> TrainSettings:
     return TrainSettings(
         seed=settings.whole("seed"),
         captions=_captions(settings.record("captions")),
+        regularization=_regularization(settings),
         network=parse_network(settings.record("network")),
         optimizer=parse_optimizer(settings.record("optimizer")),
         unet_lr=settings.number("unet_lr"),
@@ -209,6 +223,13 @@ def _settings(settings: Fields) -> TrainSettings:
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
         resolution=settings.pair("resolution"),
     )
+
+
+def _regularization(settings: Fields) -> Regularization | None:
+    if settings.any("regularization") is None:
+        return None
+    fields = settings.record("regularization")
+    return Regularization(_captions(fields.record("captions")), fields.number("prior_loss_weight"))
 
 
 def _captions(captions: Fields) -> CaptionSettings:

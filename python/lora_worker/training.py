@@ -183,13 +183,13 @@ class Trainer:
 def image_losses(
     models: Models, batch: MicroBatch, loss: ImageLoss, *, dtype: torch.dtype, trains_text: bool
 ) -> Tensor:
-    """The loss of each image, F32 [B]. `dtype` is that of the models."""
+    """The loss of each image times its weight, F32 [B]. `dtype` is that of the models."""
     with torch.set_grad_enabled(trains_text and torch.is_grad_enabled()):
         context_BTW, pooled_BP = models.text.encode_ids(batch.ids_one_BNT, batch.ids_two_BNT)
     output_B4HW = models.predict(
         batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
     )
-    return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B)
+    return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B) * batch.weights_B
 
 
 def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str, object]]:

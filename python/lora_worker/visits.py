@@ -33,7 +33,8 @@ from lora_worker.train_request import Train, TrainImage
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """`images` says what each row was made from. Latents are F32 and noised, `sizes` are SDXL's six numbers."""
+    """`images` says what each row was made from. Latents are F32 and noised, `sizes` are SDXL's six numbers, and
+    `weights` what the loss of each image is multiplied by."""
 
     images: tuple[TrainImage, ...]
     noisy_B4HW: Tensor
@@ -42,6 +43,7 @@ class MicroBatch:
     sizes_B6: Tensor
     ids_one_BNT: Tensor
     ids_two_BNT: Tensor
+    weights_B: Tensor
 
     def halves(self) -> tuple[MicroBatch, MicroBatch]:
         """The same rows in two micro-batches. Needs at least two rows."""
@@ -74,7 +76,10 @@ class Visits:
         self._prediction = prediction
         self._alphas = alphas_cumprod(zero_terminal_snr=zero_terminal_snr)
         self.plan = Plan(
-            [Entry(image.digest, image.index, image.repeats, image.bucket) for image in work.images],
+            [
+                Entry(image.digest, image.index, image.repeats, image.bucket, image.regularization)
+                for image in work.images
+            ],
             seed=work.settings.seed,
             images_per_step=work.settings.images_per_step,
         )
@@ -101,6 +106,7 @@ class Visits:
             sizes_B6=torch.tensor([sizes(*each) for each in zip(images, flipped, strict=True)], dtype=torch.float32),
             ids_one_BNT=token_ids(captions, PAD_ONE, chunks=chunks),
             ids_two_BNT=token_ids(captions, PAD_TWO, chunks=chunks),
+            weights_B=torch.tensor([self._weight(image) for image in images], dtype=torch.float32),
         )
 
     def _stream(self, planned: PlannedVisit, purpose: str) -> torch.Generator:
@@ -165,7 +171,13 @@ class Visits:
 
     def _caption(self, planned: PlannedVisit, image: TrainImage, step: int) -> str:
         moment = Moment(epoch=planned.visit.epoch, step=step, steps=self._settings.steps)
-        return visited(image.caption, self._settings.captions, moment, partial(self._stream, planned))
+        regularization = self._settings.regularization
+        captions = regularization.captions if image.regularization and regularization else self._settings.captions
+        return visited(image.caption, captions, moment, partial(self._stream, planned))
+
+    def _weight(self, image: TrainImage) -> float:
+        regularization = self._settings.regularization
+        return regularization.prior_loss_weight if image.regularization and regularization else 1.0
 
 
 def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:

@@ -77,3 +77,32 @@ def test_micro_batches_hold_one_bucket_and_at_most_so_many_images():
     square, wide = (64, 64), (96, 64)
     cut = micro_batches("abcdefg", [square, wide, square, square, wide, square, square], 2)
     assert cut == [["a", "c"], ["d", "f"], ["g"], ["b", "e"]]
+
+
+def regularized(images: int, others: int, *, repeats: int = 1) -> Plan:
+    entries = [Entry(f"{place}", 0, 1, (64, 64)) for place in range(images)]
+    entries += [Entry(f"r{place}", 0, repeats, (64, 64), regularization=True) for place in range(others)]
+    return Plan(entries, seed=1, images_per_step=2 * images)
+
+
+@pytest.mark.parametrize(("images", "others", "repeats"), [(6, 2, 1), (6, 2, 2), (6, 4, 1), (3, 7, 1), (4, 4, 1)])
+def test_regularization_images_are_half_of_each_epoch_and_take_turns(images, others, repeats):
+    plan = regularized(images, others, repeats=repeats)
+    assert plan.visits_per_epoch == 2 * images
+    seen = Counter()
+    for epoch in range(7):
+        visits = [planned.visit for planned in plan.visits(epoch)]
+        assert all(visit.epoch == epoch for visit in visits)
+        assert len(set(visits)) == len(visits)
+        own = [visit.digest for visit in visits if not visit.digest.startswith("r")]
+        assert sorted(own) == [f"{place}" for place in range(images)]
+        seen.update(visit.digest for visit in visits if visit.digest.startswith("r"))
+    assert sum(seen.values()) == 7 * images
+    assert max(seen.values()) - min(seen.values()) <= repeats
+
+
+def test_regularization_images_leave_the_order_of_none_as_it_was():
+    entries = [Entry(f"{place}", 0, 2, (64, 64)) for place in range(5)]
+    plan = Plan(entries, seed=3, images_per_step=4)
+    assert plan.visits_per_epoch == 10
+    assert [planned.place for planned in plan.visits(0)] == [1, 3, 0, 2]

@@ -95,6 +95,23 @@ def weights(path):
     return {name: (tensor.dtype, tensor.shape, tensor.float().numpy().tobytes()) for name, tensor in tensors.items()}
 
 
+def test_regularization_images_and_their_weight_take_effect(lab, usual_weights):
+    def trained(weight):
+        request = lab.request(f"kept-{weight}", steps=2)
+        request["settings"]["optimizer"]["clip_lambda"] = 0.01
+        request["images"][-1]["regularization"] = True
+        request["settings"]["regularization"] = {
+            "captions": request["settings"]["captions"],
+            "prior_loss_weight": weight,
+        }
+        return read_safetensors(lab.life(request)["lora"])[1], weights(lab.life(request)["lora"])
+
+    (whole_metadata, whole), (_, half) = trained(1.0), trained(0.5)
+    assert whole != half and whole != usual_weights
+    assert whole_metadata["ss_num_train_images"] == "2"
+    assert whole_metadata["ss_num_reg_images"] == "1"
+
+
 def test_weight_decay_and_the_clip_threshold_take_effect(lab):
     def trained(work, **changes):
         request = lab.request(work, steps=2)

@@ -10,6 +10,7 @@ from training_lab import CAPTION_SETTINGS, CAPTIONS, TrainingLab
 
 from lora_worker.diffusion import alphas_cumprod
 from lora_worker.errors import WorkerError
+from lora_worker.protocol import ProtocolError
 from lora_worker.safetensors_file import read_tensor, write_safetensors
 from lora_worker.steps_ahead import StepsAhead
 from lora_worker.text import PAD_ONE, PAD_TWO, token_ids
@@ -35,7 +36,7 @@ def rows(visits, step):
     return sorted(found, key=lambda row: (row[0], row[1][0].sum().item()))
 
 
-TENSORS = ("noisy_B4HW", "target_B4HW", "timesteps_B", "sizes_B6", "ids_one_BNT", "ids_two_BNT")
+TENSORS = ("noisy_B4HW", "target_B4HW", "timesteps_B", "sizes_B6", "ids_one_BNT", "ids_two_BNT", "weights_B")
 
 
 def equal(left, right):
@@ -237,3 +238,38 @@ def test_a_failure_ahead_is_heard_at_the_step_that_it_belongs_to(lab):
             write_safetensors(image["latents_flipped"], {})
         with pytest.raises(WorkerError, match="no tensor"):
             ahead.micro_batches(3)
+
+
+def with_regularization(request, weight=0.5, **captions):
+    """The last image becomes a regularization image."""
+    request["images"][-1]["regularization"] = True
+    request["settings"]["regularization"] = {
+        "captions": {**request["settings"]["captions"], **captions},
+        "prior_loss_weight": weight,
+    }
+    return request
+
+
+def test_half_of_the_visits_are_of_regularization_images_with_their_own_weight_and_captions(lab):
+    request = with_regularization(lab.request(batch_size=4), caption_prefix="photo", shuffle_caption=False)
+    ids = {}
+    for batch in visits_of(request).micro_batches(0):
+        for place, image in enumerate(batch.images):
+            assert batch.weights_B[place] == (0.5 if image.regularization else 1.0)
+            ids.setdefault(image.regularization, []).append(batch.ids_one_BNT[place, 0].tolist())
+    assert [len(ids[kind]) for kind in (False, True)] == [2, 2]
+    photo = token_ids(["photo"], PAD_ONE)[0, 0, 1].item()
+    assert all(row[1] == photo for row in ids[True])
+    assert not any(photo in row for row in ids[False])
+
+
+def test_without_regularization_images_every_weight_is_one(lab):
+    for batch in visits_of(lab.request(batch_size=3)).micro_batches(0):
+        assert batch.weights_B.tolist() == [1.0] * len(batch.images)
+
+
+def test_regularization_images_need_their_settings(lab):
+    request = lab.request()
+    request["images"][0]["regularization"] = True
+    with pytest.raises(ProtocolError, match="regularization"):
+        parse_train(request)

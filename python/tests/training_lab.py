@@ -83,6 +83,7 @@ SETTINGS: dict[str, Any] = {
         "clip_gradients": False,
         "clip_lambda": {"op": "**", "left": "step", "right": 0.25},
     },
+    "regularization": None,
     "unet_lr": 3e-4,
     "text_encoder_lr": 1e-4,
     "lr_scheduler": {"kind": "cosine", "num_cycles": 0.375, "warmup": 0},
@@ -161,6 +162,7 @@ class TrainingLab:
             "crop": [3, 0],
             "bucket": [width, height],
             "repeats": 1,
+            "regularization": False,
         }
 
 

@@ -16,7 +16,13 @@ export async function adviceOn(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const trainings = program.blocks.filter((block) => block.kind === 'train' && stale.has(block.name as NodeId));
-  const used = new Set(trainings.flatMap((block) => (block.kind === 'train' ? [block.attributes.data.block] : [])));
+  const used = new Set(
+    trainings.flatMap((block) => {
+      if (block.kind !== 'train') return [];
+      const { data, regularization } = block.attributes;
+      return [data.block, ...(regularization ? [regularization.block] : [])];
+    }),
+  );
   const looks = looksIn(store);
   const lines: string[] = [];
   for (const block of program.blocks) {

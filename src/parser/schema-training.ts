@@ -144,6 +144,14 @@ export const train = {
   data: required(reference('dataset'), 'The images to learn from.', {
     synonyms: ['dataset', 'datasets', 'images', 'train_data', 'dataset_config', 'train_data_dir'],
   }),
+  regularization: optional(
+    reference('dataset'),
+    'Images of what the base knows and should keep knowing: half of all that is trained on.',
+    { synonyms: ['reg_data_dir', 'reg_data', 'regularization_images', 'reg_images', 'is_reg', 'class_data_dir'] },
+  ),
+  prior_loss_weight: preset(number({ min: 0 }), 1, 'What the loss of each regularization image is multiplied by.', {
+    synonyms: ['prior_weight', 'reg_weight'],
+  }),
   network: preset(network, variantOf(network, 'locon'), 'What is trained.', {
     synonyms: ['network_module', 'adapter', 'lora', 'algo', 'network_args', 'network_type'],
   }),

@@ -26,6 +26,21 @@ export function bothPredictions(span: Span, other: Span): Diagnostic {
   });
 }
 
+export function idlePriorWeight(span: Span): Diagnostic {
+  return warning('idle-prior-weight', span, {
+    message: '"prior_loss_weight" weighs regularization images, and the training has none.',
+    hint: 'Name a dataset of them: regularization = …, or leave "prior_loss_weight" out.',
+  });
+}
+
+export function sameImages(span: Span, dataset: string, data: Span): Diagnostic {
+  return error('same-images', span, {
+    message: `"${dataset}" is what is learned, and cannot be what is kept as it was.`,
+    related: [{ message: 'It is learned from here', span: data }],
+    hint: 'Regularization needs a dataset of its own.',
+  });
+}
+
 export function noStrength(span: Span, name: string, of: string): Diagnostic {
   return error('no-strength', span, {
     message: `"${name}" changes the strength of "${of}", and that is 0.`,

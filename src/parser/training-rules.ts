@@ -6,8 +6,29 @@ import type { Scope } from './scope.ts';
 
 /** The block, or `undefined` after complaining. */
 export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'train'> | undefined {
-  const rules = [thresholdRule, heldOutRule, predictionRule, weightRule, strengthRule, timestepRule];
+  const rules = [
+    regularizationRule,
+    thresholdRule,
+    heldOutRule,
+    predictionRule,
+    weightRule,
+    strengthRule,
+    timestepRule,
+  ];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
+}
+
+/** The same images cannot be what is learned and what is kept. */
+function regularizationRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { data, regularization, prior_loss_weight } = attributes;
+  if (regularization === undefined) {
+    const written = attributeSpans.prior_loss_weight;
+    if (written && prior_loss_weight !== 1) scope.report(problem.idlePriorWeight(written));
+    return true;
+  }
+  if (regularization.block !== data.block) return true;
+  scope.report(problem.sameImages(attributeSpans.regularization ?? span, data.block, attributeSpans.data ?? span));
+  return false;
 }
 
 /** The threshold of the schedule `snr` follows from c alone. */

@@ -88,3 +88,20 @@ describe('noise and timesteps', () => {
     expectProblems(['timestep-order'], trainWith('max_timestep = 5  min_timestep = «900»'));
   });
 });
+
+describe('regularization', () => {
+  const two = (attributes: string) => `dataset keep { images = "keep" }\n${trainWith(attributes)}`;
+
+  test('is a dataset of its own, whose loss can be weighed', () => {
+    const { attributes } = blockOf(two('regularization = keep  prior_loss_weight = 0.5'), 'train');
+    expect(attributes).toMatchObject({ regularization: { block: 'keep' }, prior_loss_weight: 0.5 });
+    expect(attributesOf('')).toMatchObject({ regularization: undefined, prior_loss_weight: 1 });
+    expectProblems(['same-images'], two('regularization = «hero»'));
+    expectProblems(['out-of-range'], two('regularization = keep  prior_loss_weight = «-1»'));
+    expectProblems(['wrong-kind'], two('regularization = «pony»'));
+  });
+
+  test('that is not there cannot be weighed', () => {
+    expectProblems(['idle-prior-weight'], trainWith('prior_loss_weight = «0.5»'));
+  });
+});

@@ -37,43 +37,28 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
   const base = draft.block(block.attributes.base.block, 'checkpoint');
   const data = draft.block(block.attributes.data.block, 'dataset');
   const files = draft.weightsOf(base);
-  const images = { node: manifestOf(data), output: 'images' };
-
-  const latents = draft.node(`${block.name}:latents`, {
-    stage: stages.latents,
-    origin: block.span,
-    attributes: { vae_precision: block.attributes.vae_precision, flip: data.attributes.flip_aug, exif: 'upright' },
-    // Not among the files: latents depend on the VAE in it alone, and so outlive a change of anything else.
-    settings: { checkpoint: files.checkpoint },
-    inputs: { images, vae: { node: base.name as NodeId, output: 'vae' } },
-  });
+  const kept = block.attributes.regularization && draft.block(block.attributes.regularization.block, 'dataset');
 
   const { validation } = block.attributes;
   const measured = validation?.data && draft.block(validation.data.block, 'dataset');
-  const held: { [role: string]: NodeInput } = {};
-  if (measured) {
-    const heldImages = { node: manifestOf(measured), output: 'images' };
-    const heldLatents = draft.node(`${block.name}:held-out-latents`, {
-      stage: stages.latents,
-      origin: block.span,
-      attributes: { vae_precision: block.attributes.vae_precision, flip: false, exif: 'upright' },
-      settings: { checkpoint: files.checkpoint },
-      inputs: { images: heldImages, vae: { node: base.name as NodeId, output: 'vae' } },
-    });
-    held['held_out.images'] = heldImages;
-    held['held_out.captions'] = { node: manifestOf(measured), output: 'captions' };
-    held['held_out.latents'] = { node: heldLatents, output: 'latents' };
-  }
+  const held =
+    measured &&
+    addLatents(draft, block, { data: measured, name: 'held-out-latents', prefix: 'held_out.', flip: false });
 
   const { sample, save_every, state_every, gradient_checkpointing } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
-  const { vae_precision: _, ...learning } = fingerprinted(block);
+  const { vae_precision: _, prior_loss_weight, ...learning } = fingerprinted(block);
   const { resolution } = data.attributes;
   const sampling = sample && { ...sample, prompts: draft.path(sample.prompts) };
   const main = draft.node(block.name, {
     stage: stages.train,
     origin: block.span,
-    attributes: { ...learning, captions: captionsOf(data), resolution: [resolution.width, resolution.height] },
+    attributes: {
+      ...learning,
+      captions: captionsOf(data),
+      regularization: kept ? { captions: captionsOf(kept), prior_loss_weight: prior_loss_weight ?? 1 } : null,
+      resolution: [resolution.width, resolution.height],
+    },
     settings: {
       save_every,
       save_steps: draft.namedSteps(block.name),
@@ -83,15 +68,53 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     },
     files,
     inputs: {
-      latents: { node: latents, output: 'latents' },
-      images,
-      captions: { node: manifestOf(data), output: 'captions' },
+      ...addLatents(draft, block, { data, name: 'latents', prefix: '', flip: data.attributes.flip_aug }),
+      ...(kept &&
+        addLatents(draft, block, {
+          data: kept,
+          name: 'regularization',
+          prefix: 'regularization.',
+          flip: kept.attributes.flip_aug,
+        })),
       ...held,
     },
   });
 
   if (sampling) addSamples(draft, block, sampling, files);
   return main;
+}
+
+/** The node that encodes a dataset for a training, and what the training takes of both, by role. */
+function addLatents(
+  draft: GraphDraft,
+  block: BlockOf<'train'>,
+  {
+    data,
+    name,
+    prefix,
+    flip,
+  }: {
+    readonly data: BlockOf<'dataset'>;
+    readonly name: string;
+    readonly prefix: string;
+    readonly flip: boolean;
+  },
+): { readonly [role: string]: NodeInput } {
+  const base = draft.block(block.attributes.base.block, 'checkpoint');
+  const images = { node: manifestOf(data), output: 'images' };
+  const latents = draft.node(`${block.name}:${name}`, {
+    stage: draft.stages.latents,
+    origin: block.span,
+    attributes: { vae_precision: block.attributes.vae_precision, flip, exif: 'upright' },
+    // Not among the files: latents depend on the VAE in it alone, and so outlive a change of anything else.
+    settings: { checkpoint: draft.weightsOf(base).checkpoint },
+    inputs: { images, vae: { node: base.name as NodeId, output: 'vae' } },
+  });
+  return {
+    [`${prefix}latents`]: { node: latents, output: 'latents' },
+    [`${prefix}images`]: images,
+    [`${prefix}captions`]: { node: manifestOf(data), output: 'captions' },
+  };
 }
 
 /** What becomes of the captions of a dataset at each visit: the training's business, and so no part of the manifest. */
@@ -125,7 +148,7 @@ function addSamples(
 
 /** The attributes of a training that the schema table says can change its result, but for the blocks it refers to. */
 function fingerprinted(block: BlockOf<'train'>): { readonly [name: string]: Json } {
-  const { base: _, data: __, validation, ...rest } = block.attributes;
+  const { base: _, data: __, regularization: ___, validation, ...rest } = block.attributes;
   const attributes = { ...rest, ...(validation && { validation: measuring(validation) }) };
   const entries = Object.entries(attributes).filter(
     ([name]) => schema.train[name as keyof typeof attributes].fingerprint,

@@ -111,7 +111,7 @@ async function planTraining(context: StageContext): Promise<Train> {
     op: 'train',
     checkpoint: inputOf(context, 'checkpoint').path,
     work: context.work,
-    images: held?.learned ?? images,
+    images: [...(held?.learned ?? images), ...(await planRegularization(context, images))],
     settings,
     save_steps,
     held_out: held && !missing ? { images: held.measured, timesteps: validation.timesteps, steps: measured } : null,
@@ -163,8 +163,22 @@ function planHeldOut(
   return { learned: pick(held.learned), measured: once(pick(held.heldOut)) };
 }
 
+/** Images of what the base knows. Where one is among `own` as well, its visits are still told apart. */
+async function planRegularization(context: StageContext, own: Train['images']): Promise<Train['images']> {
+  if (context.inputs['regularization.images'] === undefined) return [];
+  const times = Map.groupBy(own, ({ digest }) => digest);
+  const kept = await planImages(context, 'regularization.');
+  return kept.map((image) => {
+    const index = image.index + (times.get(image.digest)?.length ?? 0);
+    return { ...image, index, regularization: true };
+  });
+}
+
 /** `of`: what stands before the roles. */
-async function planImages(context: StageContext, of: '' | 'held_out.' = ''): Promise<Train['images']> {
+async function planImages(
+  context: StageContext,
+  of: '' | 'held_out.' | 'regularization.' = '',
+): Promise<Train['images']> {
   const images = await readJson<ManifestImage[]>(context, `${of}images`);
   const captions = await readJson<string[]>(context, `${of}captions`);
   const latents = await readJson<ImageLatents[]>(context, `${of}latents`);
@@ -179,7 +193,7 @@ async function planImages(context: StageContext, of: '' | 'held_out.' = ''): Pro
     if (path === undefined || caption === undefined) {
       throw new Error(`Internal error: the image "${image.digest}" has no ${path ? 'caption' : 'latents'}.`);
     }
-    return { ...image, caption, latents: path, latents_flipped: pathOf(image, true) ?? null };
+    return { ...image, caption, latents: path, latents_flipped: pathOf(image, true) ?? null, regularization: false };
   });
 }
 

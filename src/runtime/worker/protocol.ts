@@ -107,6 +107,8 @@ export interface Train {
     readonly crop: readonly [number, number];
     readonly bucket: readonly [number, number];
     readonly repeats: number;
+    /** Half of all visits are of such images, where there are any. */
+    readonly regularization: boolean;
   }[];
   readonly settings: TrainSettings;
   /** Optimizer steps (1-based) whose LoRA is kept besides the last one. */
@@ -130,6 +132,8 @@ export interface Train {
 export interface TrainSettings {
   readonly seed: number;
   readonly captions: CaptionSettings;
+  /** Null: there are no regularization images. The loss of each is multiplied by `prior_loss_weight`. */
+  readonly regularization: { readonly captions: CaptionSettings; readonly prior_loss_weight: number } | null;
   readonly network: Network;
   readonly optimizer: Optimizer;
   readonly unet_lr: number;

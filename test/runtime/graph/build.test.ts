@@ -190,3 +190,25 @@ test('the images of a dataset start where they were written', () => {
     ],
   });
 });
+
+test('regularization images are another dataset, encoded by a node of their own', () => {
+  const program = short
+    .replace('data = hero', 'data = hero  regularization = keep  prior_loss_weight = 0.5')
+    .concat('dataset keep { images = "keep"  shuffle_caption = false  flip_aug = false }');
+  const graph = graphOf(program);
+  expect(node(graph, 'raw:regularization')).toMatchObject({ attributes: { flip: false, exif: 'upright' } });
+  expect(edges(graph)).toContain('raw:regularization: latents ← keep:manifest.images, pony.vae');
+  expect(Object.keys(node(graph, 'raw').inputs)).toEqual([
+    'latents',
+    'images',
+    'captions',
+    'regularization.latents',
+    'regularization.images',
+    'regularization.captions',
+  ]);
+  expect(node(graph, 'raw').attributes.regularization).toMatchObject({
+    captions: { shuffle_caption: false },
+    prior_loss_weight: 0.5,
+  });
+  expect(node(graphOf(short), 'raw').attributes.regularization).toBeNull();
+});

@@ -54,6 +54,7 @@ const works: Work[] = [
         crop: [38, 0],
         bucket: [1024, 1024],
         repeats: 2,
+        regularization: false,
       },
     ],
     settings: {
@@ -72,6 +73,24 @@ const works: Work[] = [
         token_warmup_min: 1,
         caption_tag_dropout_rate: 0.2,
         secondary_separator: null,
+      },
+      regularization: {
+        captions: {
+          caption_prefix: null,
+          caption_suffix: 'best quality',
+          caption_dropout_rate: 0.1,
+          caption_dropout_every_n_epochs: 0,
+          wildcards: false,
+          shuffle_caption: true,
+          caption_separator: ',',
+          keep_tokens: 1,
+          keep_tokens_separator: '|||',
+          token_warmup_step: 0.5,
+          token_warmup_min: 1,
+          caption_tag_dropout_rate: 0.2,
+          secondary_separator: null,
+        },
+        prior_loss_weight: 0.5,
       },
       network: {
         kind: 'locon',

@@ -1,17 +1,17 @@
 // From a checked program to its graph and the store of its results.
 
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
 import type { CheckedProgram } from '../parser/model.ts';
 import { nearest } from '../parser/suggest.ts';
 import { Store } from '../runtime/cache/store.ts';
 import { unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
-import { absolutePath, pathIn } from '../runtime/graph/paths.ts';
+import { pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
 import { placesOf } from './places.ts';
 import { UsageError } from './usage-error.ts';
+import { namedStoreFolder } from './user-store.ts';
 
 export function graphOf(program: CheckedProgram): Graph {
   return buildGraph(program, { ...placesOf(program.source), stages });
@@ -19,12 +19,7 @@ export function graphOf(program: CheckedProgram): Graph {
 
 /** Beside the program, or where LORAC_STORE says. */
 export function storeOf(program: CheckedProgram, warn: (message: string) => void): Store {
-  const named = process.env.LORAC_STORE;
-  const folder =
-    named === undefined || named === ''
-      ? pathIn(placesOf(program.source).folder, '.lorac')
-      : absolutePath(resolve(named));
-  return new Store(folder, { warn });
+  return new Store(namedStoreFolder() ?? pathIn(placesOf(program.source).folder, '.lorac'), { warn });
 }
 
 /** `--rerun` means one node; a target may also be a block, with all its helpers. */

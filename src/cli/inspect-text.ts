@@ -78,9 +78,16 @@ export function comparisonLines(
 }
 
 function differenceLines({ blocks: apart, whole }: NonNullable<Compared['difference']>, color: boolean): string[] {
-  const highest = Math.max(...apart.values());
-  const rows = [...apart].map(([place, value]) => [place, heatMark(value, highest, color), value.toPrecision(3)]);
-  return [`‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖ = ${whole.toPrecision(3)} in all, and by block`, ...table(rows, 2)];
+  // Nothing in the first file to be relative to.
+  const onlyInSecond = [...apart].filter(([, value]) => value === Infinity).map(([place]) => place);
+  const measured = [...apart].filter(([, value]) => value !== Infinity);
+  const highest = Math.max(...measured.map(([, value]) => value));
+  const rows = measured.map(([place, value]) => [place, heatMark(value, highest, color), value.toPrecision(3)]);
+  return [
+    `‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖ = ${whole === Infinity ? '∞' : whole.toPrecision(3)} in all, and by block`,
+    ...table(rows, 2),
+    ...(onlyInSecond.length === 0 ? [] : [`in the second file alone: ${onlyInSecond.join(', ')}`]),
+  ];
 }
 
 function summary(report: LoraReport): string[] {

@@ -20,6 +20,7 @@ import { wantsColor } from './color.ts';
 import { checkpointJson, loraJson } from './inspect-json.ts';
 import { checkpointLines, comparisonLines, loraLines } from './inspect-text.ts';
 import type { Compared, Inspected, OtherFile } from './inspected.ts';
+import { fileAt } from './lora-arguments.ts';
 import { openProgressLine } from './progress-line.ts';
 import { INTERRUPTED, listenForStop } from './stop.ts';
 import { tellFailure } from './tell-failure.ts';
@@ -35,6 +36,7 @@ export interface InspectOptions {
 }
 
 export async function inspect(options: InspectOptions): Promise<number> {
+  for (const path of [options.file, options.other]) if (path !== undefined) fileAt(path);
   using stop = listenForStop();
   try {
     await using file = await openWeights(options.file, CHECKPOINT_LIMITS);

@@ -1,10 +1,11 @@
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { missingFiles } from '../../src/cli/missing-files.ts';
 import { placesOf } from '../../src/cli/places.ts';
 import { readProgram, splitArguments } from '../../src/cli/program-file.ts';
+import { namedStoreFolder } from '../../src/cli/user-store.ts';
 import { compile } from '../../src/parser/check.ts';
 import { positionOf } from '../../src/parser/source.ts';
 
@@ -17,6 +18,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+  vi.unstubAllEnvs();
   process.chdir(before);
   rmSync(folder, { recursive: true });
 });
@@ -135,4 +137,14 @@ test('a file whose name is nearly that of another is answered with the other', (
   expect(program && missingFiles(program, placesOf(source)).map(({ hint }) => hint)).toEqual([
     'That folder has one with a similar name: "Pony-v6.safetensors"',
   ]);
+});
+
+test('LORAC_STORE names a folder, there or not, and never a file', () => {
+  writeFileSync('taken', '');
+  vi.stubEnv('LORAC_STORE', 'taken');
+  expect(() => namedStoreFolder()).toThrow('LORAC_STORE is "taken", which is a file.');
+  vi.stubEnv('LORAC_STORE', 'new');
+  expect(namedStoreFolder()).toBe(join(process.cwd(), 'new'));
+  vi.stubEnv('LORAC_STORE', '');
+  expect(namedStoreFolder()).toBeUndefined();
 });

@@ -110,6 +110,13 @@ test('two LoRAs are compared, with --norms also by what they do', async () => {
   expect(same.stdout).toContain('= 0.00 in all');
 });
 
+test('a block that only the second file has is named, and is not infinitely far away', async () => {
+  await run('chop', 'hero.safetensors', '--keep', 'OUT01', '--text-encoders', 'drop', '-o', 'few.safetensors');
+  const { stdout } = await run('inspect', 'few.safetensors', 'hero.safetensors', '--norms', '--no-hashes');
+  expect(stdout).toContain('in the second file alone: ');
+  expect(stdout).not.toContain('Infinity');
+});
+
 test('NaN is found where the numbers are read, for hashes or for norms', async () => {
   const warning = '1 module with NaN or infinity, which spoils every picture: lora_unet_out_2.';
   for (const options of [[], ['--norms'], ['--norms', '--no-hashes']])
@@ -131,15 +138,16 @@ test('other files are told for what they are', async () => {
 
 test('what cannot be read, or makes no sense together, is said', async () => {
   expect(await run('inspect', 'nowhere.safetensors')).toMatchObject({
-    exitCode: 1,
+    exitCode: 2,
     stdout: '',
-    stderr: 'error: "nowhere.safetensors" does not exist.',
+    stderr: expect.stringContaining('error: There is no file "nowhere.safetensors".'),
   });
+  expect((await run('inspect', 'heor.safetensors')).stderr).toContain('hint: there is "hero.safetensors"');
   expect(await run('inspect', 'note.txt')).toMatchObject({ exitCode: 1, stdout: '' });
   expect(await run('inspect', '.')).toMatchObject({
-    exitCode: 1,
+    exitCode: 2,
     stdout: '',
-    stderr: expect.stringContaining('error: '),
+    stderr: expect.stringContaining('error: "." is a folder.'),
   });
   expect(await run('inspect')).toMatchObject({ exitCode: 2 });
   expect(await run('inspect', 'base.safetensors', 'hero.safetensors')).toMatchObject({

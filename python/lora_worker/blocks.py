@@ -26,3 +26,8 @@ def block_weight(module: str, weights: Mapping[str, float] | None) -> float:
     if weights is None:
         return 1.0
     return next((weights[name] for name in block_names(module) if name in weights), 0.0)
+
+
+def block_factor(module: str, factors: Mapping[str, float]) -> float:
+    """The factor of the module's block. One that is not named has 1."""
+    return next((factors[name] for name in block_names(module) if name in factors), 1.0)

@@ -92,6 +92,7 @@ def _optimization(settings: TrainSettings) -> dict[str, object]:
         "learning_rate": settings.unet_lr,
         "unet_lr": settings.unet_lr,
         "text_encoder_lr": settings.text_encoder_lr,
+        **_rate_factors(settings),
         "lr_scheduler": scheduler,
         "lr_warmup_steps": warmup_steps(settings.lr_scheduler, settings.steps),
         "max_grad_norm": settings.max_grad_norm,
@@ -103,6 +104,12 @@ def _optimization(settings: TrainSettings) -> dict[str, object]:
         plain = {name: _plain(value) for name, value in scheduler_arguments.items()}
         fields["lr_scheduler_args"] = json.dumps(plain)
     return fields
+
+
+def _rate_factors(settings: TrainSettings) -> dict[str, object]:
+    """Only where there are some, so that other files say what they always said."""
+    ratio = {} if settings.loraplus_lr_ratio == 1 else {"loraplus_lr_ratio": settings.loraplus_lr_ratio}
+    return {**ratio, **({"block_lr": json.dumps(dict(settings.block_lr))} if settings.block_lr else {})}
 
 
 def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, object]:

@@ -68,6 +68,8 @@ class TrainSettings:
     optimizer: OptimizerSettings
     unet_lr: float
     text_encoder_lr: float
+    loraplus_lr_ratio: float
+    block_lr: Mapping[str, float]
     lr_scheduler: Schedule
     max_grad_norm: float
     steps: int
@@ -208,6 +210,8 @@ def _settings(settings: Fields) -> TrainSettings:
         optimizer=parse_optimizer(settings.record("optimizer")),
         unet_lr=settings.number("unet_lr"),
         text_encoder_lr=settings.number("text_encoder_lr"),
+        loraplus_lr_ratio=settings.number("loraplus_lr_ratio"),
+        block_lr=_block_rates(settings.record("block_lr")),
         lr_scheduler=parse_schedule(settings.record("lr_scheduler")),
         max_grad_norm=settings.number("max_grad_norm"),
         steps=_positive(settings, "steps"),
@@ -251,6 +255,10 @@ def _captions(captions: Fields) -> CaptionSettings:
         caption_tag_dropout_rate=captions.number("caption_tag_dropout_rate"),
         secondary_separator=captions.optional_text("secondary_separator"),
     )
+
+
+def _block_rates(blocks: Fields) -> Mapping[str, float]:
+    return {name: blocks.number(name) for name in sorted(blocks.raw)}
 
 
 def _noise(noise: Fields) -> MultiresNoise | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lora_worker.blocks import block_factor
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
@@ -80,7 +81,11 @@ class Trainer:
         self.optimizer = build_optimizer(settings.optimizer, parameter_groups(network, settings), settings.unet_lr)
         self._names = {parameter: name for name, parameter in network.named_parameters()}
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        trained = set(self._parameters)
+        for parameter in self._names:
+            parameter.requires_grad_(parameter in trained)
         self._is_saveable = False
+        self._rates: dict[str, float] = {}
         self._memory = Memory(
             checkpointing=_wants_checkpointing(models, settings),
             may_checkpoint=settings.gradient_checkpointing == "auto",
@@ -111,10 +116,12 @@ class Trainer:
         schedule, steps = self._settings.lr_scheduler, self._settings.steps
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate_factor(schedule, index, steps, group["base_lr"])
+        rates = _component_rates(self._settings)
+        self._rates = {name: rate * rate_factor(schedule, index, steps, rate) for name, rate in rates.items()}
 
     def rates(self) -> dict[str, float]:
-        """Of the step that was done last, by group."""
-        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        """Of the step that was done last, by component, without the factors of blocks and matrices."""
+        return dict(self._rates)
 
     def state(self, step: int) -> State:
         """All that is needed to go on after `step` steps. The tensors are the live ones."""
@@ -193,16 +200,33 @@ def image_losses(
 
 
 def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str, object]]:
-    """Text encoders first, as sd-scripts has them. A group whose rate is 0 is left out. Raises `bad-input`."""
-    rates = {"text_encoder": settings.text_encoder_lr, "unet": settings.unet_lr}
-    groups = [
-        {"name": name, "params": network.parameters(*components), "lr": rates[name], "base_lr": rates[name]}
-        for name, components in _COMPONENTS.items()
-        if rates[name] > 0
+    """Text encoders first, as sd-scripts has them, in one group for each rate. What has a rate of 0 is left out.
+
+    `lr` of a group is that of its component times the factor of the block and, of an up matrix, that of LoRA+.
+    Raises `bad-input`.
+    """
+    groups: dict[tuple[str, float], list[nn.Parameter]] = {}
+    for name, rate in _component_rates(settings).items():
+        for branch in network.branches.values():
+            if branch.target.component not in _COMPONENTS[name]:
+                continue
+            block = rate * block_factor(branch.target.name, settings.block_lr)
+            groups.setdefault((name, block), []).append(branch.down)
+            groups.setdefault((name, block * settings.loraplus_lr_ratio), []).append(branch.up)
+    listed = [
+        {"name": name, "params": parameters, "lr": rate, "base_lr": rate}
+        for (name, rate), parameters in groups.items()
+        if rate > 0
     ]
-    if not groups:
-        raise WorkerError("bad-input", "There is nothing to train: unet_lr and text_encoder_lr are both 0.")
-    return groups
+    if not listed:
+        raise WorkerError("bad-input", "There is nothing to train: every learning rate is 0.")
+    return listed
+
+
+def _component_rates(settings: TrainSettings) -> dict[str, float]:
+    """Of those that are trained."""
+    rates = {"text_encoder": settings.text_encoder_lr, "unet": settings.unet_lr}
+    return {name: rate for name, rate in rates.items() if rate > 0}
 
 
 def trained_components(settings: TrainSettings) -> frozenset[str]:

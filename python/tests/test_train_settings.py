@@ -21,6 +21,8 @@ SETTINGS_WITH_EFFECT = {
     "seed": 6,
     "unet_lr": 1e-3,
     "text_encoder_lr": 5e-4,
+    "loraplus_lr_ratio": 16,
+    "block_lr": {"OUT01": 0.5},
     "lr_scheduler": {"kind": "constant"},
     "max_grad_norm": 1e-3,
     "batch_size": 1,

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from training_lab import TrainingLab, held_out_loss, share_models
 
 from lora_worker import training
+from lora_worker.blocks import block_names
 from lora_worker.models import load_models
 from lora_worker.network import Network, create
 from lora_worker.network_targets import trainable
@@ -208,6 +209,38 @@ def test_rates_follow_the_schedule_for_both_groups(bench):
     constant = bench(lr_scheduler={"kind": "constant"}).trainer
     constant.set_rates(2)
     assert constant.rates() == {"text_encoder": 1e-4, "unet": 3e-4}
+
+
+def test_blocks_and_up_matrices_have_rates_of_their_own(bench):
+    made = bench(
+        loraplus_lr_ratio=4, block_lr={"OUT01": 0.5, "IN01": 0, "TE2.0": 2, "TE2": 0.1}, batch_size=3, steps=80
+    )
+    made.trainer.set_rates(40)
+    factor = 2.074025e-4 / 3e-4
+    found = {parameter: group["lr"] for group in made.trainer.optimizer.param_groups for parameter in group["params"]}
+    seen = set()
+    for name, branch in made.network.branches.items():
+        component = 3e-4 if branch.target.component == "unet" else 1e-4
+        (block, *_), share = block_names(name), 1.0
+        if name.startswith("lora_te2"):
+            share = 2 if block == "TE2.0" else 0.1
+        share = {"OUT01": 0.5, "IN01": 0}.get(block, share)
+        seen.add(share)
+        if share == 0:
+            assert branch.up not in found
+            assert branch.down not in found
+        else:
+            assert found[branch.down] == pytest.approx(component * share * factor, rel=1e-6)
+            assert found[branch.up] == pytest.approx(4 * component * share * factor, rel=1e-6)
+    assert seen == {1, 0.5, 0, 2, 0.1}
+    assert made.trainer.rates() == pytest.approx({"text_encoder": 1e-4 * factor, "unet": 3e-4 * factor}, rel=1e-6)
+
+    before = {name: parameter.detach().clone() for name, parameter in made.network.named_parameters()}
+    made.trainer.step(0, made.visits.micro_batches(0), lambda: None)
+    for name, parameter in made.network.named_parameters():
+        if "lora_up" in name:
+            assert torch.equal(parameter, before[name]) == (block_names(name)[0] == "IN01"), name
+        assert parameter.grad is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -86,6 +86,8 @@ SETTINGS: dict[str, Any] = {
     "regularization": None,
     "unet_lr": 3e-4,
     "text_encoder_lr": 1e-4,
+    "loraplus_lr_ratio": 1,
+    "block_lr": {},
     "lr_scheduler": {"kind": "cosine", "num_cycles": 0.375, "warmup": 0},
     "max_grad_norm": 1,
     "steps": 3,

@@ -12,6 +12,20 @@ export function className(span: Span, name: string): Diagnostic {
   });
 }
 
+export function nothingToTrain(span: Span): Diagnostic {
+  return error('nothing-to-train', span, {
+    message: 'Neither the UNet nor a text encoder is trained: both have a rate of 0.',
+    hint: 'Give unet_lr or text_encoder_lr a rate above 0, and leave its train_unet or train_text_encoder at true.',
+  });
+}
+
+export function prodigyFactors(span: Span, name: string): Diagnostic {
+  return error('prodigy-rates', span, {
+    message: `Prodigy has one rate for all that is trained, and "${name}" asks for several.`,
+    hint: `Leave "${name}" out, or choose another optimizer.`,
+  });
+}
+
 export function prodigyRates(span: Span, unet: number, text: number): Diagnostic {
   return error('prodigy-rates', span, {
     message: `Prodigy has one rate for all that is trained; unet_lr is ${writeNumber(unet)}, and text_encoder_lr is ${writeNumber(text)}.`,

@@ -8,8 +8,8 @@ type Train = BlockOf<'train'>;
 
 /** The block as it finally is; `undefined` after complaining. */
 export function rateRules(scope: Scope, written: Train): CheckedBlock | undefined {
-  const block = withOwnRates(written);
-  const rules = [fitsItsSteps, fallsToItsEnd, hasGoodPieces, namesItsClass, hasOneRate];
+  const block = withoutUntrained(withOwnRates(written));
+  const rules = [trainsSomething, fitsItsSteps, fallsToItsEnd, hasGoodPieces, namesItsClass, hasOneRate];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
 
@@ -22,10 +22,30 @@ function withOwnRates(block: Train): Train {
   return { ...block, attributes: { ...attributes, unet_lr, text_encoder_lr } };
 }
 
+/** What is not trained has a rate of 0. */
+function withoutUntrained(block: Train): Train {
+  const { attributes } = block;
+  const unet_lr = attributes.train_unet ? attributes.unet_lr : 0;
+  const text_encoder_lr = attributes.train_text_encoder ? attributes.text_encoder_lr : 0;
+  return { ...block, attributes: { ...attributes, unet_lr, text_encoder_lr } };
+}
+
+function trainsSomething(scope: Scope, { attributes, attributeSpans, span }: Train): boolean {
+  if (attributes.unet_lr > 0 || attributes.text_encoder_lr > 0) return true;
+  const { train_unet, train_text_encoder, unet_lr, text_encoder_lr } = attributeSpans;
+  scope.report(problem.nothingToTrain(train_unet ?? unet_lr ?? train_text_encoder ?? text_encoder_lr ?? span));
+  return false;
+}
+
 /** Its estimate is one for everything. */
 function hasOneRate(scope: Scope, { attributes, attributeSpans, span }: Train): boolean {
-  const { optimizer, unet_lr, text_encoder_lr } = attributes;
+  const { optimizer, unet_lr, text_encoder_lr, block_lr, loraplus_lr_ratio } = attributes;
   if (optimizer.kind !== 'Prodigy') return true;
+  if (loraplus_lr_ratio !== 1 || Object.keys(block_lr).length > 0) {
+    const name = loraplus_lr_ratio === 1 ? 'block_lr' : 'loraplus_lr_ratio';
+    scope.report(problem.prodigyFactors(attributeSpans[name] ?? span, name));
+    return false;
+  }
   const place = attributeSpans.text_encoder_lr ?? attributeSpans.unet_lr ?? span;
   if (unet_lr > 0 && text_encoder_lr > 0 && unet_lr !== text_encoder_lr) {
     scope.report(problem.prodigyRates(place, unet_lr, text_encoder_lr));

@@ -1,6 +1,7 @@
 // The rows of the schema table for optimizers and for how learning rates change.
 
 import {
+  blockNumbers,
   boolean,
   freeArguments,
   integer,
@@ -214,3 +215,20 @@ export const lrScheduler = tagged({
     ),
   },
 });
+
+/** What is trained, and how fast beside the rest. */
+export const shares = {
+  train_unet: preset(boolean(), true, 'Train the UNet. false is the same as unet_lr = 0.'),
+  train_text_encoder: preset(boolean(), true, 'Train the text encoders. false is the same as text_encoder_lr = 0.', {
+    synonyms: ['train_text_encoders', 'train_te'],
+  }),
+  loraplus_lr_ratio: preset(positive(), 1, 'LoRA+: the rates of up matrices are this times those of down matrices.', {
+    synonyms: ['loraplus', 'loraplus_ratio', 'lora_plus_ratio'],
+  }),
+  block_lr: preset(
+    blockNumbers(number({ min: 0 })),
+    {},
+    'Factors of the rates by block, such as { OUT01 = 0.5  "TE2.1*" = 0 }. With 0 a block keeps what it began with, which changes nothing.',
+    { synonyms: ['block_lrs', 'block_lr_weight', 'lr_by_block'] },
+  ),
+};

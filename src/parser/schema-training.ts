@@ -2,7 +2,7 @@
 
 import { captionFiles, captionsAtVisits } from './schema-captions.ts';
 import { network } from './schema-network.ts';
-import { lrScheduler, optimizer } from './schema-rates.ts';
+import { lrScheduler, optimizer, shares } from './schema-rates.ts';
 import {
   boolean,
   defaultsOf,
@@ -164,6 +164,7 @@ export const train = {
   text_encoder_lr: preset(number({ min: 0 }), 1e-4, 'Learning rate of both text encoders.', {
     synonyms: ['te_lr', 'text_encoder_learning_rate', 'text_lr', 'clip_lr'],
   }),
+  ...shares,
   lr_scheduler: preset(lrScheduler, variantOf(lrScheduler, 'cosine'), 'How the learning rates change.', {
     synonyms: ['scheduler', 'lr_schedule', 'learning_rate_scheduler', 'lr_scheduler_type', 'lr_scheduler_args'],
   }),

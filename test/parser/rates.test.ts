@@ -94,3 +94,22 @@ test("Prodigy's rates are 1 unless they are written, and one for all", () => {
   expectProblems(['prodigy-rates'], trainWith('optimizer = Prodigy text_encoder_lr = «0.5»'));
   expectProblems(['small-prodigy-rate'], trainWith('optimizer = Prodigy unet_lr = «1e-4» text_encoder_lr = 0'));
 });
+
+test('what is not trained has a rate of 0, and something has to be trained', () => {
+  expect(train('train_unet = false')).toMatchObject({ unet_lr: 0, text_encoder_lr: 1e-4 });
+  expect(train('train_text_encoder = false optimizer = Prodigy')).toMatchObject({ unet_lr: 1, text_encoder_lr: 0 });
+  expectProblems(['nothing-to-train'], trainWith('train_unet = «false» text_encoder_lr = 0'));
+  expectProblems(['nothing-to-train'], trainWith('unet_lr = «0» train_text_encoder = false'));
+});
+
+test('rates by block take names, groups and patterns, and nothing below 0', () => {
+  expect(train('block_lr = { OUT01 = 0.5 "TE2.1*" = 0 IN = 2 } loraplus_lr_ratio = 16')).toMatchObject({
+    block_lr: { OUT01: 0.5, 'TE2.1*': 0, IN: 2 },
+    loraplus_lr_ratio: 16,
+  });
+  expectProblems(['unknown-block'], trainWith('block_lr = { «OUT99» = 1 }'));
+  expectProblems(['out-of-range'], trainWith('block_lr = { OUT01 = «-1» }'));
+  expectProblems(['out-of-range'], trainWith('loraplus_lr_ratio = «0»'));
+  expectProblems(['prodigy-rates'], trainWith('optimizer = Prodigy block_lr = «{ OUT01 = 0.5 }»'));
+  expectProblems(['prodigy-rates'], trainWith('optimizer = Prodigy loraplus_lr_ratio = «16»'));
+});

@@ -6,7 +6,8 @@ import type { Network } from '../worker/protocol.ts';
 
 /** Groups and other spellings of blocks become blocks, and what has no order is sorted. */
 export function canonicalTraining(written: { readonly [name: string]: Json }): { readonly [name: string]: Json } {
-  const { network, ...others } = written;
+  // The rates say what these two say: what is not trained has a rate of 0.
+  const { network, block_lr, train_unet: _, train_text_encoder: __, ...others } = written;
   if (network === undefined) return written;
   const given = network as unknown as Network;
   const canonical = {
@@ -15,7 +16,8 @@ export function canonicalTraining(written: { readonly [name: string]: Json }): {
     dims: byBlock(given.dims),
     conv_dims: byBlock(given.conv_dims),
   };
-  return { ...others, network: canonical };
+  const rates = block_lr && { block_lr: byBlock(block_lr as { readonly [block: string]: number }) };
+  return { ...others, network: canonical, ...rates };
 }
 
 const byBlock = (numbers: { readonly [block: string]: number }) => Object.fromEntries(numbersByBlock(numbers));

@@ -138,6 +138,9 @@ export interface TrainSettings {
   readonly optimizer: Optimizer;
   readonly unet_lr: number;
   readonly text_encoder_lr: number;
+  readonly loraplus_lr_ratio: number;
+  /** Factors by block or layer, as ranks are. */
+  readonly block_lr: RanksByBlock;
   readonly lr_scheduler: LrScheduler;
   readonly max_grad_norm: number;
   readonly steps: number;

@@ -25,3 +25,11 @@ test('ranks by block are the same however the blocks are named', () => {
 test('a layer of a text encoder goes before its encoder', () => {
   expect(canonical({ dims: { 'TE1.3': 0, TE1: 4 } })).toMatchObject({ dims: { TE1: 4, 'TE1.2': 4, 'TE1.3': 0 } });
 });
+
+test('rates by block mean blocks, and what is not trained is said by its rate', () => {
+  const written = { network: usual, train_unet: true, train_text_encoder: false, block_lr: { MID: 2, INP01: 0.5 } };
+  expect(canonicalTraining(written)).toEqual({
+    network: usual,
+    block_lr: { IN01: 0.5, MID00: 2, MID01: 2, MID02: 2 },
+  });
+});

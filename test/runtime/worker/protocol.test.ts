@@ -121,6 +121,8 @@ const works: Work[] = [
       },
       unet_lr: 3e-4,
       text_encoder_lr: 1e-4,
+      loraplus_lr_ratio: 16,
+      block_lr: { OUT01: 0.5 },
       lr_scheduler: { kind: 'cosine', num_cycles: 0.375, warmup: 0.1 },
       max_grad_norm: 1,
       steps: 80,

@@ -36,6 +36,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     images: written,
     caption_extension,
     caption_missing,
+    folders,
     wildcards,
     bucket,
     resolution,
@@ -50,6 +51,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
       return { from, pattern: rest };
     }),
     captionExtension: caption_extension,
+    folders,
     captionLines,
     captionMissing: caption_missing,
     files: store.files,

@@ -145,6 +145,15 @@ export function quotedName(span: Span, kind: string, name: string): Diagnostic {
   });
 }
 
+export function repeatsOfFolders(span: Span, folders: Span | undefined): Diagnostic {
+  return error('repeats-of-folders', span, {
+    message:
+      'With folders = kohya the name of each folder says how often its images are used, and "repeats" has no effect.',
+    related: folders === undefined ? [] : [{ message: 'The folders count from here', span: folders }],
+    hint: 'Leave it out, and write the number into the names of the folders: 5_fox.',
+  });
+}
+
 export function samePath(span: Span, path: string, first: Span): Diagnostic {
   return error('same-path', span, {
     message: `Two blocks save to "${path}".`,

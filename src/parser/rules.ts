@@ -53,13 +53,20 @@ function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'
 }
 
 function datasetRules(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {
-  const isGood = [bucketRule, separatorRule].map((rule) => rule(scope, block));
+  const isGood = [bucketRule, separatorRule, repeatsRule].map((rule) => rule(scope, block));
   return isGood.includes(false) ? undefined : block;
 }
 
 function bucketRule(scope: Scope, { attributes: { bucket }, attributeSpans, span }: BlockOf<'dataset'>): boolean {
   if (bucket.min <= bucket.max) return true;
   scope.report(problem.bucketOrder('bucket', attributeSpans.bucket ?? span, bucket));
+  return false;
+}
+
+/** Folders that count say how often by themselves: what `repeats` is to mean beside them, nobody knows. */
+function repeatsRule(scope: Scope, { attributes, attributeSpans: spans, span }: BlockOf<'dataset'>): boolean {
+  if (attributes.folders !== 'kohya' || attributes.repeats === 1) return true;
+  scope.report(problem.repeatsOfFolders(spans.repeats ?? span, spans.folders));
   return false;
 }
 

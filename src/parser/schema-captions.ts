@@ -3,6 +3,12 @@
 import { boolean, integer, number, optional, preset, text, words } from './schema-types.ts';
 
 export const captionFiles = {
+  folders: preset(
+    words('flat', 'kohya'),
+    'flat',
+    'flat: names of folders mean nothing. kohya: only images in folders such as 5_fox right below count, here five times per epoch.',
+    { synonyms: ['folder_style', 'dreambooth_folders'] },
+  ),
   caption_extension: preset(text(), '.txt', 'A caption lies beside its image, in a file with this extension.', {
     synonyms: ['caption_ext', 'captions'],
   }),

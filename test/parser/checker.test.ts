@@ -299,6 +299,11 @@ describe('other rules', () => {
     expectProblems([], dataset('caption_separator = ";" secondary_separator = ","'));
   });
 
+  test('folders that count leave nothing to repeat', () => {
+    expectProblems(['repeats-of-folders'], 'dataset a { images = "x" folders = kohya repeats = «3» }');
+    expectProblems([], 'dataset a { images = "x" folders = kohya repeats = 1 }');
+  });
+
   test('shares of captions and tags lie between 0 and 1, and counts are whole', () => {
     expectProblems(
       ['out-of-range', 'out-of-range', 'out-of-range', 'out-of-range', 'empty-text'],

@@ -23,7 +23,10 @@ export function captionPath(image: AbsolutePath, extension: string): AbsolutePat
 
 /** What the folder of an image is called, without the number that sd-scripts takes for repeats: "fox" for 5_fox. */
 export function folderWords(image: AbsolutePath): string {
-  return basename(dirname(image)).replace(/^\d+_/, '').replaceAll(/\s+/g, ' ').trim();
+  return basename(dirname(image))
+    .replace(/^\d+(?:_|$)/, '')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
 }
 
 /** The caption in a file's bytes, without the space around its lines. */

@@ -16,6 +16,10 @@ export interface FoundImages {
   /** Each once, sorted. */
   readonly images: readonly AbsolutePath[];
   readonly problems: readonly FileProblem[];
+  /** How often each image is used per epoch, where its folder says so. */
+  readonly repeats?: ReadonlyMap<AbsolutePath, number>;
+  /** What lies there and is passed over, though somebody may have meant it. */
+  readonly left?: readonly AbsolutePath[];
 }
 
 const IMAGE = /\.(png|jpe?g|webp)$/i;
@@ -34,6 +38,45 @@ export async function findImages(patterns: readonly ImagePattern[]): Promise<Fou
     problems.push({ path, message });
   }
   return { images: [...images].sort(), problems };
+}
+
+/** As many as the `repeats` of a dataset can be. A folder that is named after a date is no such number. */
+const MOST_REPEATS = 100_000;
+
+/**
+ * The images of folders as sd-scripts has them: those that lie in a folder right below, whose name begins with how
+ * often they are used, such as "5_fox". Nothing else there counts, and nothing deeper.
+ */
+export function findCountedImages(patterns: readonly ImagePattern[]): FoundImages {
+  const repeats = new Map<AbsolutePath, number>();
+  const problems: FileProblem[] = [];
+  const left: AbsolutePath[] = [];
+  for (const { from, pattern } of patterns) {
+    const path = resolve(from, pattern) as AbsolutePath;
+    if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+      problems.push({ path, message: 'There is no such folder, and with folders = kohya one is needed.' });
+      continue;
+    }
+    const before = problems.length + repeats.size;
+    for (const entry of readdirSync(path, { withFileTypes: true })) {
+      if (entry.name.startsWith('.')) continue;
+      const folder = `${path}${sep}${entry.name}` as AbsolutePath;
+      const isFolder = kindOf(entry, folder) === 'folder';
+      const times = isFolder ? Number(/^(\d+)(?:_|$)/.exec(entry.name)?.[1] ?? 0) : 0;
+      if (times > MOST_REPEATS) {
+        problems.push({
+          path: folder,
+          message: `Its name asks for ${times} repeats, and ${MOST_REPEATS} are the most.`,
+        });
+      } else if (times > 0) {
+        const images = walk(folder, { deep: false }).filter((file) => IMAGE.test(file));
+        for (const image of images) repeats.set(image, times);
+      } else if (isFolder || IMAGE.test(entry.name)) left.push(folder);
+    }
+    if (problems.length + repeats.size > before) continue;
+    problems.push({ path, message: 'There is no folder such as "5_fox" here with a PNG, JPEG or WebP image in it.' });
+  }
+  return { images: [...repeats.keys()].sort(), problems, repeats, left: left.sort() };
 }
 
 async function matches(

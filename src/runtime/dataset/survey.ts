@@ -2,13 +2,14 @@
 // any work starts. What has not changed since the last look is known from the stat cache and not read again.
 
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { type Digest, digestOf } from '../cache/digest.ts';
 import type { Seen, StatCache } from '../cache/stat-cache.ts';
 import { type FileProblem, StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 import type { Size } from './buckets.ts';
 import { type CaptionLines, type CaptionMissing, captionPath, folderWords, readCaption } from './captions.ts';
-import { findImages, type ImagePattern } from './find-images.ts';
+import { findCountedImages, findImages, type ImagePattern } from './find-images.ts';
 import { imageFacts } from './image-facts.ts';
 import { TRAITS, type Trait } from './image-problem.ts';
 
@@ -25,6 +26,8 @@ export interface SurveyedImage {
   readonly caption: Digest;
   /** What stands in place of a caption that is not in a file. */
   readonly words?: string;
+  /** How often its folder says that it is used per epoch. */
+  readonly repeats?: number;
 }
 
 /** What is wrong with a file, by kind and in words. */
@@ -43,6 +46,8 @@ export interface LookedAt {
 export interface SurveyOptions {
   readonly dataset: string;
   readonly patterns: readonly ImagePattern[];
+  /** `kohya`: only those in folders such as "5_fox". Left out: all that the patterns name. */
+  readonly folders?: 'flat' | 'kohya';
   readonly captionExtension: string;
   /** Left out: the first. */
   readonly captionLines?: CaptionLines;
@@ -66,14 +71,23 @@ export async function surveyImages(options: SurveyOptions): Promise<readonly Sur
   const { images, problems } = await lookAtDataset(options);
   if (problems.length > 0) throw badDataset(options.dataset, problems);
   return images.toSorted(
-    (a, b) => compare(a.digest, b.digest) || compare(a.caption, b.caption) || compare(a.path, b.path),
+    (a, b) =>
+      compare(a.digest, b.digest) ||
+      compare(a.caption, b.caption) ||
+      (a.repeats ?? 1) - (b.repeats ?? 1) ||
+      compare(a.path, b.path),
   );
 }
 
 /** All that there is to know of a dataset's files, the good and the bad. */
 export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
   const { files, signal, captionLines: lines = 'first', captionMissing: missing = 'error' } = options;
-  const found = await findImages(options.patterns);
+  const found = options.folders === 'kohya' ? findCountedImages(options.patterns) : await findImages(options.patterns);
+  if (found.left !== undefined && found.left.length > 0) options.say(leftOut(options.dataset, found.left));
+  const repeatsOf = (path: AbsolutePath) => {
+    const repeats = found.repeats?.get(path);
+    return repeats === undefined ? {} : { repeats };
+  };
   const problems: DatasetProblem[] = found.problems.map((problem) => ({ ...problem, code: 'no-images' }));
   const images: SurveyedImage[] = [];
   const uncaptioned: Omit<SurveyedImage, 'caption'>[] = [];
@@ -86,7 +100,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
       continue;
     }
     const image = known(pair, lines, missing);
-    if (image) images.push(image);
+    if (image) images.push({ ...image, ...repeatsOf(path) });
     else unread.push(pair);
   }
   if (unread.length > MANY)
@@ -96,12 +110,18 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
     const [image, caption] = [await readImage(files, pair), await readText(files, pair, lines, missing)];
     for (const read of [image, caption]) if ('message' in read) problems.push(read);
     if ('message' in image) return;
-    const looked = { path: pair.path, captionPath: pair.captionPath, ...image };
+    const looked = { path: pair.path, captionPath: pair.captionPath, ...image, ...repeatsOf(pair.path) };
     if ('message' in caption) uncaptioned.push(looked);
     else images.push({ ...looked, ...caption });
   });
   problems.sort((a, b) => compare(a.path, b.path) || compare(a.message, b.message));
   return { images, uncaptioned, problems };
+}
+
+function leftOut(dataset: string, left: readonly AbsolutePath[]): string {
+  const names = left.slice(0, 5).map((path) => `"${basename(path)}"`);
+  const more = left.length > names.length ? ` and ${left.length - names.length} more` : '';
+  return `"${dataset}" leaves out ${names.join(', ')}${more}: only folders such as "5_fox" count.`;
 }
 
 /** The text of a caption whose digest is known from a survey. */

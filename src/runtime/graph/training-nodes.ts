@@ -14,7 +14,8 @@ export function addCheckpoint(draft: GraphDraft, block: BlockOf<'checkpoint'>): 
 }
 
 export function addDataset(draft: GraphDraft, block: BlockOf<'dataset'>): NodeId {
-  const { images, caption_extension, caption_missing, wildcards, resolution, bucket, repeats } = block.attributes;
+  const { images, folders, caption_extension, caption_missing, wildcards, resolution, bucket, repeats } =
+    block.attributes;
   const patterns = [images].flat().map((written) => startOf(written, draft.places));
   return draft.node(manifestOf(block), {
     stage: draft.stages.manifest,
@@ -23,6 +24,7 @@ export function addDataset(draft: GraphDraft, block: BlockOf<'dataset'>): NodeId
     settings: {
       dataset: block.name,
       images: patterns.map(({ from, rest }) => ({ from, pattern: rest })),
+      folders,
       caption_extension,
       caption_missing,
       wildcards,

@@ -38,6 +38,7 @@ export const manifest: Stage = {
       dataset,
       patterns,
       captionExtension,
+      folders: readSettings(node).folders,
       captionLines: linesOf(node),
       captionMissing: readSettings(node).caption_missing,
       files: store.files,
@@ -46,7 +47,7 @@ export const manifest: Stage = {
     });
     return {
       digests: {
-        images: digestOf(images.map(({ digest }) => digest).join('\n')),
+        images: digestOf(images.map(({ digest, repeats }) => [digest, repeats ?? []].flat().join(' ')).join('\n')),
         captions: digestOf(images.map(({ caption }) => caption).join('\n')),
       },
       images,
@@ -67,11 +68,11 @@ function fitImages(images: readonly SurveyedImage[], node: GraphNode): readonly 
   const settings: BucketSettings = { ...attributes, upscale: true };
   const sizes = bucketSizes(settings);
   const seen = new Map<string, number>();
-  return images.map(({ digest, size }) => {
+  return images.map(({ digest, size, repeats: own }) => {
     const index = seen.get(digest) ?? 0;
     seen.set(digest, index + 1);
     const { bucket, resized, crop } = fitImage(size, settings, sizes);
-    return { digest, index, original: size, resized, crop, bucket, repeats };
+    return { digest, index, original: size, resized, crop, bucket, repeats: own ?? repeats };
   });
 }
 
@@ -86,6 +87,7 @@ function readSettings({ settings }: GraphNode) {
     readonly dataset: string;
     readonly images: readonly ImagePattern[];
     readonly caption_extension: string;
+    readonly folders: 'flat' | 'kohya';
     readonly caption_missing: CaptionMissing;
     readonly wildcards: boolean;
   };

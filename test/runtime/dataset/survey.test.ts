@@ -31,10 +31,10 @@ async function survey(
     dataset: 'hero',
     patterns: [{ from: folder.path, pattern: 'cats' }],
     captionExtension: 'txt',
-    ...more,
     files: store.files,
     signal: new AbortController().signal,
     say: () => {},
+    ...more,
   });
   await store.save();
   return images;
@@ -103,6 +103,57 @@ test('an image without a caption, or with an empty one, has the words of its fol
     'cats/3_/b.png',
     'cats/5_red  fox/a.png',
     'cats/blue_hill/c.txt',
+  ]);
+});
+
+test('folders that count say how often their images are used; nothing else there counts, and it is said', async () => {
+  const picture = (shade: number) => pngOf({ width: 40, height: 30, shade });
+  using folder = folderWith({
+    'cats/5_red fox/a.png': picture(1),
+    'cats/5_red fox/a.txt': 'a',
+    'cats/5_red fox/deeper/b.png': picture(2),
+    'cats/12/c.PNG': picture(3),
+    'cats/12/d.png': picture(4),
+    'cats/0_none/e.png': picture(5),
+    'cats/fox/f.png': picture(6),
+    'cats/-3_fox/g.png': picture(7),
+    'cats/2_/empty.txt': '',
+    'cats/2_twice/a again.png': picture(1),
+    'cats/loose.png': picture(8),
+    'cats/notes.txt': '',
+  });
+  const said: string[] = [];
+  const images = await survey(folder, undefined, {
+    folders: 'kohya',
+    captionMissing: 'folder',
+    say: (message) => said.push(message),
+  });
+  const found = images.map(({ path, repeats, words }) => [path.slice(folder.at('cats').length + 1), repeats, words]);
+  expect(found.toSorted((a, b) => (`${a[0]}` < `${b[0]}` ? -1 : 1))).toEqual([
+    ['12/c.PNG', 12, ''],
+    ['12/d.png', 12, ''],
+    ['2_twice/a again.png', 2, 'twice'],
+    ['5_red fox/a.png', 5, undefined],
+  ]);
+  expect(said).toEqual([
+    '"hero" leaves out "-3_fox", "0_none", "fox", "loose.png": only folders such as "5_fox" count.',
+  ]);
+});
+
+test('folders that count must be there, hold images, and not be named after a date', async () => {
+  const problems = async (files: { readonly [name: string]: string | Uint8Array }) => {
+    using folder = folderWith(files);
+    const failure = await survey(folder, undefined, { folders: 'kohya' }).catch((error: unknown) => error);
+    if (!(failure instanceof StageFailure)) throw new Error('There is no failure.');
+    return failure.failure.problems.map(({ message }) => message);
+  };
+  const image = pngOf({ width: 40, height: 30 });
+  const none = 'There is no folder such as "5_fox" here with a PNG, JPEG or WebP image in it.';
+  expect(await problems({ 'cats/a.png': image, 'cats/a.txt': 'a' })).toEqual([none]);
+  expect(await problems({ 'cats/5_fox/a.txt': 'a' })).toEqual([none]);
+  expect(await problems({ cats: '' })).toEqual(['There is no such folder, and with folders = kohya one is needed.']);
+  expect(await problems({ 'cats/20240101_fox/a.png': image })).toEqual([
+    'Its name asks for 20240101 repeats, and 100000 are the most.',
   ]);
 });
 

@@ -1,6 +1,6 @@
 // The stages that the worker does, from the outside: what is asked of it, what is stored, what is never done twice.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { noWorker, outputOf } from '../../helpers/lab.ts';
 import { pngOf } from '../../helpers/pictures.ts';
@@ -52,6 +52,27 @@ test('a changed caption trains again, and encodes no image', async () => {
   const { asked, statuses } = await lab.build();
   expect(asked.map(({ op }) => op)).toEqual(['train', 'decompose', 'frobenius'].slice(0, asked.length));
   expect(statuses).toMatchObject({ 'raw:latents': 'fresh', raw: 'computed' });
+});
+
+test('a changed setting of captions trains again, and encodes no image', async () => {
+  using lab = await openWorkerLab(program);
+  await lab.build();
+  const captions = 'keep_tokens = 1  caption_dropout_rate = 0.1  wildcards = true  caption_missing = empty';
+  lab.write({ 'main.lora': program.replace('"images" }', `"images"  ${captions} }`) });
+  const { asked, statuses } = await lab.build();
+  expect(asked[0]?.op).toBe('train');
+  expect(statuses).toMatchObject({ 'raw:latents': 'fresh', raw: 'computed' });
+});
+
+test('a folder with another number trains again, and encodes no image', async () => {
+  const folders = program.replace('"images" }', '"images"  folders = kohya  caption_missing = folder }');
+  using lab = await openWorkerLab(folders);
+  lab.write({ 'images/2_fox/a.png': pngOf({ width: 900, height: 900, shade: 9 }) });
+  expect((await lab.build()).asked.slice(0, 2)).toEqual([{ op: 'encode_latents', items: 2 }, { op: 'train' }]);
+  renameSync(lab.at('images/2_fox'), lab.at('images/3_fox'));
+  const { asked, statuses } = await lab.build();
+  expect(asked[0]?.op).toBe('train');
+  expect(statuses.raw).toBe('computed');
 });
 
 test('an image that is added is the only one to be encoded', async () => {

@@ -56,13 +56,18 @@ export interface LintReport {
 /** An image that can be read, with or without a caption. */
 export type LintedImage = Omit<SurveyedImage, 'caption'>;
 
+/** How many images an epoch has, repeats included. */
+function visitsOf(images: readonly LintedImage[], settings: DatasetSettings): number {
+  return images.reduce((sum, { repeats }) => sum + (repeats ?? settings.repeats), 0);
+}
+
 export function lintDataset(input: LintInput): LintReport {
   const { dataset, looked, looks, settings } = input;
   const images: readonly LintedImage[] = [...looked.images, ...looked.uncaptioned].sort((a, b) =>
     a.path < b.path ? -1 : 1,
   );
   const buckets = previewBuckets(images, settings);
-  const visitsPerEpoch = images.length * settings.repeats;
+  const visitsPerEpoch = visitsOf(images, settings);
   const trainings = input.trainings.map((training) => {
     const visits = training.steps * training.imagesPerStep;
     return {

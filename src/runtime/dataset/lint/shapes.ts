@@ -28,13 +28,18 @@ const MOST_CUT = 0.05;
 /** Every bucket that is used, the fullest first. */
 export function previewBuckets(images: readonly LintedImage[], settings: DatasetSettings): readonly BucketPreview[] {
   const sizes = bucketSizes(settings.bucket);
-  const fitted = images.map(({ path, size }) => ({ path, size, fit: fitImage(size, settings.bucket, sizes) }));
+  const fitted = images.map(({ path, size, repeats }) => ({
+    path,
+    size,
+    repeats: repeats ?? settings.repeats,
+    fit: fitImage(size, settings.bucket, sizes),
+  }));
   const groups = Map.groupBy(fitted, ({ fit }) => fit.bucket.join('x'));
   const previews = [...groups.values()].map((members): BucketPreview => {
     const { bucket } = (members[0] as { fit: Fit }).fit;
     return {
       size: bucket,
-      visits: members.length * settings.repeats,
+      visits: members.reduce((sum, { repeats }) => sum + repeats, 0),
       images: members.map(({ path, size, fit: { resized } }) => ({
         path,
         size,

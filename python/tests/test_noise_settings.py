@@ -48,7 +48,7 @@ def test_the_target_holds_the_offset_and_nothing_else_changes(lab):
         assert difference.std(dim=(2, 3)).max() < 1e-6
         assert difference.mean(dim=(2, 3)).unique().numel() == 4 * len(usual.images)
         assert torch.equal(offset.timesteps_B, usual.timesteps_B)
-        assert torch.equal(offset.ids_one_BT, usual.ids_one_BT)
+        assert torch.equal(offset.ids_one_BNT, usual.ids_one_BNT)
 
 
 def test_a_random_strength_weakens_the_offset_of_each_image_by_itself(lab):

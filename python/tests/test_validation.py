@@ -78,14 +78,14 @@ def test_the_loss_is_the_mean_squared_error_without_any_dropout_or_mirroring(lab
     each = []
     with torch.no_grad():
         for batch in visits_of(request).all():
-            context, pooled = toy_models.text.encode_ids(batch.ids_one_BT, batch.ids_two_BT)
+            context, pooled = toy_models.text.encode_ids(batch.ids_one_BNT, batch.ids_two_BNT)
             output = toy_models.predict(batch.noisy_B4HW, batch.timesteps_B, context, pooled, batch.sizes_B6)
             each.append((output - batch.target_B4HW).square().mean().item())
     assert found == pytest.approx(statistics.mean(each), rel=1e-4)
     plain = parse_train(request).held_out.images[0].caption
     seen = []
     monkeypatch.setattr(
-        "lora_worker.visits.token_ids", lambda captions, *rest: seen.append(captions) or torch.zeros(1, 77)
+        "lora_worker.visits.token_ids", lambda captions, *_, **__: seen.append(captions) or torch.zeros(1, 1, 77)
     )
     next(iter(visits_of(request).all()))
     assert seen[0] == [plain]

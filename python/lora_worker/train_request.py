@@ -15,6 +15,7 @@ from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.noise_settings import NoiseSettings
 from lora_worker.optimizers import OptimizerSettings, parse_optimizer
+from lora_worker.process import Process
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.sampling import SamplePrompt
 from lora_worker.schedules import Schedule, parse_schedule
@@ -77,6 +78,7 @@ class TrainSettings:
     gradient_accumulation_steps: int
     noise: MultiresNoise | None
     noise_settings: NoiseSettings
+    process: Process
     loss: ElementLoss
     weights: LossWeights
     max_token_length: Literal[75, 150, 225]
@@ -219,6 +221,7 @@ def _settings(settings: Fields) -> TrainSettings:
         gradient_accumulation_steps=_positive(settings, "gradient_accumulation_steps"),
         noise=_noise(settings.record("noise")),
         noise_settings=NoiseSettings.parse(settings),
+        process=Process.parse(settings.raw.get("process"), f"{settings.where}.process"),
         loss=ElementLoss.parse(settings.record("loss")),
         weights=LossWeights.parse(settings),
         max_token_length=_max_token_length(settings),

@@ -8,7 +8,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -200,10 +200,18 @@ def steps_of(job):
 
 
 @torch.no_grad()
-def held_out_loss(lab: TrainingLab, models: Models, lora: str | None) -> float:
+def held_out_loss(
+    lab: TrainingLab,
+    models: Models,
+    lora: str | None,
+    *,
+    prediction: Literal["epsilon", "v"] = "epsilon",
+    zero_terminal_snr: bool = False,
+) -> float:
     """The mean squared error with a LoRA, on visits that no training of the lab sees, always the same ones."""
-    visits = Visits(parse_train(lab.request(batch_size=3, seed=99)), prediction="epsilon", zero_terminal_snr=False)
-    how = {"prediction": "epsilon", "zero_terminal_snr": False}
+    work = parse_train(lab.request(batch_size=3, seed=99))
+    how = {"prediction": prediction, "zero_terminal_snr": zero_terminal_snr}
+    visits = Visits(work, **how)
     loss = ImageLoss(ElementLoss(), LossWeights(), **how, device=models.device)
     with nullcontext() if lora is None else applied(models, lora):
         each = [

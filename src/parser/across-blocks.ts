@@ -5,6 +5,7 @@ import { type Base, type Bases, baseOf, basesOf, byBlockName, firstBase } from '
 import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock, Reference } from './model.ts';
 import { orderBlocks } from './order.ts';
+import { checkPredictions } from './prediction-rules.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { reportAbsentSteps } from './step-choices.ts';
@@ -19,6 +20,7 @@ export function checkAcross(scope: Scope, blocks: readonly CheckedBlock[]): void
   reportMixedBases(scope, blocks, bases);
   reportMissingPictures(scope, blocks);
   reportAbsentSteps(scope, blocks);
+  checkPredictions(scope, blocks);
 }
 
 function reportSamePaths(scope: Scope, blocks: readonly CheckedBlock[]): void {

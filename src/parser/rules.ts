@@ -4,6 +4,7 @@
 import type { Name } from './ast.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock } from './model.ts';
+import { processRule } from './prediction-rules.ts';
 import { rateRules } from './rate-rules.ts';
 import { pictureKinds } from './schema.ts';
 import type { Scope } from './scope.ts';
@@ -28,6 +29,7 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
     case 'preview':
       return isWhole ? strengthRule(scope, block) : undefined;
     case 'checkpoint':
+      return isWhole && pickledRule(scope, block) ? processRule(scope, block) : undefined;
     case 'lora':
       return isWhole ? pickledRule(scope, block) : undefined;
     case 'train':

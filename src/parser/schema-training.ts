@@ -108,6 +108,18 @@ export const checkpoint = {
       'base_model_name',
     ],
   }),
+  prediction: preset(
+    words('auto', 'epsilon', 'v'),
+    'auto',
+    'What its UNet predicts: the noise (epsilon) or the velocity (v). auto: what the file says, and noise where it says nothing.',
+    { synonyms: ['prediction_type', 'v_parameterization', 'parameterization', 'v_pred'] },
+  ),
+  zero_terminal_snr: preset(
+    words('auto', 'on', 'off'),
+    'auto',
+    'Whether its noise schedule ends in pure noise. auto: what the file says, and not where it says nothing.',
+    { synonyms: ['ztsnr', 'zero_snr', 'rescale_betas_zero_snr'] },
+  ),
 };
 
 export const dataset = {

@@ -48,10 +48,26 @@ export function noStrength(span: Span, name: string, of: string): Diagnostic {
   });
 }
 
+export function otherPrediction(span: Span, name: string, prediction: Span): Diagnostic {
+  const wanted = name === 'v_pred_like_loss' ? 'noise' : 'v';
+  return error('other-prediction', span, {
+    message: `"${name}" is for checkpoints that predict ${wanted}, and this one is said to predict the other.`,
+    related: [{ message: 'It is said here', span: prediction }],
+    hint: 'Leave it out.',
+  });
+}
+
 export function scaleOfSnr(span: Span, loss: { readonly kind: string; readonly scale: number }): Diagnostic {
   return error('scale-of-snr', span, {
     message: `The schedule snr does not read "scale", which is ${loss.scale} here.`,
     hint: `Leave "scale" out, or write schedule = exponential or schedule = constant in ${loss.kind} { … }.`,
+  });
+}
+
+export function snrOfEpsilon(span: Span): Diagnostic {
+  return warning('snr-of-epsilon', span, {
+    message: 'A model that predicts noise cannot learn anything where its schedule ends in pure noise.',
+    hint: 'Zero terminal SNR belongs to checkpoints that predict v: write prediction = v if this is one.',
   });
 }
 

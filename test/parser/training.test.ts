@@ -1,7 +1,7 @@
 // Settings of a training that belong together.
 
 import { describe, expect, test } from 'vitest';
-import { blockOf, expectProblems, trainWith } from './marked.ts';
+import { blockOf, compileText, expectProblems, trainWith } from './marked.ts';
 
 const attributesOf = (attributes: string) => blockOf(trainWith(attributes), 'train').attributes;
 
@@ -103,5 +103,34 @@ describe('regularization', () => {
 
   test('that is not there cannot be weighed', () => {
     expectProblems(['idle-prior-weight'], trainWith('prior_loss_weight = «0.5»'));
+  });
+});
+
+describe('what a checkpoint predicts', () => {
+  const program = (checkpoint: string, train = '') => `
+    checkpoint pony { path = "pony.safetensors" ${checkpoint} }
+    dataset hero { images = "images" }
+    train raw { base = pony  data = hero  ${train} }`;
+
+  test('is said by its file, or by the program', () => {
+    const said = { prediction: 'v', zero_terminal_snr: 'on' };
+    expect(blockOf(program(''), 'checkpoint').attributes).toMatchObject({
+      prediction: 'auto',
+      zero_terminal_snr: 'auto',
+    });
+    expect(blockOf(program('prediction = v  zero_terminal_snr = on'), 'checkpoint').attributes).toMatchObject(said);
+    expectProblems(['unknown-word'], program('prediction = «x0»'));
+  });
+
+  test('fits the losses that are for one kind', () => {
+    expectProblems(['other-prediction'], program('prediction = v', 'v_pred_like_loss = «0.1»'));
+    expectProblems(['other-prediction'], program('prediction = epsilon', 'scale_v_pred_loss_like_noise_pred = «true»'));
+    expect(compileText(program('prediction = v', 'scale_v_pred_loss_like_noise_pred = true')).diagnostics).toEqual([]);
+    expect(compileText(program('', 'v_pred_like_loss = 0.1')).diagnostics).toEqual([]);
+  });
+
+  test('is v where the schedule ends in pure noise', () => {
+    const [found] = expectProblems(['snr-of-epsilon'], program('prediction = epsilon  zero_terminal_snr = «on»'));
+    expect(found?.severity).toBe('warning');
   });
 });

@@ -16,6 +16,7 @@ from lora_worker.job import Job
 from lora_worker.kept_models import kept_models
 from lora_worker.models import Models
 from lora_worker.pictures import save_png
+from lora_worker.process import Process, as_said
 from lora_worker.protocol import Fields
 from lora_worker.sampling import SamplePrompt, Text, cancellable, captions_of, encode, render
 
@@ -47,6 +48,7 @@ class Item:
 @dataclass(frozen=True)
 class Sample:
     checkpoint: str
+    process: Process
     dtype: torch.dtype
     items: tuple[Item, ...]
 
@@ -55,6 +57,7 @@ def parse(fields: Mapping[str, Any]) -> Sample:
     work = Fields(dict(fields), "work")
     return Sample(
         checkpoint=work.text("checkpoint"),
+        process=Process.parse(work.raw.get("process"), "work.process"),
         dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[work.one_of("mixed_precision", ("fp32", "bf16"))],
         items=work.records("items", _item),
     )
@@ -82,7 +85,8 @@ def run(work: Sample, job: Job) -> dict[str, str]:
     """Renders in the order of the items. Neighbours with the same LoRA share its loading, whatever its weights."""
     device = torch_device()
     done = 0
-    with kept_models(work.checkpoint, device=device, dtype=work.dtype) as (models, vae), cancellable(models, job):
+    with kept_models(work.checkpoint, device=device, dtype=work.dtype) as (kept, vae), cancellable(kept, job):
+        models = as_said(kept, work.process)
         texts = _Texts(models)
         for path, items in groupby(work.items, key=lambda item: item.lora_path):
             with nullcontext() if path is None else applied(models, path, strength=0) as lora:

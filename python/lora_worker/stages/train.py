@@ -42,6 +42,7 @@ from lora_worker.naming import lora_targets
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets
 from lora_worker.optimizers import optimizer_class
+from lora_worker.process import as_said
 from lora_worker.state import load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
 from lora_worker.train_request import EverySteps, Train, parse_train
@@ -68,7 +69,7 @@ def run(work: Train, job: Job) -> dict[str, str]:
     optimizer_class(work.settings.optimizer)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
     dtype = _DTYPES[work.settings.mixed_precision]
-    models = load_models(work.checkpoint, device=device, dtype=dtype)
+    models = as_said(load_models(work.checkpoint, device=device, dtype=dtype), work.settings.process)
     with _deterministic(device), ExitStack() as closing:
         training = _Training(work, job, models, identity, closing)
         return training.run()

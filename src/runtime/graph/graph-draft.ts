@@ -148,6 +148,13 @@ export class GraphDraft {
     return { checkpoint: this.path(block.attributes.path) };
   }
 
+  /** What the program says of a checkpoint's diffusion process; nothing where it leaves that to the file. */
+  processOf({ attributes }: BlockOf<'checkpoint'>): Attributes {
+    const { prediction, zero_terminal_snr } = attributes;
+    if (prediction === 'auto' && zero_terminal_snr === 'auto') return {};
+    return { process: { prediction, zero_terminal_snr } };
+  }
+
   path(written: string): AbsolutePath {
     return resolvePath(written, this.#places);
   }

@@ -12,7 +12,14 @@ export function addPreview(draft: GraphDraft, block: BlockOf<'preview'>): NodeId
     stage: draft.stages.preview,
     origin: block.span,
     // Names stand in the picture.
-    attributes: { labels: loras.map(nameOfReference), strengths, without, sampler, mixed_precision },
+    attributes: {
+      labels: loras.map(nameOfReference),
+      strengths,
+      without,
+      sampler,
+      mixed_precision,
+      ...draft.processOf(checkpoint),
+    },
     files: { ...draft.weightsOf(checkpoint), prompts: draft.path(prompts) },
     inputs: draft.loras(loras),
   });
@@ -32,7 +39,7 @@ export function addAnalyze(draft: GraphDraft, block: BlockOf<'analyze'>): NodeId
     const sweep = draft.node(`${block.name}:sweep`, {
       stage: draft.stages.sweep,
       origin,
-      attributes: { share, sampler, mixed_precision },
+      attributes: { share, sampler, mixed_precision, ...draft.processOf(base) },
       files: { ...draft.weightsOf(base), prompts: draft.path(prompts) },
       inputs: { lora },
     });

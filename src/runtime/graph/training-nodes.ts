@@ -57,6 +57,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     origin: block.span,
     attributes: {
       ...learning,
+      ...draft.processOf(base),
       captions: captionsOf(data),
       regularization: kept ? { captions: captionsOf(kept), prior_loss_weight: prior_loss_weight ?? 1 } : null,
       resolution: [resolution.width, resolution.height],
@@ -141,7 +142,13 @@ function addSamples(
   draft.node(`${block.name}:samples`, {
     stage: draft.stages.samples,
     origin: block.span,
-    attributes: { sampler: sampling.sampler, every: sampling.every, steps, mixed_precision },
+    attributes: {
+      sampler: sampling.sampler,
+      every: sampling.every,
+      steps,
+      mixed_precision,
+      ...draft.processOf(draft.block(block.attributes.base.block, 'checkpoint')),
+    },
     settings: { train: block.name },
     files: { ...files, prompts: sampling.prompts },
     inputs,

@@ -26,6 +26,7 @@ interface Attributes {
   readonly without: boolean;
   readonly sampler: SamplePrompt['sampler'];
   readonly mixed_precision: PictureJob['mixed_precision'];
+  readonly process?: PictureJob['process'];
 }
 
 interface Column {
@@ -48,11 +49,11 @@ export const preview: Stage = {
   runsIn: 'worker',
   tools: pictureTools,
   async run(context) {
-    const { sampler, mixed_precision, labels } = context.node.attributes as unknown as Attributes;
+    const { sampler, mixed_precision, process, labels } = context.node.attributes as unknown as Attributes;
     const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
     const columns = columnsOf(context);
     const cells = columns.flatMap((column, index) => cellsOf(column, index, prompts));
-    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, wanted: cells };
+    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, process, wanted: cells };
     const files = await RunFiles.open(context, context.node.id);
     const fileNames = new Map(cells.map(({ name, fileName }) => [name, fileName]));
     await files.keepOnlyPictures('pictures', new Set(fileNames.values()));

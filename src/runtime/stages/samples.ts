@@ -33,8 +33,8 @@ export const samples: Stage = {
   tools: pictureTools,
   async run(context) {
     const wanted = await wantedPictures(context);
-    const { mixed_precision } = context.node.attributes as unknown as Attributes;
-    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, wanted };
+    const { mixed_precision, process } = context.node.attributes as unknown as Attributes;
+    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, process, wanted };
     const { pictures, record } = await renderPictures(context, job, await planPictures(context, job));
     const list = wanted.flatMap(({ name, step, index, prompt }): Sample[] => {
       const picture = pictures.get(name);
@@ -56,6 +56,7 @@ interface Attributes {
   readonly every: number;
   readonly steps: number;
   readonly mixed_precision: PictureJob['mixed_precision'];
+  readonly process?: PictureJob['process'];
 }
 
 /** The pictures of every kept step, in order. A training that was stored with other settings may lack some steps. */

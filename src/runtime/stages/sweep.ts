@@ -43,6 +43,7 @@ interface Attributes {
   readonly share: number;
   readonly sampler: SamplePrompt['sampler'];
   readonly mixed_precision: PictureJob['mixed_precision'];
+  readonly process?: PictureJob['process'];
 }
 
 export const sweep: Stage = {
@@ -237,13 +238,13 @@ class Studio {
 
   #job(parts: readonly Part[]): PictureJob {
     const file = inputOf(this.#context, 'lora');
-    const { mixed_precision } = this.#context.node.attributes as unknown as Attributes;
+    const { mixed_precision, process } = this.#context.node.attributes as unknown as Attributes;
     const wanted = this.prompts.flatMap((prompt, index) =>
       parts.map(
         (part): WantedPicture => ({ name: `${index + 1}.${part.name}`, prompt, lora: this.#acting(file, part) }),
       ),
     );
-    return { checkpoint: inputOf(this.#context, 'checkpoint'), mixed_precision, wanted };
+    return { checkpoint: inputOf(this.#context, 'checkpoint'), mixed_precision, process, wanted };
   }
 
   /** Every block on is the LoRA as it is, whose pictures a training or a preview may have made. */

@@ -261,8 +261,8 @@ async function publishPictures(
     if (picture === undefined || lora === undefined || prompt === undefined) continue;
     const digest = digests.get(picture.step) ?? (await digestFile(lora, { signal: context.signal }));
     digests.set(picture.step, digest);
-    const { mixed_precision } = settings;
-    const identity = { lora: wholeLora(digest), checkpoint, prompt, mixed_precision };
+    const { mixed_precision, process } = settings;
+    const identity = { lora: wholeLora(digest), checkpoint, prompt, mixed_precision, process };
     await publishPicture(context.store, identity, absolutePath(path));
   }
 }

@@ -129,7 +129,15 @@ export interface Train {
   readonly state_every: { readonly steps: number } | { readonly seconds: number };
 }
 
+/** What a program says of a checkpoint. `auto` is what its file says. */
+export interface DiffusionProcess {
+  readonly prediction: 'auto' | 'epsilon' | 'v';
+  readonly zero_terminal_snr: 'auto' | 'on' | 'off';
+}
+
 export interface TrainSettings {
+  /** Without it, all is as the file says. */
+  readonly process?: DiffusionProcess | undefined;
   readonly seed: number;
   readonly captions: CaptionSettings;
   /** Null: there are no regularization images. The loss of each is multiplied by `prior_loss_weight`. */
@@ -246,6 +254,8 @@ export interface AppliedLora {
 export interface Sample {
   readonly op: 'sample';
   readonly checkpoint: string;
+  /** Without it, all is as the file says. */
+  readonly process?: DiffusionProcess | undefined;
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly items: readonly {
     readonly name: string;

@@ -212,3 +212,20 @@ test('regularization images are another dataset, encoded by a node of their own'
   });
   expect(node(graphOf(short), 'raw').attributes.regularization).toBeNull();
 });
+
+test('what a program says of a checkpoint counts wherever the checkpoint computes, and nowhere else', () => {
+  const program = (checkpoint: string) =>
+    graphOf(`
+    checkpoint pony { path = "models/pony.safetensors" ${checkpoint} }
+    dataset hero { images = "training_dir" }
+    train raw { base = pony  data = hero  sample = { prompts = "p.txt" } }
+    preview seen { loras = [raw]  prompts = "p.txt" }
+    analyze known { from = raw  prompts = "p.txt" }
+    `);
+  const process = { prediction: 'v', zero_terminal_snr: 'auto' };
+  const [usual, said] = [program(''), program('prediction = v')];
+  for (const { id, attributes } of usual.nodes) {
+    const computes = ['raw', 'raw:samples', 'seen', 'known:sweep'].includes(id);
+    expect(node(said, id).attributes, id).toEqual(computes ? { ...attributes, process } : attributes);
+  }
+});

@@ -58,6 +58,7 @@ const works: Work[] = [
       },
     ],
     settings: {
+      process: { prediction: 'epsilon', zero_terminal_snr: 'off' },
       seed: 0,
       captions: {
         caption_prefix: null,
@@ -156,6 +157,7 @@ const works: Work[] = [
   {
     op: 'sample',
     checkpoint: '/models/pony.safetensors',
+    process: { prediction: 'v', zero_terminal_snr: 'auto' },
     mixed_precision: 'bf16',
     items: [
       {

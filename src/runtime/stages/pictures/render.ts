@@ -29,6 +29,7 @@ export interface WantedPicture {
 export interface PictureJob {
   readonly checkpoint: Artifact;
   readonly mixed_precision: Sample['mixed_precision'];
+  readonly process?: Sample['process'];
   /** Neighbours with one LoRA load it once. */
   readonly wanted: readonly WantedPicture[];
 }
@@ -53,7 +54,8 @@ export async function planPictures(context: StageContext, job: PictureJob): Prom
   const missing = new Map<Fingerprint, MissingPicture>();
   for (const { name, lora, prompt } of job.wanted) {
     const acts = acting(lora && { digest: lora.file.digest, strength: lora.strength, blocks: lora.blocks });
-    const picture = { lora: acts, checkpoint: job.checkpoint.digest, prompt, mixed_precision: job.mixed_precision };
+    const { mixed_precision, process } = job;
+    const picture = { lora: acts, checkpoint: job.checkpoint.digest, prompt, mixed_precision, process };
     const { fingerprint } = identify(picture);
     const twin = missing.get(fingerprint);
     const digest = twin === undefined ? await findPicture(context.store, picture) : undefined;
@@ -114,8 +116,14 @@ export async function renderPictures(
   const items = missing.map(({ lora, picture }, index) => {
     return { name: String(index), lora, prompt: picture.prompt, output: pathIn(context.work, `picture-${index}.png`) };
   });
-  const { checkpoint, mixed_precision } = job;
-  const work = { op: 'sample', checkpoint: checkpoint.path, mixed_precision, items } as const;
+  const { checkpoint, mixed_precision, process } = job;
+  const work = {
+    op: 'sample',
+    checkpoint: checkpoint.path,
+    ...(process && { process }),
+    mixed_precision,
+    items,
+  } as const;
   const publish = async (item: string, path: AbsolutePath): Promise<void> => {
     const made = missing[Number(item)];
     if (made === undefined) throw new Error(`Internal error: the worker rendered ${basename(path)} unasked.`);

@@ -1,13 +1,13 @@
 // What the rows of a training's rates cannot say one by one: schedules that do not fit into its steps.
 
 import * as problem from './diagnostics.ts';
-import type { BlockOf, CheckedBlock } from './model.ts';
+import type { BlockOf } from './model.ts';
 import type { Scope } from './scope.ts';
 
 type Train = BlockOf<'train'>;
 
 /** The block as it finally is; `undefined` after complaining. */
-export function rateRules(scope: Scope, written: Train): CheckedBlock | undefined {
+export function rateRules(scope: Scope, written: Train): Train | undefined {
   const block = withoutUntrained(withOwnRates(written));
   const rules = [trainsSomething, fitsItsSteps, fallsToItsEnd, hasGoodPieces, namesItsClass, hasOneRate];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;

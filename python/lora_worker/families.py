@@ -42,7 +42,7 @@ class Change(ABC):
 
     def beside(self, layer: Layer, x: Tensor, weight: float) -> Tensor:
         """`weight` times what ΔW makes of what flows into the layer."""
-        return _through(layer, x, (self.delta(layer.weight.float()) * weight).to(x.dtype))
+        return through(layer, x, (self.delta(layer.weight.float()) * weight).to(x.dtype))
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class LowRank(Change):
         # The weight is scaled and not what flows: it is far smaller, and still F32 here.
         up = (self.up * (self.scale * weight)).to(x.dtype)
         if self.mid is None:
-            return _pointwise(_through(layer, x, down), up)
-        return _pointwise(_through(layer, _pointwise(x, down), self.mid.to(x.dtype)), up)
+            return _pointwise(through(layer, x, down), up)
+        return _pointwise(through(layer, _pointwise(x, down), self.mid.to(x.dtype)), up)
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,14 @@ class LoKr(Change):
     def delta(self, base_OI: Tensor) -> Tensor:
         return self.scale * torch.kron(self.first, self.second).reshape(base_OI.shape)
 
+    def beside(self, layer: Layer, x: Tensor, weight: float) -> Tensor:
+        if not isinstance(layer, nn.Linear):
+            return super().beside(layer, x, weight)
+        # One factor after the other: ΔW is far larger than both.
+        first_AC, second_BD = (self.first * (self.scale * weight)).to(x.dtype), self.second.to(x.dtype)
+        half_CB = functional.linear(x.unflatten(-1, (first_AC.shape[1], second_BD.shape[1])), second_BD)
+        return (first_AC @ half_CB).flatten(-2)
+
 
 @dataclass(frozen=True)
 class GLoRA(Change):
@@ -110,7 +118,7 @@ class GLoRA(Change):
     def beside(self, layer: Layer, x: Tensor, weight: float) -> Tensor:
         a1 = (self.a1_IR * (self.scale * weight)).to(x.dtype)
         turned = _pointwise(_pointwise(x, _kernel_of(layer, self.a2_RI).to(x.dtype)), _kernel_of(layer, a1))
-        return _through(layer, turned, layer.weight) + self.low_rank.beside(layer, x, weight)
+        return through(layer, turned, layer.weight) + self.low_rank.beside(layer, x, weight)
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,15 @@ def change_of(family: Family, parts: Parts, shape: torch.Size, alpha: float | No
             raise AssertionError(f"{family} has no ΔW")
 
 
+def kronecker_factor(parts: Parts, which: Literal["1", "2"]) -> Tensor:
+    """One factor of a LoKr as a matrix, kernels flattened behind its columns."""
+    if f"lokr_w{which}" in parts:
+        return parts[f"lokr_w{which}"].float().flatten(1)
+    a, b = parts[f"lokr_w{which}_a"].float(), parts[f"lokr_w{which}_b"].float()
+    core = parts.get(f"lokr_t{which}")
+    return _product(a, b.flatten(1), None if core is None else core.float()).flatten(1)
+
+
 class _Reader:
     """Parts as formulas need them, each checked against the layer's weight."""
 
@@ -270,13 +287,11 @@ class _Reader:
             raise Misfit(f'has "{name}" of shape {list(tensor.shape)}, and this checkpoint needs {list(shape)}')
         return tensor.reshape(shape)
 
-    def _kronecker(self, which: str) -> Tensor:
-        """One factor as a matrix, kernels flattened behind its columns."""
-        if f"lokr_w{which}" in self._parts:
-            return self._part(f"lokr_w{which}").float().flatten(1)
-        a, b = self._part(f"lokr_w{which}_a").float(), self._part(f"lokr_w{which}_b").float()
-        core = self._parts.get(f"lokr_t{which}")
-        return _product(a, b.flatten(1), None if core is None else core.float()).flatten(1)
+    def _kronecker(self, which: Literal["1", "2"]) -> Tensor:
+        if f"lokr_w{which}" not in self._parts:
+            for part in ("a", "b"):
+                self._part(f"lokr_w{which}_{part}")
+        return kronecker_factor(self._parts, which)
 
     def _part(self, name: str) -> Tensor:
         if name not in self._parts:
@@ -302,7 +317,7 @@ def _product(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
     return a @ b if core is None else torch.einsum("pqkl,po,qi->oikl", core, a, b)
 
 
-def _through(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
+def through(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """As the layer computes, with another weight and no bias."""
     if isinstance(layer, nn.Linear):
         return functional.linear(x, weight)

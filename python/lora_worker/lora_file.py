@@ -21,16 +21,8 @@ _LEGACY_HASH_BYTES = 0x10000
 
 def write_lora(path: str | PathLike[str], network: Network, metadata: Mapping[str, str], *, dtype: torch.dtype) -> None:
     """Writes the network's weights in `dtype`; adds the hashes to `metadata`. Replaces a file of that name."""
-    tensors = lora_tensors(network, dtype)
+    tensors = network.file_tensors(dtype)
     write_safetensors(path, tensors, {**metadata, **hashes(tensors, metadata)})
-
-
-def lora_tensors(network: Network, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What a file of the network holds, on the CPU. Alphas stay F32, so that scaling one scales the LoRA exactly."""
-    tensors = {name: parameter.data.to(dtype).cpu() for name, parameter in network.named_parameters()}
-    for name, branch in network.branches.items():
-        tensors[f"{name}.alpha"] = torch.tensor(branch.alpha, dtype=torch.float32)
-    return tensors
 
 
 def hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from lora_worker.architecture import Architecture
+from lora_worker.network_metadata import network_metadata
 from lora_worker.schedules import describe, warmup_steps
 from lora_worker.train_request import Train, TrainSettings
 
@@ -20,7 +21,7 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
     fields = {
         "base_model_version": "sdxl_base_v1-0",
         "v2": False,
-        **_network(settings),
+        **network_metadata(settings.network),
         **_optimization(settings),
         **_numerics(settings, architecture),
         "num_train_images": sum(image.repeats for image in work.images if not image.regularization),
@@ -57,32 +58,6 @@ def _captions(settings: TrainSettings) -> dict[str, object]:
         "max_token_length": settings.max_token_length if settings.max_token_length != 75 else None,
     }
     return {"shuffle_caption": captions.shuffle_caption} | {name: value for name, value in unusual.items() if value}
-
-
-def _network(settings: TrainSettings) -> dict[str, object]:
-    network, ranks = settings.network, settings.network.ranks
-    arguments = {
-        "algo": "locon",
-        "preset": network.preset,
-        "conv_dim": str(ranks.conv_dim),
-        "conv_alpha": str(_plain(ranks.conv_alpha)),
-        "bypass_mode": "True",
-    }
-    if network.modules:
-        arguments["modules"] = " ".join(network.modules)
-    if network.text_encoder_modules != "all":
-        arguments["text_encoder_modules"] = network.text_encoder_modules
-    for name, blocks in (("dims", ranks.dims), ("conv_dims", ranks.conv_dims)):
-        if blocks:
-            arguments[name] = " ".join(f"{block}={rank}" for block, rank in blocks.items())
-    if ranks.rs_lora:
-        arguments["rs_lora"] = "True"
-    return {
-        "network_module": "lycoris.kohya",
-        "network_dim": ranks.dim,
-        "network_alpha": _plain(ranks.alpha),
-        "network_args": json.dumps(arguments),
-    }
 
 
 def _optimization(settings: TrainSettings) -> dict[str, object]:

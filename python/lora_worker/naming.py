@@ -21,7 +21,7 @@ from lora_worker.architecture import (
     Architecture,
     TextShape,
 )
-from lora_worker.unet_plan import Attention, Resnet, linears_of_attention, unet_parts
+from lora_worker.unet_plan import Attention, Part, Resnet, linears_of_attention, unet_parts
 
 Component = Literal["unet", "te1", "te2", "vae"]
 Change = Literal["none", "transpose", "drop-kernel"]
@@ -293,7 +293,7 @@ class LoraTarget:
     name: str
     component: Literal["unet", "te1", "te2"]
     module_path: str
-    kind: Literal["linear", "conv1x1", "conv3x3"]
+    kind: Literal["linear", "conv1x1", "conv3x3", "norm"]
     in_features: int
     out_features: int
     stride: int
@@ -314,6 +314,26 @@ def lora_targets(architecture: Architecture, *, te1_has_inner_model: bool = Fals
         *_text_targets("te2", architecture.te2, "text_model."),
         *_unet_targets(architecture),
     )
+
+
+def norm_targets(architecture: Architecture) -> tuple[LoraTarget, ...]:
+    """The norms between those layers of the UNet. LyCORIS' `train_norm` reaches them, and none of the text encoders."""
+    return tuple(
+        _unet_target(path, "norm", width, width)
+        for part in unet_parts(architecture.unet)
+        for path, width in _norms_of(part)
+    )
+
+
+def _norms_of(part: Part) -> Iterator[tuple[str, int]]:
+    if isinstance(part, Resnet):
+        yield f"{part.path}.in_layers.0", part.in_width
+        yield f"{part.path}.out_layers.0", part.out_width
+    elif isinstance(part, Attention):
+        yield f"{part.path}.norm", part.width
+        for index in range(part.depth):
+            for norm in ("norm1", "norm2", "norm3"):
+                yield f"{part.path}.transformer_blocks.{index}.{norm}", part.width
 
 
 def _text_targets(component: Literal["te1", "te2"], text: TextShape, inner: str) -> Iterator[LoraTarget]:
@@ -373,7 +393,7 @@ def _unet_targets(architecture: Architecture) -> Iterator[LoraTarget]:
 
 
 def _unet_target(
-    path: str, kind: Literal["linear", "conv1x1", "conv3x3"], in_width: int, out_width: int, *, stride: int = 1
+    path: str, kind: Literal["linear", "conv1x1", "conv3x3", "norm"], in_width: int, out_width: int, *, stride: int = 1
 ) -> LoraTarget:
     module = unet_module(path)
     if module is None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lora_worker.blocks import block_names
+from lora_worker.dropouts import Dropouts
 from lora_worker.naming import LoraTarget
 from lora_worker.protocol import Fields, ProtocolError
 
+Kind = Literal["locon", "dora", "loha", "lokr", "full"]
 Preset = Literal["full", "attn-mlp", "attn-only", "unet-only"]
 TextEncoderModules = Literal["all", "mlp"]
 
@@ -40,23 +42,61 @@ class Ranks:
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
-    """`modules` are patterns of names, of which a layer has to fit one; without any, all do."""
+class LoKrSettings:
+    """`factor` is about the size of the first of the two factors; None: as near to the second's as can be."""
 
-    ranks: Ranks
+    factor: int | None = None
+    decompose_both: bool = False
+    full_matrix: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """`ranks` is None for what has none. `modules` are patterns of names, of which a layer has to fit one; without any,
+    all do."""
+
+    ranks: Ranks | None
+    kind: Kind = "locon"
     preset: Preset = "full"
     modules: tuple[str, ...] = ()
     text_encoder_modules: TextEncoderModules = "all"
+    train_norm: bool = False
+    use_tucker: bool = False
+    dropouts: Dropouts = field(default_factory=Dropouts)
+    lokr: LoKrSettings = field(default_factory=LoKrSettings)
 
 
 def parse_network(network: Fields) -> NetworkSettings:
     """Raises ProtocolError."""
-    network.one_of("kind", ("locon",))
+    kind: Kind = network.one_of("kind", ("locon", "dora", "loha", "lokr", "full"))
     return NetworkSettings(
-        ranks=_ranks(network),
+        ranks=None if kind == "full" else _ranks(network),
+        kind=kind,
         preset=network.one_of("preset", ("full", "attn-mlp", "attn-only", "unet-only")),
         modules=network.text_list("modules"),
         text_encoder_modules=network.one_of("text_encoder_modules", ("all", "mlp")),
+        train_norm=network.flag("train_norm"),
+        use_tucker=kind != "full" and network.flag("use_tucker"),
+        dropouts=_dropouts(network, has_ranks=kind != "full"),
+        lokr=_lokr(network) if kind == "lokr" else LoKrSettings(),
+    )
+
+
+def _dropouts(network: Fields, *, has_ranks: bool) -> Dropouts:
+    return Dropouts(
+        dropout=network.number("dropout"),
+        rank_dropout=network.number("rank_dropout") if has_ranks else 0.0,
+        rank_dropout_scale=has_ranks and network.flag("rank_dropout_scale"),
+        module_dropout=network.number("module_dropout"),
+    )
+
+
+def _lokr(network: Fields) -> LoKrSettings:
+    factor = network.any("factor")
+    return LoKrSettings(
+        factor=None if factor == "balanced" else _rank(network, "factor", least=2),
+        decompose_both=network.flag("decompose_both"),
+        full_matrix=network.flag("full_matrix"),
     )
 
 

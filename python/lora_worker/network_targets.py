@@ -15,14 +15,15 @@ from collections.abc import Collection, Iterable, Sequence
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 
+from lora_worker.architecture import Architecture
 from lora_worker.errors import WorkerError, bad_input
-from lora_worker.naming import LoraTarget
+from lora_worker.naming import LoraTarget, norm_targets
 from lora_worker.network_settings import NetworkSettings, Preset
 
 # By kohya's names. `full` is all that there is.
 _PRESETS: dict[Preset, re.Pattern[str]] = {
     "full": re.compile("lora_"),
-    "attn-mlp": re.compile(r"lora_te|lora_unet_.*_(transformer_blocks_\d+_|proj_in$|proj_out$)"),
+    "attn-mlp": re.compile(r"lora_te|lora_unet_.*_(transformer_blocks_\d+_|proj_in$|proj_out$|1_norm$)"),
     "attn-only": re.compile(r"lora_te\d_.*_self_attn_|lora_unet_.*_attn[12]_"),
     "unet-only": re.compile("lora_unet_"),
 }
@@ -33,7 +34,7 @@ _SHOWN = 3
 def chosen_targets(
     targets: Sequence[LoraTarget], settings: NetworkSettings, components: Collection[str]
 ) -> list[LoraTarget]:
-    """Those of these components, in the order of `targets`, which are all that the models have.
+    """Those of these components, in the order of `targets`, which are all that there are to choose from.
 
     Raises `bad-input` for a pattern that fits none, and where no layer is left.
     """
@@ -49,7 +50,7 @@ def chosen_targets(
         if target.component in components
         and target.name in reached
         and (not settings.modules or any(fnmatchcase(target.name, pattern) for pattern in settings.modules))
-        and settings.ranks.of(target)[0] > 0
+        and (target.kind == "norm" or settings.ranks is None or settings.ranks.of(target)[0] > 0)
     ]
     if not chosen and components:
         raise bad_input(
@@ -57,6 +58,11 @@ def chosen_targets(
             hint="Name more modules, or give some block a rank above 0.",
         )
     return chosen
+
+
+def offered_norms(architecture: Architecture, settings: NetworkSettings) -> tuple[LoraTarget, ...]:
+    """What can be chosen besides layers."""
+    return norm_targets(architecture) if settings.train_norm else ()
 
 
 def trainable(targets: Iterable[LoraTarget]) -> list[LoraTarget]:

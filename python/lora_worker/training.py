@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lora_worker.blocks import block_factor
+from lora_worker.branches import STARTING_AT_ZERO
+from lora_worker.dropouts import Masks
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
@@ -102,6 +104,8 @@ class Trainer:
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
             raise
+        finally:
+            self._network.masks = None
         norm = self._clipped()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -159,6 +163,10 @@ class Trainer:
         return torch.cat(each)
 
     def losses(self, batch: MicroBatch) -> Tensor:
+        dropouts = self._settings.network.dropouts
+        if not dropouts.are_off:
+            # They stay for the backward pass, which with checkpointing computes layers a second time.
+            self._network.masks = Masks(dropouts, self._settings.seed, batch.visits, self._device)
         return image_losses(self._models, batch, self._loss, dtype=self._dtype, trains_text=self._trains_text)
 
     def _clipped(self) -> Tensor:
@@ -211,8 +219,9 @@ def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str
             if branch.target.component not in _COMPONENTS[name]:
                 continue
             block = rate * block_factor(branch.target.name, settings.block_lr)
-            groups.setdefault((name, block), []).append(branch.down)
-            groups.setdefault((name, block * settings.loraplus_lr_ratio), []).append(branch.up)
+            for suffix, parameter in branch.parts.items():
+                factor = settings.loraplus_lr_ratio if suffix in STARTING_AT_ZERO else 1.0
+                groups.setdefault((name, block * factor), []).append(parameter)
     listed = [
         {"name": name, "params": parameters, "lr": rate, "base_lr": rate}
         for (name, rate), parameters in groups.items()

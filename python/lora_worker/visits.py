@@ -27,13 +27,14 @@ from lora_worker.errors import bad_input
 from lora_worker.models import size_embedding_inputs
 from lora_worker.noise import PER_IMAGE, normal_from, offset_noise, pyramid_noise, uniform_from
 from lora_worker.safetensors_file import SafetensorsReader
+from lora_worker.streams import Visit
 from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, token_ids
 from lora_worker.train_request import Train, TrainImage
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """`images` says what each row was made from. Latents are F32 and noised, `sizes` are SDXL's six numbers, and
+    """`images` and `visits` say what each row is. Latents are F32 and noised, `sizes` are SDXL's six numbers, and
     `weights` what the loss of each image is multiplied by."""
 
     images: tuple[TrainImage, ...]
@@ -44,6 +45,7 @@ class MicroBatch:
     ids_one_BNT: Tensor
     ids_two_BNT: Tensor
     weights_B: Tensor
+    visits: tuple[Visit, ...] = ()
 
     def halves(self) -> tuple[MicroBatch, MicroBatch]:
         """The same rows in two micro-batches. Needs at least two rows."""
@@ -60,10 +62,12 @@ class MicroBatch:
         return self._mapped(lambda tensor: tensor.pin_memory())
 
     def _rows(self, rows: slice) -> MicroBatch:
-        return replace(self._mapped(lambda tensor: tensor[rows]), images=self.images[rows])
+        return replace(self._mapped(lambda tensor: tensor[rows]), images=self.images[rows], visits=self.visits[rows])
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> MicroBatch:
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "images"}
+        tensors = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("images", "visits")
+        }
         return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
 
@@ -100,6 +104,7 @@ class Visits:
         chunks = self._settings.max_token_length // CHUNK
         return MicroBatch(
             images=images,
+            visits=tuple(planned.visit for planned in visits),
             noisy_B4HW=add_noise(latents, self._perturbed(visits, noise), timesteps, self._alphas),
             target_B4HW=training_target(self._prediction, latents, noise, timesteps, self._alphas),
             timesteps_B=timesteps,

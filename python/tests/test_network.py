@@ -122,7 +122,7 @@ def test_down_is_kaiming_uniform_and_does_not_depend_on_other_modules(toy_models
 def test_the_branch_computes_in_the_dtype_of_what_flows_and_trains_in_f32(toy_models, dtype):
     target = toy_models.targets()[0]
     branch = random_network(toy_models, [target]).branches[target.name]
-    y = branch(torch.ones(3, target.in_features, dtype=dtype))
+    y = branch(toy_models.module_of(target), torch.ones(3, target.in_features, dtype=dtype), torch.zeros(()), None)
     assert y.dtype == dtype
     y.sum().backward()
     assert branch.up.grad.dtype == torch.float32

@@ -11,7 +11,9 @@ import pytest
 import torch
 from training_lab import TrainingLab, share_models
 
+from lora_worker.architecture import UNetShape
 from lora_worker.errors import WorkerError
+from lora_worker.naming import norm_targets
 from lora_worker.network_settings import NetworkSettings, Ranks
 from lora_worker.network_targets import chosen_targets, trainable
 from lora_worker.safetensors_file import read_safetensors
@@ -80,6 +82,31 @@ def test_a_pattern_that_fits_nothing_is_refused_with_names_that_are_near(pattern
     with pytest.raises(WorkerError, match=near) as error:
         chosen(modules=("lora_unet_*", pattern))
     assert error.value.kind == "bad-input" and f'"{pattern}"' in error.value.message
+
+
+def test_norms_are_chosen_like_layers_where_they_are_trained(toy_models):
+    norms = norm_targets(toy_models.architecture)
+    offered = (*toy_models.targets(), *norms)
+
+    def found(**settings):
+        targets = chosen_targets(offered, NetworkSettings(RANKS, train_norm=True, **settings), ALL)
+        return {target.name for target in targets if target.kind == "norm"}
+
+    names = {target.name for target in norms}
+    inside = {name for name in names if "_transformer_blocks_" in name or name.endswith("_1_norm")}
+    assert found() == found(preset="unet-only") == names
+    assert found(preset="attn-mlp") == inside < names
+    assert found(preset="attn-only") == set()
+    assert found(modules=("*_norm2",)) == {name for name in names if name.endswith("_norm2")}
+
+
+def test_sdxl_has_the_255_norms_that_lycoris_finds():
+    sdxl = SimpleNamespace(
+        unet=UNetShape(
+            widths=(320, 640, 1280), depths=(0, 2, 10), context_width=2048, time_width=1280, vector_width=2816
+        )
+    )
+    assert len(norm_targets(sdxl)) == 255
 
 
 def test_a_pattern_only_fits_within_the_preset():

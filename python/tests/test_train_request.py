@@ -63,7 +63,7 @@ def test_steps_behind_the_end_are_left_out(request_of_lab):
         (("settings", "steps"), 0),
         (("settings", "max_token_length"), 100),
         (("settings", "batch_size"), 1.5),
-        (("settings", "network", "kind"), "lokr"),
+        (("settings", "network", "kind"), "oft"),
         (("settings", "optimizer", "clip_lambda"), "step ** 2; import os"),
         (("settings", "noise", "kind"), "pink"),
         (("settings", "unet_lr"), "3e-4"),

@@ -68,6 +68,12 @@ SETTINGS: dict[str, Any] = {
         "dims": {},
         "conv_dims": {},
         "rs_lora": False,
+        "train_norm": False,
+        "use_tucker": False,
+        "dropout": 0,
+        "rank_dropout": 0,
+        "rank_dropout_scale": False,
+        "module_dropout": 0,
     },
     "optimizer": {
         "kind": "SAVEUS",

@@ -21,6 +21,8 @@ export interface FieldsToCheck {
   readonly ownerSpan: Span;
   /** The attribute whose record this is; `undefined` for a block itself. */
   readonly inside?: string;
+  /** The other forms that the record can have, by tag. */
+  readonly variants?: { readonly [tag: string]: Fields };
 }
 
 export interface CheckedFields {
@@ -100,7 +102,7 @@ interface Advice {
 }
 
 /** The best guess first: another trainer's word, a slip, a word of another place; else the list of what there is. */
-function adviseOn({ name, value }: Attribute, { fields, inside }: FieldsToCheck): Advice {
+function adviseOn({ name, value }: Attribute, { fields, inside, variants }: FieldsToCheck): Advice {
   const word = name.text;
   const written = value.kind === 'broken' ? undefined : snippet(value.span);
   const synonym = Object.entries(fields).find(([, field]) => field.synonyms.includes(word.toLowerCase()))?.[0];
@@ -112,6 +114,11 @@ function adviseOn({ name, value }: Attribute, { fields, inside }: FieldsToCheck)
   if (near !== undefined) return { hint: `There is one with a similar name: ${near}`, meant: near };
   const reason = Object.hasOwn(needless, word) ? needless[word] : undefined;
   if (reason !== undefined) return { hint: reason, meant: undefined };
+  const others = Object.entries(variants ?? {}).filter(([, rows]) => knows(rows, word));
+  if (others.length > 0) {
+    const tags = enumerate(others.map(([tag]) => tag));
+    return { hint: `Only ${tags} ${others.length === 1 ? 'has' : 'have'} that.`, meant: undefined };
+  }
   const elsewhere = placeBeside(word, inside) ?? placeOf(word, written);
   if (elsewhere !== undefined) return { hint: elsewhere, meant: undefined };
   const synonyms = new Map(
@@ -149,6 +156,9 @@ function pathInto(fields: Fields, word: string, written: string | undefined): st
   }
   return undefined;
 }
+
+const knows = (rows: Fields, word: string): boolean =>
+  Object.entries(rows).some(([name, row]) => name === word || row.synonyms.includes(word.toLowerCase()));
 
 /** A word of the block, written inside of one of its records. */
 function placeBeside(word: string, inside: string | undefined): string | undefined {

@@ -248,10 +248,9 @@ function checkRecord(scope: Scope, type: RecordType, name: string, written: Writ
   }
   const tags = Object.keys(type.variants);
   if (tag === undefined) {
-    const [only, ...others] = tags;
-    const isBare = entries !== undefined && others.length === 0;
-    const better = isBare
-      ? { hint: `Write ${only} in front of the braces`, fix: `${only} ${sourceText(value.span)}` }
+    const meant = entries && tagOf(type, entries);
+    const better = meant
+      ? { hint: `Write ${meant} in front of the braces`, fix: `${meant} ${sourceText(value.span)}` }
       : unquoted(value, (word) => tags.includes(word));
     return wrongType(scope, type, name, written, better);
   }
@@ -262,9 +261,16 @@ function checkRecord(scope: Scope, type: RecordType, name: string, written: Writ
     scope.report(problem.unknownWord(via?.usedAt ?? tag.span, details));
     return undefined;
   }
-  const about = { owner: tag.text, ownerSpan: value.span, inside: name };
+  const about = { owner: tag.text, ownerSpan: value.span, inside: name, variants: type.variants };
   const values = wholeOf(checkFields(scope, { fields, entries: entries ?? [], ...about }));
   return values && { kind: tag.text, ...values };
+}
+
+/** The first that has all that is written, where something is written or there is but one. */
+function tagOf({ variants }: Extract<Type, { kind: 'tagged' }>, entries: readonly Attribute[]): string | undefined {
+  const tags = Object.keys(variants);
+  if (entries.length === 0 && tags.length > 1) return undefined;
+  return tags.find((tag) => entries.every(({ name }) => Object.hasOwn(variants[tag] ?? {}, name.text)));
 }
 
 const wholeOf = ({ values, isWhole }: CheckedFields) => (isWhole ? values : undefined);

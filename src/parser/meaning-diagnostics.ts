@@ -86,6 +86,13 @@ export function noImport(span: Span): Diagnostic {
   });
 }
 
+export function noNorms(span: Span): Diagnostic {
+  return error('no-norms', span, {
+    message: '"train_norm" has nothing to train: there are no norms among the layers of preset attn-only.',
+    hint: 'Write preset = attn-mlp, or leave train_norm out.',
+  });
+}
+
 export function noSweep(span: Span): Diagnostic {
   return error('no-sweep', span, {
     message: 'One attribute has one value: there is no "sweep".',

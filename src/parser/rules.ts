@@ -42,9 +42,19 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
   }
 }
 
+/** Attention has its norms in front of it, and none inside. */
+function normRule(scope: Scope, block: BlockOf<'train'>): boolean {
+  const { network } = block.attributes;
+  if (!network.train_norm || network.preset !== 'attn-only') return true;
+  scope.report(problem.noNorms(block.attributeSpans.network ?? block.span));
+  return false;
+}
+
 function trainRules(scope: Scope, block: BlockOf<'train'>): CheckedBlock | undefined {
   const rated = rateRules(scope, block);
-  return trainingRules(scope, block) && rated;
+  const hasNorms = normRule(scope, block);
+  const trained = trainingRules(scope, block);
+  return hasNorms && trained ? rated : undefined;
 }
 
 function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'>): CheckedBlock | undefined {

@@ -1,6 +1,18 @@
 // The rows of the schema table for networks: what is trained beside the layers of a checkpoint.
 
-import { blockNumbers, boolean, integer, list, positive, preset, tagged, text, words } from './schema-types.ts';
+import {
+  blockNumbers,
+  boolean,
+  either,
+  integer,
+  list,
+  number,
+  positive,
+  preset,
+  tagged,
+  text,
+  words,
+} from './schema-types.ts';
 
 const layers = {
   preset: preset(
@@ -56,6 +68,58 @@ const ranks = (usual: { readonly dim: number; readonly alpha: number; readonly c
   ),
 });
 
+const chance = number({ min: 0, max: 1, openMax: true });
+
+const dropouts = {
+  dropout: preset(chance, 0, 'Chance of each value that an adapter adds to be left out in training.', {
+    synonyms: ['network_dropout', 'lora_dropout'],
+  }),
+  module_dropout: preset(chance, 0, 'Chance of a whole adapter to be left out for an image.'),
+};
+
+const rankDropouts = {
+  rank_dropout: preset(
+    chance,
+    0,
+    'Chance of each rank to be left out for an image; of each output, where there is no rank between two matrices.',
+  ),
+  rank_dropout_scale: preset(boolean(), false, 'Make up for the ranks that were left out.'),
+};
+
+const trainNorm = preset(
+  boolean(),
+  false,
+  'Train the norms between the chosen layers of the UNet as well. attn-only has none.',
+  { synonyms: ['norm', 'train_norms'] },
+);
+
+const useTucker = preset(boolean(), false, '3x3 convolutions get a core of their own between two 1x1 convolutions.', {
+  synonyms: ['use_cp', 'use_conv_cp', 'tucker', 'use_effective_conv2d'],
+});
+
+const lowRank = (usual: { readonly dim: number; readonly alpha: number; readonly conv_dim: number }) => ({
+  ...layers,
+  ...ranks(usual),
+  use_tucker: useTucker,
+  train_norm: trainNorm,
+  ...dropouts,
+  ...rankDropouts,
+});
+
 export const network = tagged({
-  locon: { ...layers, ...ranks({ dim: 8, alpha: 4, conv_dim: 256 }) },
+  locon: lowRank({ dim: 8, alpha: 4, conv_dim: 256 }),
+  dora: lowRank({ dim: 8, alpha: 4, conv_dim: 256 }),
+  loha: lowRank({ dim: 8, alpha: 4, conv_dim: 8 }),
+  lokr: {
+    ...lowRank({ dim: 8, alpha: 4, conv_dim: 8 }),
+    factor: preset(
+      either(integer({ min: 2, max: 4096 }), words('balanced')),
+      'balanced',
+      'About the size of the smaller of the two matrices whose Kronecker product is trained. balanced: as near to the other as can be, which LyCORIS writes as -1.',
+      { synonyms: ['lokr_factor', 'decompose_factor'] },
+    ),
+    decompose_both: preset(boolean(), false, 'Give the smaller matrix a rank as well, where that makes it smaller.'),
+    full_matrix: preset(boolean(), false, 'Give neither matrix a rank. dim and alpha mean nothing then.'),
+  },
+  full: { ...layers, train_norm: trainNorm, ...dropouts },
 });

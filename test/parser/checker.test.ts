@@ -36,7 +36,7 @@ describe('names', () => {
     );
     expect(attributes.base.block).toBe('pony');
     expect(attributes.mixed_precision).toBe('fp32');
-    expect(attributes.network.dim).toBe(2);
+    expect(attributes.network).toMatchObject({ kind: 'locon', dim: 2 });
   });
 
   test('a block of an unknown kind complains about nothing further', () => {

@@ -39,3 +39,30 @@ describe('ranks', () => {
     expectProblems(['wrong-type'], dims('«[4, 8]»'));
   });
 });
+
+describe('kinds', () => {
+  test('each has the settings that mean something to it', () => {
+    expect(network('dora { dim = 4 }')).toMatchObject({ kind: 'dora', dim: 4, conv_dim: 256 });
+    expect(network('loha')).toMatchObject({ kind: 'loha', dim: 8, alpha: 4, conv_dim: 8, use_tucker: false });
+    expect(network('lokr { factor = 8  full_matrix = true }')).toMatchObject({ factor: 8, full_matrix: true });
+    expect(network('lokr')).toMatchObject({ factor: 'balanced', decompose_both: false });
+    expect(network('full')).not.toHaveProperty('dim');
+  });
+
+  test('what means nothing to a kind is said to belong to others', () => {
+    const hint = (written: string) => hintsOf(trainWith(`network = ${written}`));
+    expect(hint('full { dim = 8 }')).toEqual(['Only locon, dora, loha and lokr have that.']);
+    expect(hint('full { network_alpha = 8 }')).toEqual(['Only locon, dora, loha and lokr have that.']);
+    expect(hint('loha { factor = 8 }')).toEqual(['Only lokr has that.']);
+    expect(hint('locon { dora_wd = true }')).toEqual(['It is a network of its own: network = dora { }.']);
+    expect(hint('{ factor = 8 }')).toEqual(['Write lokr in front of the braces']);
+  });
+
+  test('senseless values are told', () => {
+    expectProblems(['out-of-range'], trainWith('network = lokr { factor = «-1» }'));
+    expectProblems(['out-of-range'], trainWith('network = lokr { factor = «1» }'));
+    expectProblems(['out-of-range'], trainWith('network = locon { dropout = «1» }'));
+    expectProblems(['out-of-range'], trainWith('network = locon { rank_dropout = «-0.1» }'));
+    expectProblems(['no-norms'], trainWith('network = «full { preset = attn-only  train_norm = true }»'));
+  });
+});

@@ -180,7 +180,7 @@ describe('a value of the wrong kind', () => {
     expect(found.map(({ message }) => message)).toMatchInlineSnapshot(`
       [
         ""steps" needs a whole number, and this is text.",
-        ""network" needs locon with settings in braces, and this is a number.",
+        ""network" needs locon, dora, loha, lokr or full with settings in braces, and this is a number.",
         ""seed" needs a whole number, and this is a list.",
         ""unet_lr" needs a number, and this is the word "raw".",
         ""optimizer" needs SAVEUS, AdamW, AdamW8bit, Adafactor, Prodigy, Lion, CAME or python with settings in braces, and this has no word in front of the braces.",

@@ -40,7 +40,7 @@ from lora_worker.metrics import MetricsFile
 from lora_worker.models import Models, load_models
 from lora_worker.naming import lora_targets
 from lora_worker.network import create
-from lora_worker.network_targets import chosen_targets
+from lora_worker.network_targets import chosen_targets, offered_norms
 from lora_worker.optimizers import optimizer_class
 from lora_worker.process import as_said
 from lora_worker.state import load_newest_state, save_state
@@ -84,8 +84,10 @@ class _Training:
         self._models = models
         self._reads_late = reads_late(models.device)
         self._identity = identity
-        targets = chosen_targets(models.targets(), work.settings.network, trained_components(work.settings))
-        self._network = create(models, targets, work.settings.network, seed=work.settings.seed)
+        settings = work.settings.network
+        offered = (*models.targets(), *offered_norms(models.architecture, settings))
+        targets = chosen_targets(offered, settings, trained_components(work.settings))
+        self._network = create(models, targets, settings, seed=work.settings.seed)
         self._network.attach()
         closing.callback(self._network.remove)
         self._trainer = Trainer(models, self._network, work.settings, lambda message: job.log("warning", message))
@@ -238,8 +240,10 @@ class _Training:
 def refuse_bad_modules(work: Train) -> None:
     """Before minutes are spent on loading the checkpoint. Raises `bad-input`."""
     with Checkpoint(work.checkpoint) as checkpoint:
-        targets = lora_targets(checkpoint.architecture)
-    chosen_targets(targets, work.settings.network, trained_components(work.settings))
+        architecture = checkpoint.architecture
+    settings = work.settings.network
+    offered = (*lora_targets(architecture), *offered_norms(architecture, settings))
+    chosen_targets(offered, settings, trained_components(work.settings))
 
 
 def reads_late(device: torch.device) -> bool:

@@ -13,8 +13,7 @@ export function canonicalTraining(written: { readonly [name: string]: Json }): {
   const canonical = {
     ...given,
     modules: [...new Set(given.modules)].sort(),
-    dims: byBlock(given.dims),
-    conv_dims: byBlock(given.conv_dims),
+    ...(given.kind === 'full' ? {} : { dims: byBlock(given.dims), conv_dims: byBlock(given.conv_dims) }),
   };
   const rates = block_lr && { block_lr: byBlock(block_lr as { readonly [block: string]: number }) };
   return { ...others, network: canonical, ...rates };

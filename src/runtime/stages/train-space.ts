@@ -3,7 +3,7 @@
 import type { AbsolutePath } from '../graph/graph.ts';
 import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
 import { readArchitecture } from '../sdxl/architecture.ts';
-import { loraTargets } from '../sdxl/modules.ts';
+import { type LoraTarget, loraTargets } from '../sdxl/modules.ts';
 import { openWeights } from '../surgery/weights-file.ts';
 import type { Train } from '../worker/protocol.ts';
 import type { SpaceNeeded } from './check-space.ts';
@@ -32,9 +32,23 @@ export async function trainingSpace(
 async function networkSize(checkpoint: AbsolutePath, network: Train['settings']['network']) {
   await using file = await openWeights(checkpoint, CHECKPOINT_LIMITS);
   const targets = loraTargets(readArchitecture(file.header.tensors, file.header.metadata));
-  let parameters = 0;
-  for (const { kind, in: into, out } of targets) {
-    parameters += kind === 'conv3x3' ? network.conv_dim * (9 * into + out) : network.dim * (into + out);
+  const chosen = targets.filter(({ name }) => name.startsWith('lora_unet_') || network.preset !== 'unet-only');
+  const parameters = chosen.reduce((sum, target) => sum + parametersOf(target, network), 0);
+  return { parameters, modules: chosen.length };
+}
+
+/** At most. What other presets and patterns leave out is counted as well. */
+function parametersOf({ kind, in: into, out }: LoraTarget, network: Train['settings']['network']): number {
+  const isConvolution = kind === 'conv3x3';
+  const area = isConvolution ? 9 : 1;
+  if (network.kind === 'full') return out * into * area + out;
+  const { dim, conv_dim, dims, conv_dims } = network;
+  const rank = isConvolution ? Math.max(conv_dim, ...Object.values(conv_dims)) : Math.max(dim, ...Object.values(dims));
+  const pair = rank * (area * into + out);
+  // A Kronecker factor that is kept whole is at most the weight divided by what the other one has.
+  if (network.kind === 'lokr' && network.full_matrix) {
+    const factor = network.factor === 'balanced' ? Math.sqrt(Math.min(into, out)) / 2 : network.factor;
+    return Math.ceil((out * into * area) / factor) + out + into;
   }
-  return { parameters, modules: targets.length };
+  return (network.kind === 'loha' ? 2 : 1) * pair + (network.kind === 'dora' ? out : 0);
 }

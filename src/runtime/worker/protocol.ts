@@ -210,12 +210,27 @@ export interface CaptionSettings {
 }
 
 /** What is trained beside which layers. */
-export interface Network {
-  readonly kind: 'locon';
+export type Network =
+  | ({ readonly kind: 'locon' | 'dora' | 'loha' } & RankedNetwork)
+  | ({
+      readonly kind: 'lokr';
+      readonly factor: number | 'balanced';
+      readonly decompose_both: boolean;
+      readonly full_matrix: boolean;
+    } & RankedNetwork)
+  | ({ readonly kind: 'full' } & AnyNetwork);
+
+interface AnyNetwork {
   readonly preset: 'full' | 'attn-mlp' | 'attn-only' | 'unet-only';
   /** Globs of kohya's names, of which a layer has to fit one. None: all layers of the preset. */
   readonly modules: readonly string[];
   readonly text_encoder_modules: 'all' | 'mlp';
+  readonly train_norm: boolean;
+  readonly dropout: number;
+  readonly module_dropout: number;
+}
+
+export interface RankedNetwork extends AnyNetwork {
   readonly dim: number;
   readonly alpha: number;
   readonly conv_dim: number;
@@ -224,6 +239,9 @@ export interface Network {
   readonly dims: RanksByBlock;
   readonly conv_dims: RanksByBlock;
   readonly rs_lora: boolean;
+  readonly use_tucker: boolean;
+  readonly rank_dropout: number;
+  readonly rank_dropout_scale: boolean;
 }
 
 export type RanksByBlock = { readonly [block: string]: number };

@@ -33,3 +33,8 @@ test('rates by block mean blocks, and what is not trained is said by its rate', 
     block_lr: { IN01: 0.5, MID00: 2, MID01: 2, MID02: 2 },
   });
 });
+
+test('a network without ranks gets none', () => {
+  const full = { kind: 'full', preset: 'full', modules: ['b', 'a'] };
+  expect(canonicalTraining({ network: full })).toEqual({ network: { ...full, modules: ['a', 'b'] } });
+});

@@ -8,15 +8,42 @@ import type { TrainSettings } from '../../../src/runtime/worker/protocol.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 import { sdxlShapes } from '../sdxl/sdxl-fixtures.ts';
 
+const usual = {
+  kind: 'locon',
+  preset: 'full',
+  dim: 8,
+  alpha: 4,
+  conv_dim: 256,
+  conv_alpha: 4,
+  dims: {},
+  conv_dims: {},
+} as const;
+
 test("the guide's recipe on SDXL needs 240 MB for a LoRA and 1.4 GB for a state", async () => {
   using folder = temporaryFolder();
   const checkpoint = folder.at('sdxl.safetensors');
   await writeHollowCheckpoint(checkpoint);
-  const network = { kind: 'locon', preset: 'full', dim: 8, alpha: 4, conv_dim: 256, conv_alpha: 4 } as const;
-  const settings = { network, save_precision: 'fp16' } as TrainSettings;
+  const settings = { network: usual, save_precision: 'fp16' } as unknown as TrainSettings;
   const [loras, states] = await trainingSpace(checkpoint, { settings, save_steps: [10, 20] });
   expect(loras).toEqual({ what: '3 saved LoRAs', bytes: expect.closeTo(3 * 240.6e6, -6) });
   expect(states).toEqual({ what: '3 states to go on from', bytes: 3 * 12 * 120_067_584 });
+});
+
+test('other networks need more or less', async () => {
+  using folder = temporaryFolder();
+  const checkpoint = folder.at('sdxl.safetensors');
+  await writeHollowCheckpoint(checkpoint);
+  const millions = async (network: object) => {
+    const settings = { network: { ...usual, ...network }, save_precision: 'fp32' } as unknown as TrainSettings;
+    const [, states] = await trainingSpace(checkpoint, { settings, save_steps: [] });
+    return Math.round((states?.bytes ?? 0) / 3 / 12 / 1e6);
+  };
+  expect(await millions({ preset: 'unet-only' })).toBe(113);
+  expect(await millions({ kind: 'loha' })).toBe(240);
+  expect(await millions({ dims: { OUT01: 16 } })).toBe(149);
+  // The weights of all those layers themselves: 2.5 thousand million in the UNet, 0.7 in the text encoders.
+  expect(await millions({ kind: 'full' })).toBeGreaterThan(3000);
+  expect(await millions({ kind: 'lokr', factor: 8, full_matrix: true })).toBeGreaterThan(400);
 });
 
 test('too little space is told with both numbers, before anything is written', async () => {

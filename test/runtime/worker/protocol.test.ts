@@ -105,6 +105,12 @@ const works: Work[] = [
         dims: { OUT01: 16, 'TE1.3': 0 },
         conv_dims: {},
         rs_lora: false,
+        use_tucker: false,
+        train_norm: false,
+        dropout: 0,
+        module_dropout: 0,
+        rank_dropout: 0.1,
+        rank_dropout_scale: false,
       },
       optimizer: {
         kind: 'SAVEUS',

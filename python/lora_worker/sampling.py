@@ -61,7 +61,7 @@ class SamplePrompt:
 
 
 Text = tuple[Tensor, Tensor]
-"""Context [B, 77, C] and pooled text [B, P] of `captions_of` a prompt."""
+"""Context [B, 75 N + 2, C] and pooled text [B, P] of `captions_of` a prompt."""
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,7 @@ PAD_ONE = END
 PAD_TWO = 0
 CHUNK = TOKENS - 2
 """So many tokens of a caption are encoded at once."""
+MOST_CHUNKS = 3
 
 _MERGES = VOCABULARY - 2 * 256 - 2
 
@@ -47,8 +49,10 @@ class TextEncoders:
     two: CLIPTextModelWithProjection
 
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Context and pooled text of captions; see `encode_ids`."""
-        return self.encode_ids(token_ids(captions, PAD_ONE), token_ids(captions, PAD_TWO))
+        """Context and pooled text of captions, in as many chunks as the longest needs; see `encode_ids`."""
+        chunks = chunks_for(captions)
+        one, two = (token_ids(captions, pad, chunks=chunks) for pad in (PAD_ONE, PAD_TWO))
+        return self.encode_ids(one, two)
 
     def encode_ids(self, ids_one_BNT: Tensor, ids_two_BNT: Tensor) -> tuple[Tensor, Tensor]:
         """Context [B, 75 N + 2, width 1 + width 2] and pooled text [B, P] of token numbers, padded for each encoder.
@@ -84,11 +88,21 @@ def token_ids(captions: Sequence[str], pad: int, *, chunks: int = 1) -> Tensor:
     """
     rows = []
     for caption in captions:
-        content = tokenizer().encode(without_lone_surrogates(caption)).ids
+        content = _content(caption)
         for start in range(0, chunks * CHUNK, CHUNK):
             part = content[start : start + CHUNK]
             rows.append([BEGIN, *part, END, *[pad] * (CHUNK - len(part))])
     return torch.tensor(rows, dtype=torch.int64).reshape(len(captions), chunks, TOKENS)
+
+
+def chunks_for(captions: Sequence[str]) -> int:
+    """How many chunks the longest of the captions fills, from 1 to as many as can be trained with."""
+    longest = max((len(_content(caption)) for caption in captions), default=0)
+    return min(max(1, math.ceil(longest / CHUNK)), MOST_CHUNKS)
+
+
+def _content(caption: str) -> list[int]:
+    return tokenizer().encode(without_lone_surrogates(caption)).ids
 
 
 def without_lone_surrogates(text: str) -> str:

@@ -127,6 +127,14 @@ def test_chunks_by_hand(tokens, pad, wanted):
     assert token_ids(["cat " * tokens], pad, chunks=2).tolist() == [wanted]
 
 
+@pytest.mark.parametrize(("tokens", "chunks"), [(0, 1), (75, 1), (76, 2), (150, 2), (151, 3), (225, 3), (900, 3)])
+def test_captions_that_are_shown_have_the_chunks_that_the_longest_needs(toy_models, tokens, chunks):
+    context, _ = toy_models.text.encode(["fox", "cat " * tokens])
+    assert context.shape[1] == 75 * chunks + 2
+    ids = (token_ids(["fox", "cat " * tokens], pad, chunks=chunks) for pad in (PAD_ONE, PAD_TWO))
+    assert torch.equal(context, toy_models.text.encode_ids(*ids)[0])
+
+
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 def test_chunks_are_encoded_by_themselves_and_stand_side_by_side(toy_models, chunks):
     captions = ["cat " * 80 + "dog", "fox"]

@@ -44,7 +44,7 @@ interface Cell extends WantedPicture {
 
 export const preview: Stage = {
   name: 'preview',
-  revision: 1,
+  revision: 2,
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,

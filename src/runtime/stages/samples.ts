@@ -27,7 +27,7 @@ interface Wanted extends WantedPicture {
 
 export const samples: Stage = {
   name: 'samples',
-  revision: 1,
+  revision: 2,
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,

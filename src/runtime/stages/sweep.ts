@@ -48,7 +48,7 @@ interface Attributes {
 
 export const sweep: Stage = {
   name: 'sweep',
-  revision: 3,
+  revision: 4,
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,

@@ -9,7 +9,7 @@ import { lockedTools } from '../../worker/lock-file.ts';
 import type { DiffusionProcess, SamplePrompt } from '../../worker/protocol.ts';
 
 /** Raise it when the same LoRA and prompt should give another picture. */
-const ENTRY_REVISION = 1;
+const ENTRY_REVISION = 2;
 
 /** A LoRA as it acts in a picture. */
 export interface ActingLora {

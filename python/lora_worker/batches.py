@@ -95,6 +95,45 @@ class Plan:
         return permutation(epoch_stream(self._seed, epoch, "order"), self.visits_per_epoch).tolist()
 
 
+class BucketPlan:
+    """The batches of every step as sd-scripts cuts them (`accumulation = sd_scripts`).
+
+    Each epoch, the images of each bucket are shuffled and cut into batches, the last of which may be short, and the
+    batches of all buckets are shuffled. A step takes `accumulation` of them, and what is left at the end of an epoch is
+    a step as well. Which images meet is drawn by our own streams: sd-scripts' order depends on its workers.
+    """
+
+    def __init__(self, entries: Sequence[Entry], *, seed: int, batch_size: int, accumulation: int) -> None:
+        """Raises ValueError when there is nothing to visit."""
+        self._images = Plan(entries, seed=seed, images_per_step=1)
+        self._entries = entries
+        self._seed = seed
+        self._batch_size = batch_size
+        self._accumulation = accumulation
+        counts: dict[tuple[int, int], int] = {}
+        for entry in entries:
+            counts[entry.bucket] = counts.get(entry.bucket, 0) + entry.repeats
+        batches = sum(-(-count // batch_size) for count in counts.values())
+        self.steps_per_epoch = -(-batches // accumulation)
+        self._batches_of = lru_cache(maxsize=2)(self._draw_batches)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch (from 0) of the step with this 0-based index."""
+        return step // self.steps_per_epoch
+
+    def batches(self, step: int) -> list[list[PlannedVisit]]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self._batches_of(epoch)[place * self._accumulation :][: self._accumulation]
+
+    def _draw_batches(self, epoch: int) -> list[list[PlannedVisit]]:
+        count = self._images.visits_per_epoch
+        visits = [planned for number in range(count) for planned in self._images.visits(epoch * count + number)]
+        buckets = [self._entries[planned.place].bucket for planned in visits]
+        batches = micro_batches(visits, buckets, self._batch_size)
+        order = permutation(epoch_stream(self._seed, epoch, "batches"), len(batches)).tolist()
+        return [batches[place] for place in order]
+
+
 T = TypeVar("T")
 
 

@@ -46,14 +46,14 @@ def pyramid_noise(
     discount: float,
     uniform: Uniform,
     normal: Normal,
-    std_axes: Sequence[int],
+    std_axes: Sequence[int] | None,
 ) -> Tensor:
     """Multi-resolution noise: `noise_BCHW` plus ever coarser normals, enlarged and weighted by powers of `discount`.
 
     Level i is drawn at 1 / rⁱ of the size with 2 ≤ r < 4 drawn anew for each level, so sizes need not shrink steadily,
     and level 0 is a second normal at full size. It ends after `iterations` levels or at the first level one cell wide
-    or high. The result is divided by its standard deviation over `std_axes`. With WHOLE_BATCH this is the pyramid
-    noise of sd-scripts, draw for draw (test/fixtures/golden/multires-noise.json).
+    or high. The result is divided by its standard deviation over `std_axes` (None: not). With WHOLE_BATCH this is the
+    pyramid noise of sd-scripts, draw for draw (test/fixtures/golden/multires-noise.json).
     """
     batch, channels, height, width = noise_BCHW.shape
     total = noise_BCHW
@@ -66,7 +66,7 @@ def pyramid_noise(
         total = total + enlarged * discount**level
         if level_width == 1 or level_height == 1:
             break
-    return total / total.std(dim=tuple(std_axes), keepdim=True)
+    return total if std_axes is None else total / total.std(dim=tuple(std_axes), keepdim=True)
 
 
 def normal_from(generator: Generator) -> Normal:

@@ -56,6 +56,7 @@ class Regularization:
 class MultiresNoise:
     iterations: int
     discount: float
+    std_axes: Literal["image", "batch"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class TrainSettings:
     batch_size: int
     gradient_accumulation_steps: int
     noise: MultiresNoise | None
+    accumulation: Literal["images", "sd_scripts"]
+    text_projection: Literal["true", "transposed"]
     noise_settings: NoiseSettings
     process: Process
     loss: ElementLoss
@@ -220,6 +223,8 @@ def _settings(settings: Fields) -> TrainSettings:
         batch_size=_positive(settings, "batch_size"),
         gradient_accumulation_steps=_positive(settings, "gradient_accumulation_steps"),
         noise=_noise(settings.record("noise")),
+        accumulation=settings.one_of("accumulation", ("images", "sd_scripts")),
+        text_projection=settings.one_of("text_projection", ("true", "transposed")),
         noise_settings=NoiseSettings.parse(settings),
         process=Process.parse(settings.raw.get("process"), f"{settings.where}.process"),
         loss=ElementLoss.parse(settings.record("loss")),
@@ -267,7 +272,9 @@ def _block_rates(blocks: Fields) -> Mapping[str, float]:
 def _noise(noise: Fields) -> MultiresNoise | None:
     if noise.one_of("kind", ("multires", "plain")) == "plain":
         return None
-    return MultiresNoise(noise.whole("iterations"), noise.number("discount"))
+    return MultiresNoise(
+        noise.whole("iterations"), noise.number("discount"), noise.one_of("std_axes", ("image", "batch"))
+    )
 
 
 def _state_every(every: Fields) -> EverySteps | EverySeconds:

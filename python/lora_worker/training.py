@@ -155,11 +155,15 @@ class Trainer:
     def _try_gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
         total = sum(len(micro_batch.images) for micro_batch in micro_batches)
         each = []
-        for micro_batch in _cut(micro_batches, self._memory.largest_batch):
-            check()
-            losses_B = self.losses(micro_batch.to(self._device))
-            (losses_B.sum() / total).backward()
-            each.append(losses_B.detach())
+        for micro_batch in micro_batches:
+            # sd-scripts: the mean of each batch, over the batches that a step should have.
+            if self._settings.accumulation == "sd_scripts":
+                total = len(micro_batch.images) * self._settings.gradient_accumulation_steps
+            for part in _cut([micro_batch], self._memory.largest_batch):
+                check()
+                losses_B = self.losses(part.to(self._device))
+                (losses_B.sum() / total).backward()
+                each.append(losses_B.detach())
         return torch.cat(each)
 
     def losses(self, batch: MicroBatch) -> Tensor:

@@ -10,7 +10,7 @@ seeds can be compared as well. Measuring changes nothing in the training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -40,7 +40,9 @@ class HeldOutVisits(Visits):
             caption_tag_dropout_rate=0.0,
             token_warmup_step=0.0,
         )
-        quiet = replace(work, images=held_out.images, settings=replace(work.settings, captions=captions))
+        noise = work.settings.noise and replace(work.settings.noise, std_axes="image")
+        settings = replace(work.settings, captions=captions, noise=noise)
+        quiet = replace(work, images=held_out.images, settings=settings)
         super().__init__(quiet, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
         self._timesteps = held_out.timesteps
 
@@ -61,6 +63,9 @@ class HeldOutVisits(Visits):
 
     def _is_flipped(self, planned: PlannedVisit) -> bool:
         return False
+
+    def _perturbed(self, visits: Sequence[PlannedVisit], noise_B4HW: Tensor) -> Tensor:
+        return noise_B4HW
 
     def _timestep(self, planned: PlannedVisit) -> int:
         return planned.visit.repeat

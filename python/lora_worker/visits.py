@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lora_worker import streams
 from lora_worker.architecture import VAE_SCALE
-from lora_worker.batches import Entry, Plan, PlannedVisit, micro_batches
+from lora_worker.batches import BucketPlan, Entry, Plan, PlannedVisit, micro_batches
 from lora_worker.captions import Moment, visited
 from lora_worker.diffusion import add_noise, alphas_cumprod, posterior_sample, training_target
 from lora_worker.errors import bad_input
@@ -79,17 +79,24 @@ class Visits:
         self._settings = work.settings
         self._prediction = prediction
         self._alphas = alphas_cumprod(zero_terminal_snr=zero_terminal_snr)
-        self.plan = Plan(
-            [
-                Entry(image.digest, image.index, image.repeats, image.bucket, image.regularization)
-                for image in work.images
-            ],
-            seed=work.settings.seed,
-            images_per_step=work.settings.images_per_step,
-        )
+        entries = [
+            Entry(image.digest, image.index, image.repeats, image.bucket, image.regularization) for image in work.images
+        ]
+        self.plan: Plan | BucketPlan
+        if work.settings.accumulation == "sd_scripts":
+            self.plan = BucketPlan(
+                entries,
+                seed=work.settings.seed,
+                batch_size=work.settings.batch_size,
+                accumulation=work.settings.gradient_accumulation_steps,
+            )
+        else:
+            self.plan = Plan(entries, seed=work.settings.seed, images_per_step=work.settings.images_per_step)
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """Of the step with this 0-based index. Raises `bad-input` when latents are missing or damaged."""
+        if isinstance(self.plan, BucketPlan):
+            return [self._micro_batch(batch, step) for batch in self.plan.batches(step)]
         visits = self.plan.visits(step)
         buckets = [self._images[planned.place].bucket for planned in visits]
         return [self._micro_batch(group, step) for group in micro_batches(visits, buckets, self._settings.batch_size)]
@@ -99,6 +106,8 @@ class Visits:
         flipped = [self._is_flipped(planned) for planned in visits]
         latents = torch.stack([self._latents(*each) for each in zip(visits, images, flipped, strict=True)])
         noise = torch.stack([self._noise(*each) for each in zip(visits, latents, strict=True)])
+        if self._settings.noise is not None and self._settings.noise.std_axes == "batch":
+            noise = noise / noise.std()
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
         captions = [self._caption(planned, image, step) for planned, image in zip(visits, images, strict=True)]
         chunks = self._settings.max_token_length // CHUNK
@@ -153,7 +162,8 @@ class Visits:
             discount=multires.discount,
             uniform=uniform_from(generator),
             normal=normal_from(generator),
-            std_axes=PER_IMAGE,
+            # The whole batch is divided when it is together.
+            std_axes=PER_IMAGE if multires.std_axes == "image" else None,
         ).squeeze(0)
 
     def _perturbed(self, visits: Sequence[PlannedVisit], noise_B4HW: Tensor) -> Tensor:

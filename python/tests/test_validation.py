@@ -84,9 +84,12 @@ def test_the_loss_is_the_mean_squared_error_without_any_dropout_or_mirroring(lab
     assert found == pytest.approx(statistics.mean(each), rel=1e-4)
     plain = parse_train(request).held_out.images[0].caption
     seen = []
-    monkeypatch.setattr(
-        "lora_worker.visits.token_ids", lambda captions, *_, **__: seen.append(captions) or torch.zeros(1, 1, 77)
-    )
+
+    def tokens(captions, *rest, **more):
+        seen.append(captions)
+        return torch.zeros(1, 1, 77, dtype=torch.long)
+
+    monkeypatch.setattr("lora_worker.visits.token_ids", tokens)
     next(iter(visits_of(request).all()))
     assert seen[0] == [plain]
 

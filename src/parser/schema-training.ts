@@ -46,6 +46,10 @@ const noise = tagged({
     discount: preset(number({ min: 0, max: 1 }), 0.4, 'Strength of each layer, relative to the one before it.', {
       synonyms: ['multires_noise_discount', 'pyramid_noise_discount'],
     }),
+    std_axes: optional(
+      words('image', 'batch'),
+      'What the noise is divided by: the standard deviation of each image, or of the whole batch as in sd-scripts. image unless parity says otherwise.',
+    ),
   },
   plain: {},
 });
@@ -190,8 +194,24 @@ export const train = {
     synonyms: ['train_batch_size', 'batch', 'micro_batch_size'],
   }),
   gradient_accumulation_steps: preset(integer({ min: 1, max: 4096 }), 6, 'Batches per optimizer step.', {
-    synonyms: ['gradient_accumulation', 'grad_accum', 'accumulation', 'accumulation_steps', 'grad_accumulation_steps'],
+    synonyms: ['gradient_accumulation', 'grad_accum', 'accumulation_steps', 'grad_accumulation_steps'],
   }),
+  accumulation: preset(
+    words('images', 'sd_scripts'),
+    'images',
+    'images: a step is equally many images, each of which weighs the same. sd_scripts: batches end with their bucket and steps with their epoch, and each batch weighs the same.',
+  ),
+  text_projection: preset(
+    words('true', 'transposed'),
+    'true',
+    'true: the pooled text as programs that make pictures compute it. transposed: as sd-scripts does with single files.',
+  ),
+  parity: preset(
+    words('none', 'sd_scripts'),
+    'none',
+    'sd_scripts: what is not written among the settings that reproduce sd-scripts is set so: accumulation, text_projection and std_axes.',
+    { synonyms: ['compatibility', 'compat'] },
+  ),
   noise: preset(noise, variantOf(noise, 'multires'), 'The noise that images are mixed with.', {
     synonyms: ['noise_type', 'multires_noise', 'pyramid_noise'],
   }),

@@ -1,7 +1,15 @@
 // Problems with settings of a training that do not go together, sorted by code.
 
-import { type Diagnostic, error, warning } from './diagnostic.ts';
+import { type Diagnostic, error, replace, warning } from './diagnostic.ts';
 import type { Span } from './source.ts';
+
+export function batchesOfRegularization(span: Span, written: Span | undefined): Diagnostic {
+  return error('batches-of-regularization', span, {
+    message: 'With regularization images, batches cannot be cut as sd-scripts cuts them.',
+    hint: 'Write accumulation = images',
+    fix: written && replace(written, 'images'),
+  });
+}
 
 export function heldOutImages(span: Span): Diagnostic {
   return error('held-out-images', span, {

@@ -8,6 +8,7 @@ import type { Scope } from './scope.ts';
 export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'train'> | undefined {
   const rules = [
     regularizationRule,
+    batchesRule,
     thresholdRule,
     heldOutRule,
     predictionRule,
@@ -86,5 +87,15 @@ function timestepRule(scope: Scope, { attributes, attributeSpans, span }: BlockO
   if (min_timestep < max_timestep) return true;
   const place = attributeSpans.min_timestep ?? attributeSpans.max_timestep ?? span;
   scope.report(problem.timestepOrder(place, min_timestep, max_timestep));
+  return false;
+}
+
+/** Which regularization images an epoch has differs from epoch to epoch, so batches by bucket would too. */
+function batchesRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { accumulation, parity, regularization } = attributes;
+  const { accumulation: written } = attributeSpans;
+  const isByBucket = accumulation === 'sd_scripts' || (parity === 'sd_scripts' && written === undefined);
+  if (!isByBucket || regularization === undefined) return true;
+  scope.report(problem.batchesOfRegularization(written ?? attributeSpans.parity ?? span, written));
   return false;
 }

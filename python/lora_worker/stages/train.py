@@ -32,7 +32,7 @@ import torch
 
 from lora_worker.checkpoint import Checkpoint
 from lora_worker.devices import torch_device
-from lora_worker.errors import Cancelled, FileProblem, WorkerError
+from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.job import Job
 from lora_worker.lora_file import write_lora
 from lora_worker.lora_metadata import training_metadata
@@ -71,6 +71,8 @@ def run(work: Train, job: Job) -> dict[str, str]:
     dtype = _DTYPES[work.settings.mixed_precision]
     models = as_said(load_models(work.checkpoint, device=device, dtype=dtype), work.settings.process)
     with _deterministic(device), ExitStack() as closing:
+        if work.settings.text_projection == "transposed":
+            closing.enter_context(transposed_projection(models))
         training = _Training(work, job, models, identity, closing)
         return training.run()
 
@@ -244,6 +246,20 @@ def refuse_bad_modules(work: Train) -> None:
     settings = work.settings.network
     offered = (*lora_targets(architecture), *offered_norms(architecture, settings))
     chosen_targets(offered, settings, trained_components(work.settings))
+
+
+@contextmanager
+def transposed_projection(models: Models) -> Iterator[None]:
+    """As sd-scripts has it with a single file: the pooled text is x·Pᵀ, in training and in its pictures."""
+    weight = models.text.two.text_projection.weight
+    if weight.shape[0] != weight.shape[1]:
+        raise bad_input(f"The text projection of the checkpoint is {list(weight.shape)} and cannot be transposed.")
+    given = weight.data
+    weight.data = given.T.contiguous()
+    try:
+        yield
+    finally:
+        weight.data = given
 
 
 def reads_late(device: torch.device) -> bool:

@@ -6,6 +6,7 @@ import { captionsAtVisits } from '../../parser/schema-captions.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
 import { type GraphDraft, withoutGaps } from './graph-draft.ts';
 import type { Json } from './json.ts';
+import { paritySettings } from './parity.ts';
 import { startOf } from './paths.ts';
 
 export function addCheckpoint(draft: GraphDraft, block: BlockOf<'checkpoint'>): NodeId {
@@ -157,8 +158,9 @@ function addSamples(
 
 /** The attributes of a training that the schema table says can change its result, but for the blocks it refers to. */
 function fingerprinted(block: BlockOf<'train'>): { readonly [name: string]: Json } {
-  const { base: _, data: __, regularization: ___, validation, ...rest } = block.attributes;
-  const attributes = { ...rest, ...(validation && { validation: measuring(validation) }) };
+  const { base: _, data: __, regularization: ___, parity: ____, validation, ...rest } = block.attributes;
+  const measured = validation && { validation: measuring(validation) };
+  const attributes = { ...rest, ...paritySettings(block), ...measured };
   const entries = Object.entries(attributes).filter(
     ([name]) => schema.train[name as keyof typeof attributes].fingerprint,
   );

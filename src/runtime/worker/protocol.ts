@@ -154,8 +154,17 @@ export interface TrainSettings {
   readonly steps: number;
   readonly batch_size: number;
   readonly gradient_accumulation_steps: number;
+  /** sd_scripts: batches end with their bucket, steps with their epoch, and each batch weighs the same. */
+  readonly accumulation: 'images' | 'sd_scripts';
+  /** transposed: the pooled text is x·Pᵀ. */
+  readonly text_projection: 'true' | 'transposed';
   readonly noise:
-    | { readonly kind: 'multires'; readonly iterations: number; readonly discount: number }
+    | {
+        readonly kind: 'multires';
+        readonly iterations: number;
+        readonly discount: number;
+        readonly std_axes: 'image' | 'batch';
+      }
     | { readonly kind: 'plain' };
   /** Tokens of a caption that count: 75, 150 or 225. */
   readonly max_token_length: number;

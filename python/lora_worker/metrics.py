@@ -31,12 +31,12 @@ class MetricsFile:
         *,
         step: int,
         epoch: int,
-        loss: float,
+        loss: float | None,
         learning_rates: Mapping[str, float],
-        grad_norm: float,
+        grad_norm: float | None,
         seconds: float,
     ) -> None:
-        """`step` counts from 1, `epoch` from 0; `grad_norm` is before clipping."""
+        """`step` counts from 1, `epoch` from 0; `grad_norm` is before clipping. A skipped step has no numbers."""
         line = {
             "step": step,
             "epoch": epoch,

@@ -88,6 +88,7 @@ class TrainSettings:
     mixed_precision: Literal["bf16", "fp32"]
     save_precision: Literal["fp16", "bf16", "fp32"]
     gradient_checkpointing: Literal["auto", "on", "off"]
+    on_non_finite: Literal["stop", "skip"]
     resolution: Size
 
     @property
@@ -131,7 +132,9 @@ class Train:
 
     def identity(self, checkpoint_facts: str) -> str:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "gradient_checkpointing"}
+        # What a training does about bad numbers may be said when it met them: it goes on from where it stopped.
+        unheard = ("gradient_checkpointing", "on_non_finite")
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in unheard}
         schedule = type(self.settings.lr_scheduler).__name__
         images = [
             {**asdict(image), "latents": None, "latents_flipped": image.latents_flipped is not None}
@@ -233,6 +236,7 @@ def _settings(settings: Fields) -> TrainSettings:
         mixed_precision=settings.one_of("mixed_precision", ("bf16", "fp32")),
         save_precision=settings.one_of("save_precision", ("fp16", "bf16", "fp32")),
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
+        on_non_finite=settings.one_of("on_non_finite", ("stop", "skip")),
         resolution=settings.pair("resolution"),
     )
 

@@ -33,10 +33,14 @@ _COMPONENTS = {"text_encoder": ("te1", "te2"), "unet": ("unet",)}
 
 
 class Reading:
-    """Numbers of one step, on their way from the device: its loss, its gradient norm, and each image's loss."""
+    """Numbers of one step, on their way from the device: its loss, its gradient norm, and each image's loss.
 
-    def __init__(self, values: Tensor, images: Sequence[TrainImage]) -> None:
+    `is_skipped`: they are no numbers, and the step has changed nothing.
+    """
+
+    def __init__(self, values: Tensor, images: Sequence[TrainImage], *, is_skipped: bool = False) -> None:
         self.images = tuple(images)
+        self.is_skipped = is_skipped
         self._event: torch.cuda.Event | None = None
         self._values = values
         if values.is_cuda:
@@ -107,14 +111,23 @@ class Trainer:
         finally:
             self._network.masks = None
         norm = self._clipped()
+        images = [image for micro_batch in micro_batches for image in micro_batch.images]
+        values = torch.cat([each.mean().reshape(1), norm.reshape(1), each])
+        # Looking at them makes a GPU wait, so it is done only where something depends on it.
+        if self._settings.on_non_finite == "skip" and not values.isfinite().all():
+            self.optimizer.zero_grad(set_to_none=True)
+            return Reading(values, images, is_skipped=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if not self._is_saveable:
             # Found out now, and not when a night's state is to be written.
             save_optimizer(self.optimizer, self._names)
             self._is_saveable = True
-        images = [image for micro_batch in micro_batches for image in micro_batch.images]
-        return Reading(torch.cat([each.mean().reshape(1), norm.reshape(1), each]), images)
+        return Reading(values, images)
+
+    def is_finite(self) -> bool:
+        """Whether all parameters are numbers. Waits for the device."""
+        return all(bool(parameter.isfinite().all()) for parameter in self._parameters)
 
     def set_rates(self, index: int) -> None:
         schedule, steps = self._settings.lr_scheduler, self._settings.steps

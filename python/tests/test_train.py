@@ -15,7 +15,7 @@ from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, metrics
 
 from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.protocol import ProtocolError
-from lora_worker.safetensors_file import read_tensor, write_safetensors
+from lora_worker.safetensors_file import read_safetensors, read_tensor, write_safetensors
 from lora_worker.stages import train
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer
@@ -240,6 +240,80 @@ def test_a_gradient_that_is_not_finite_stops_it_too(lab, toy_models):
         handle.remove()
     assert caught.value.kind == "non-finite"
     assert len(caught.value.problems) == 2
+
+
+def spoil(lab, request, *, step):
+    """Makes the first image of that step (1-based) one whose latents are no numbers. Its digest."""
+    visits = Visits(parse_train(request), prediction="epsilon", zero_terminal_snr=False)
+    spoilt = visits.micro_batches(step - 1)[0].images[0].digest
+    bad = next(image for image in request["images"] if image["digest"] == spoilt)
+    for name in ("latents", "latents_flipped"):
+        mean = read_tensor(bad[name], "mean")
+        path = lab.folder / f"spoilt-{name}.safetensors"
+        write_safetensors(path, {"mean": mean * float("nan"), "logvar": mean})
+        bad[name] = str(path)
+    return spoilt
+
+
+SKIPPING = {"steps": 4, "batch_size": 1, "on_non_finite": "skip"}
+
+
+def test_a_skipped_step_leaves_the_weights_as_they_were_and_is_told(lab):
+    request = lab.request(**SKIPPING, save_steps=[1, 2, 3], state_every={"steps": 1})
+    spoilt = spoil(lab, request, step=2)
+    job = RecordingJob()
+    outputs = lab.life(request, job)
+    assert steps_of(job)[:2] == [1, 3]
+    first, second, third = (read_tensors(outputs[f"step.{step}"]) for step in (1, 2, 3))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(second[name], third[name]) for name in first)
+    assert "Step 2 was skipped" in job.warnings[0] and spoilt in job.warnings[0]
+    assert "of 4 steps were skipped" in job.warnings[-1]
+    lines = metrics(outputs["metrics"])
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[1]["loss"] is None and lines[1]["grad_norm"] is None
+
+
+def read_tensors(path):
+    return read_safetensors(path)[0]
+
+
+def test_skipping_changes_nothing_where_all_numbers_are_finite(lab):
+    usual = lab.life(lab.request("usual"))
+    skipping = lab.life(lab.request("skipping", on_non_finite="skip"))
+    assert digest(usual["lora"]) == digest(skipping["lora"])
+
+
+def test_a_training_that_stopped_goes_on_from_there_when_it_may_skip(lab):
+    request = lab.request(**{**SKIPPING, "on_non_finite": "stop"}, state_every={"steps": 1})
+    spoil(lab, request, step=2)
+    with pytest.raises(WorkerError, match="step 2"):
+        lab.life(request)
+    request["settings"]["on_non_finite"] = "skip"
+    job = RecordingJob()
+    lab.life(request, job)
+    assert job.of_type("log")[0]["message"] == "Going on after step 1 of 4."
+
+
+def test_too_many_skipped_steps_in_a_row_stop_it(lab, toy_models):
+    request = lab.request(**{**SKIPPING, "steps": 20}, state_every={"steps": 1})
+    handle = toy_models.unet.conv_out.register_full_backward_pre_hook(lambda _, grads: (grads[0] * float("inf"),))
+    job = RecordingJob()
+    try:
+        with pytest.raises(WorkerError, match=r"step 10: .*after 9 steps that were skipped") as caught:
+            lab.life(request, job)
+    finally:
+        handle.remove()
+    assert caught.value.kind == "non-finite"
+    assert len([warning for warning in job.warnings if "was skipped" in warning]) == 9
+
+
+def test_weights_that_are_no_numbers_are_not_skipped_over(lab, monkeypatch):
+    request = lab.request(**SKIPPING)
+    spoil(lab, request, step=2)
+    monkeypatch.setattr(Trainer, "is_finite", lambda self: False)
+    with pytest.raises(WorkerError, match="step 2"):
+        lab.life(request)
 
 
 # The models afterwards

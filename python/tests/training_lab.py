@@ -117,6 +117,7 @@ SETTINGS: dict[str, Any] = {
     "mixed_precision": "fp32",
     "save_precision": "fp16",
     "gradient_checkpointing": "off",
+    "on_non_finite": "stop",
     "resolution": [64, 64],
 }
 

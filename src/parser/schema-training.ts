@@ -313,6 +313,12 @@ export const train = {
   seed: preset(integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), 0, 'Where all randomness comes from.', {
     synonyms: ['random_seed', 'manual_seed'],
   }),
+  on_non_finite: preset(
+    words('stop', 'skip'),
+    'stop',
+    'What to do about a step whose loss or gradient is not a finite number: stop the training, or skip the step, leaving the weights as they were. Ten in a row stop it in any case.',
+    { synonyms: ['skip_nan', 'nan_policy', 'skip_non_finite'], fingerprint: false },
+  ),
   gradient_checkpointing: preset(
     words('auto', 'on', 'off'),
     'auto',

@@ -234,7 +234,7 @@ async function referenceNumbers({ modules, output }, job, number) {
 
 function loraAt(settings, content, step) {
   // What does not change the LoRA must not change its bytes either.
-  const { gradient_checkpointing: _, ...rest } = settings;
+  const { gradient_checkpointing: _, on_non_finite: __, ...rest } = settings;
   return fakeLora(digestOf(JSON.stringify([rest, content, step])));
 }
 

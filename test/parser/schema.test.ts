@@ -100,6 +100,7 @@ test('what changes nothing in the result is known as such', () => {
   expect(free).toEqual([
     'train.save_every',
     'train.sample',
+    'train.on_non_finite',
     'train.gradient_checkpointing',
     'train.state_every',
     'save.overwrite',

@@ -134,3 +134,11 @@ describe('what a checkpoint predicts', () => {
     expect(found?.severity).toBe('warning');
   });
 });
+
+test('a step that is not finite stops a training, or is skipped', () => {
+  expect([attributesOf('').on_non_finite, attributesOf('on_non_finite = skip').on_non_finite]).toEqual([
+    'stop',
+    'skip',
+  ]);
+  expectProblems(['unknown-word'], trainWith('on_non_finite = «ignore»'));
+});

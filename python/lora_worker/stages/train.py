@@ -45,12 +45,15 @@ from lora_worker.optimizers import optimizer_class
 from lora_worker.process import as_said
 from lora_worker.state import load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
-from lora_worker.train_request import EverySteps, Train, parse_train
+from lora_worker.train_request import EverySteps, Train, TrainImage, parse_train
 from lora_worker.training import Reading, Trainer, trained_components
 from lora_worker.training_pictures import TrainingPictures
 from lora_worker.validation import HeldOutVisits, best_step, held_out_loss
 from lora_worker.visits import Visits
 from lora_worker.work_folder import checkpoint_facts, claim_folder
+
+# After so many, something is wrong that will not pass.
+MOST_SKIPPED_IN_A_ROW = 10
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -111,6 +114,7 @@ class _Training:
                 zero_terminal_snr=models.architecture.zero_terminal_snr,
             )
         self._unread: tuple[int, Reading, Mapping[str, float]] | None = None
+        self._skipped = self._skipped_in_a_row = 0
         self._clock = self._state_clock = time.monotonic()
 
     def run(self) -> dict[str, str]:
@@ -126,6 +130,10 @@ class _Training:
             self._save_state()
             raise
         self._metrics.flush()
+        if self._skipped:
+            self._job.log(
+                "warning", f"{self._skipped} of {steps} steps were skipped, since their numbers were not finite."
+            )
         outputs = {"metrics": str(self._metrics.path), **self._existing_outputs()}
         if self._work.until < steps:
             return outputs
@@ -163,13 +171,33 @@ class _Training:
         step, reading, rates = self._unread
         self._unread = None
         loss, norm, each = reading.numbers()
+        if reading.is_skipped:
+            self._skip(step, reading, rates)
+            return
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise not_finite(self._work, step, loss, norm, each, reading)
+        self._skipped_in_a_row = 0
         now = time.monotonic()
         seconds, self._clock = now - self._clock, now
         epoch = self._visits.plan.epoch_of(step - 1)
         self._metrics.append(step=step, epoch=epoch, loss=loss, learning_rates=rates, grad_norm=norm, seconds=seconds)
         self._job.step(step, self._work.settings.steps, loss, rates, norm, seconds)
+
+    def _skip(self, step: int, reading: Reading, rates: Mapping[str, float]) -> None:
+        """Tells of a step that changed nothing. Raises `non-finite` where the next ones would be no better."""
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        loss, norm, each = reading.numbers()
+        many = self._skipped_in_a_row == MOST_SKIPPED_IN_A_ROW
+        if many or not self._trainer.is_finite():
+            raise not_finite(self._work, step, loss, norm, each, reading, before=self._skipped_in_a_row - 1)
+        what, images = culprits_of(each, reading)
+        named = ", ".join(image.digest for image in images)
+        self._job.log("warning", f"Step {step} was skipped, since its {what} is not a finite number. Images: {named}")
+        seconds = time.monotonic() - self._clock
+        self._clock += seconds
+        epoch = self._visits.plan.epoch_of(step - 1)
+        self._metrics.append(step=step, epoch=epoch, loss=None, learning_rates=rates, grad_norm=None, seconds=seconds)
 
     def _write_outputs(self, step: int) -> None:
         """The LoRA and the pictures of a step that was just done or restored."""
@@ -267,13 +295,18 @@ def reads_late(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def not_finite(work: Train, step: int, loss: float, norm: float, each: list[float], reading: Reading) -> WorkerError:
-    """Names the images (by digest) whose own loss is not finite; all of the step's when the gradient alone is not."""
+def culprits_of(each: list[float], reading: Reading) -> tuple[str, list[TrainImage]]:
+    """What is not finite, and the images whose own loss is it; all of the step's when the gradient alone is not."""
     culprits = [image for image, value in zip(reading.images, each, strict=True) if not math.isfinite(value)]
-    what = "loss" if culprits else "gradient"
-    problems = {
-        image.digest: FileProblem(image.digest, f"its {what} at step {step}") for image in culprits or reading.images
-    }
+    return ("loss", culprits) if culprits else ("gradient", list(reading.images))
+
+
+def not_finite(
+    work: Train, step: int, loss: float, norm: float, each: list[float], reading: Reading, before: int = 0
+) -> WorkerError:
+    """Names the images by their digests. `before`: how many steps just before it were skipped."""
+    what, images = culprits_of(each, reading)
+    problems = {image.digest: FileProblem(image.digest, f"its {what} at step {step}") for image in images}
     optimizer = work.settings.optimizer
     hint = "Try lower learning rates, or mixed_precision = fp32."
     arguments = optimizer.arguments
@@ -283,7 +316,8 @@ def not_finite(work: Train, step: int, loss: float, norm: float, each: list[floa
         hint = "Use decouple_weight_decay = true: SAVEUS' own weight decay throws a LoRA's weights far off at once."
     return WorkerError(
         "non-finite",
-        f"Training stopped at step {step}: its {what} is not a finite number (loss {loss}, gradient norm {norm}).",
+        f"Training stopped at step {step}: its {what} is not a finite number (loss {loss}, gradient norm {norm})"
+        f"{f', after {before} steps that were skipped' if before else ''}.",
         f"{hint} The newest state from before is kept.",
         problems.values(),
     )

@@ -48,7 +48,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     measured &&
     addLatents(draft, block, { data: measured, name: 'held-out-latents', prefix: 'held_out.', flip: false });
 
-  const { sample, save_every, state_every, gradient_checkpointing } = block.attributes;
+  const { sample, save_every, state_every, gradient_checkpointing, on_non_finite } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
   const { vae_precision: _, prior_loss_weight, ...learning } = fingerprinted(block);
   const { resolution } = data.attributes;
@@ -68,6 +68,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
       save_steps: draft.namedSteps(block.name),
       state_every: { ...state_every },
       gradient_checkpointing,
+      on_non_finite,
       sample: sampling ?? null,
     },
     files,

@@ -19,7 +19,8 @@ export async function askWorker(
   onProgress: (progress: StageProgress) => void = context.report,
 ): Promise<Answered> {
   const worker = await context.worker();
-  const { outputs } = await worker.request(work, { signal: context.signal, onProgress }).catch((error) => {
+  const tell = (progress: StageProgress): void => onProgress(withPathsInLog(progress, context.imagePaths));
+  const { outputs } = await worker.request(work, { signal: context.signal, onProgress: tell }).catch((error) => {
     throw error instanceof StageFailure ? withPaths(error, context.imagePaths) : error;
   });
   const { device, deviceName, torch, python, threads } = worker.hello;
@@ -48,6 +49,12 @@ export async function askWorkerForFiles(
   } finally {
     await published;
   }
+}
+
+function withPathsInLog(progress: StageProgress, paths: StageContext['imagePaths']): StageProgress {
+  if (progress.type !== 'log') return progress;
+  const message = progress.message.replace(/\b[0-9a-f]{64}\b/g, (digest) => paths.get(digest as Digest) ?? digest);
+  return { ...progress, message };
 }
 
 /** The worker knows images of a training by their digests alone; a user knows them by their files. */

@@ -77,6 +77,7 @@ interface Settings {
   readonly save_steps: readonly number[];
   readonly state_every: Train['state_every'];
   readonly gradient_checkpointing: TrainSettings['gradient_checkpointing'];
+  readonly on_non_finite: TrainSettings['on_non_finite'];
   readonly sample: {
     readonly every: number;
     readonly prompts: AbsolutePath;
@@ -90,10 +91,11 @@ async function planTraining(context: StageContext): Promise<Train> {
     save_steps: named,
     state_every,
     gradient_checkpointing,
+    on_non_finite,
     sample,
   } = context.node.settings as unknown as Settings;
   const { validation, ...learning } = context.node.attributes as unknown as Measured;
-  const settings = { ...learning, gradient_checkpointing } as unknown as TrainSettings;
+  const settings = { ...learning, gradient_checkpointing, on_non_finite } as unknown as TrainSettings;
   const { steps } = settings;
   const missing = context.missing?.map((output) => Number(output.replace('step.', '')));
   const samples = {

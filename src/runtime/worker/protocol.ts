@@ -171,6 +171,8 @@ export interface TrainSettings {
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';
+  /** What becomes of a step whose loss or gradient is not finite. Ten skipped ones in a row stop a training as well. */
+  readonly on_non_finite: 'stop' | 'skip';
   /** 0: none. */
   readonly noise_offset: number;
   readonly noise_offset_random_strength: boolean;

@@ -154,6 +154,7 @@ const works: Work[] = [
       mixed_precision: 'bf16',
       save_precision: 'fp16',
       gradient_checkpointing: 'auto',
+      on_non_finite: 'skip',
       resolution: [1024, 1024],
     },
     save_steps: [10, 20, 80],

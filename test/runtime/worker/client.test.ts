@@ -143,7 +143,14 @@ test('a start is given up at once when the run is stopped', async () => {
 test('when the worker dies, every pending request fails with the same reason and the end of the log', async () => {
   const client = await start({ STDERR: 'about to \u001b[31mfall over', DIE_AT_STEP: '2' });
   const path = await folder();
-  const train = { op: 'train', work: path, images: [], settings: { steps: 5 }, save_steps: [] } as unknown as Work;
+  const train = {
+    op: 'train',
+    work: path,
+    images: [],
+    settings: { steps: 5 },
+    save_steps: [],
+    until: 5,
+  } as unknown as Work;
   const failures = await Promise.all([
     failureOf(ask(client, { ...train, samples: { steps: [], prompts: [] } } as Work)),
     failureOf(ask(client, await someWork())),

@@ -4,12 +4,13 @@ import { defineConfig } from 'vitest/config';
 const thorough = [
   'test/runtime/executor/**/*.test.ts',
   'test/runtime/stages/{chop-families,lora-families,merge-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
+  'test/runtime/stages/{named-steps,sweep,analyze,preview,formats,merge,merge-refusals,chop}.test.ts',
   'test/runtime/worker/environment.test.ts',
   'test/runtime/worker/client.test.ts',
   'test/runtime/cache/{kill,full-disk}.test.ts',
   'test/runtime/inspect/**/*.test.ts',
-  'test/cli/{inspect,chop,merge}.test.ts',
-  'test/runtime/safetensors/round-trip.test.ts',
+  'test/cli/{inspect,inspect-families,inspect-metadata,chop,merge,command-line,lint}.test.ts',
+  'test/runtime/safetensors/{round-trip,non-finite}.test.ts',
   'test/parser/random.test.ts',
 ];
 

@@ -5,7 +5,11 @@ import { join } from 'node:path';
 import { root, testTools, workerPython } from './python.ts';
 import { inBackground, main, onScreen, runSteps } from './steps.ts';
 
-const slowPython = ['--ignore-glob=tests/test_train*.py', '--ignore=tests/test_worker.py'];
+/** What trains, renders or holds whole networks against other programs. */
+const slowPython = [
+  ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'falling_loss', 'process', 'optimizers'],
+  ...['noise_settings', 'sampling', 'adapters', '*_agree*', 'contact_sheet', 'worker'],
+].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {
   const args = process.argv.slice(3);

@@ -22,6 +22,7 @@ from lora_worker.architecture import (
     TextShape,
 )
 from lora_worker.unet_plan import Attention, Part, Resnet, linears_of_attention, unet_parts
+from lora_worker.vae_naming import vae_module
 
 Component = Literal["unet", "te1", "te2", "vae"]
 Change = Literal["none", "transpose", "drop-kernel"]
@@ -230,15 +231,6 @@ def open_clip_placements(key: str) -> tuple[Placement, ...] | None:
 
 # The autoencoder
 
-_VAE_RESNET = {
-    "norm1": "norm1",
-    "conv1": "conv1",
-    "norm2": "norm2",
-    "conv2": "conv2",
-    "nin_shortcut": "conv_shortcut",
-}
-_VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
-
 
 def _vae_placements(key: str) -> tuple[Placement, ...] | None:
     if key.startswith(("loss.", "model_ema.")):
@@ -249,34 +241,6 @@ def _vae_placements(key: str) -> tuple[Placement, ...] | None:
         return None
     is_linear = ".attentions.0.to_" in module and kind == "weight"
     return (Placement("vae", f"{module}.{kind}", change="drop-kernel" if is_linear else "none"),)
-
-
-def vae_module(ldm: str) -> str | None:
-    """diffusers' path of a module of the autoencoder."""
-    if ldm in ("quant_conv", "post_quant_conv"):
-        return ldm
-    side, _, rest = ldm.partition(".")
-    if side not in ("encoder", "decoder"):
-        return None
-    if rest in ("conv_in", "conv_out"):
-        return ldm
-    if rest == "norm_out":
-        return f"{side}.conv_norm_out"
-    match = re.fullmatch(r"mid\.block_([12])\.(\w+)", rest)
-    if match and match[2] in _VAE_RESNET:
-        return f"{side}.mid_block.resnets.{int(match[1]) - 1}.{_VAE_RESNET[match[2]]}"
-    match = re.fullmatch(r"mid\.attn_1\.(\w+)", rest)
-    if match and match[1] in _VAE_ATTENTION:
-        return f"{side}.mid_block.attentions.0.{_VAE_ATTENTION[match[1]]}"
-    match = re.fullmatch(r"(down|up)\.([0-3])\.(?:block\.(\d)\.(\w+)|((?:down|up)sample)\.conv)", rest)
-    if not match or match[1] != {"encoder": "down", "decoder": "up"}[side]:
-        return None
-    # The decoder counts its levels from the finest, and diffusers in the order in which they are run.
-    level = int(match[2]) if side == "encoder" else 3 - int(match[2])
-    blocks = f"{side}.{match[1]}_blocks.{level}"
-    if match[5]:
-        return f"{blocks}.{match[5]}rs.0.conv" if match[5].startswith(match[1]) else None
-    return f"{blocks}.resnets.{match[3]}.{_VAE_RESNET[match[4]]}" if match[4] in _VAE_RESNET else None
 
 
 # What a LoRA of preset `full` adapts

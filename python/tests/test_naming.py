@@ -15,7 +15,8 @@ from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelW
 
 from lora_worker.architecture import read_architecture
 from lora_worker.models import _placed_shape, _text_config, _unet_config, _vae_config
-from lora_worker.naming import LoraTarget, lora_targets, placements, unet_module, vae_module
+from lora_worker.naming import LoraTarget, lora_targets, placements, unet_module
+from lora_worker.vae_naming import vae_module
 
 FIXTURES = Path(__file__).parents[2] / "test" / "fixtures"
 

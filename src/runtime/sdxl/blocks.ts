@@ -2,7 +2,7 @@
 // A block has the same name whatever else a file holds, and however the file spells its modules.
 
 import { type BlockName, type Network, SDXL, STABLE_DIFFUSION } from '../../parser/blocks.ts';
-import { type ModuleName, readModuleName } from './names.ts';
+import type { ModuleName } from './names.ts';
 
 /** Where a module is: in `OUT01`, in the layer `TE1.3` of `TE1`, in `REST`. */
 export interface Place {
@@ -18,12 +18,6 @@ export function placeIn(network: Network, { component, path }: ModuleName): Plac
   const [, index] = component === 'unet' ? [] : (/^text_model_encoder_layers_(\d+)(?:_|$)/.exec(path) ?? []);
   const layer = index === undefined ? undefined : network.layers.get(block as BlockName)?.[Number(index)];
   return { block: block as BlockName, layer };
-}
-
-/** The block of a module of SDXL. */
-export function blockOf(module: string): BlockName | undefined {
-  const name = readModuleName(module);
-  return name && placeIn(SDXL, name)?.block;
 }
 
 /** Diffusers calls the first text encoder of SDXL and the only one of Stable Diffusion 1 and 2 alike. */

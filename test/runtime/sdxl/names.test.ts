@@ -3,9 +3,16 @@
 import { expect, test } from 'vitest';
 import { SDXL } from '../../../src/parser/blocks.ts';
 import { NotSdxl, readArchitecture } from '../../../src/runtime/sdxl/architecture.ts';
-import { blockOf } from '../../../src/runtime/sdxl/blocks.ts';
+import { placeIn } from '../../../src/runtime/sdxl/blocks.ts';
 import { checkTargets, loraTargets } from '../../../src/runtime/sdxl/modules.ts';
+import { readModuleName } from '../../../src/runtime/sdxl/names.ts';
 import { sdxlModules, sdxlShapes } from './sdxl-fixtures.ts';
+
+/** The block of a module of SDXL. */
+function blockOf(module: string) {
+  const name = readModuleName(module);
+  return name && placeIn(SDXL, name)?.block;
+}
 
 const table = sdxlModules();
 const shapes = sdxlShapes();

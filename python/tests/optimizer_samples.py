@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 ADAM = {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01}
+SAVEUS: dict[str, Any] = {
+    "kind": "SAVEUS",
+    "betas": [0.9, 0.999],
+    "eps": 1e-8,
+    "weight_decay": 0,
+    "decouple_weight_decay": False,
+    "centralization": 0.5,
+    "normalization": 0.5,
+    "normalization_mode": "full",
+    "normalize_channels": True,
+    "amp_fac": 2.0,
+    "clip_gradients": False,
+    "clip_lambda": {"op": "**", "left": "step", "right": 0.25},
+}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "SAVEUS": {
-        "kind": "SAVEUS",
-        "betas": [0.9, 0.999],
-        "eps": 1e-8,
-        "weight_decay": 0,
-        "decouple_weight_decay": False,
-        "centralization": 0.5,
-        "normalization": 0.5,
-        "normalization_mode": "full",
-        "normalize_channels": True,
-        "amp_fac": 2.0,
-        "clip_gradients": False,
-        "clip_lambda": {"op": "**", "left": "step", "right": 0.25},
-    },
+    "SAVEUS": SAVEUS,
     "AdamW": {"kind": "AdamW", **ADAM},
     "Adafactor": {
         "kind": "Adafactor",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from adapter_samples import FAMILIES, FAMILIES_OF_KERNELS, Maker, dora, full, ia3, loha, lora
+from model_outputs import outputs, same
 from torch import nn
 
 from lora_worker import adapters
@@ -41,20 +42,6 @@ WEIGHTS = [
         {"TE1": 2, "TE1.0": 0.25, "TE2": 0, "REST": 1, "IN00": 0.5, "IN03": 1, "MID01": 1.5, "OUT00": 1, "OUT01": 1},
     ),
 ]
-
-
-def outputs(models):
-    """Of the whole model for a fixed input."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        context, pooled = models.text.encode(["fox", "hill, tree"])
-        latents = torch.randn(2, 4, 8, 8, generator=generator)
-        sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)
-        return models.predict(latents, torch.tensor([3, 700]), context, pooled, sizes), context, pooled
-
-
-def same(left, right):
-    return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
 
 
 def samples_of(models, family, names):

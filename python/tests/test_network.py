@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from model_outputs import outputs, same
 
 from lora_worker import adapters
 from lora_worker.lora_file import write_lora
@@ -23,20 +24,6 @@ def random_network(models, targets=None, seed=0):
     for branch in network.branches.values():
         branch.up.data.normal_(std=0.05, generator=generator)
     return network
-
-
-def outputs(models):
-    """Of the whole model for a fixed input."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        context, pooled = models.text.encode(["fox", "hill, tree"])
-        latents = torch.randn(2, 4, 8, 8, generator=generator)
-        sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)
-        return models.predict(latents, torch.tensor([3, 700]), context, pooled, sizes), context, pooled
-
-
-def same(left, right):
-    return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
 
 
 def test_every_kind_of_layer_computes_what_a_merged_weight_would(toy_models):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from optimizer_samples import SAVEUS
 from support import RecordingJob
 
 from lora_worker.adapters import applied
@@ -75,20 +76,7 @@ SETTINGS: dict[str, Any] = {
         "rank_dropout_scale": False,
         "module_dropout": 0,
     },
-    "optimizer": {
-        "kind": "SAVEUS",
-        "betas": [0.9, 0.999],
-        "eps": 1e-8,
-        "weight_decay": 0,
-        "decouple_weight_decay": False,
-        "centralization": 0.5,
-        "normalization": 0.5,
-        "normalization_mode": "full",
-        "normalize_channels": True,
-        "amp_fac": 2.0,
-        "clip_gradients": False,
-        "clip_lambda": {"op": "**", "left": "step", "right": 0.25},
-    },
+    "optimizer": SAVEUS,
     "regularization": None,
     "unet_lr": 3e-4,
     "text_encoder_lr": 1e-4,

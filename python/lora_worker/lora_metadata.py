@@ -24,6 +24,7 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
         **network_metadata(settings.network),
         **_optimization(settings),
         **_numerics(settings, architecture),
+        **_as_in_sd_scripts(settings),
         "num_train_images": sum(image.repeats for image in work.images if not image.regularization),
         **_regularization(work),
         **_captions(settings),
@@ -99,6 +100,20 @@ def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, 
         "multires_noise_iterations": noise.iterations if noise else None,
         "multires_noise_discount": noise.discount if noise else None,
     }
+
+
+def _as_in_sd_scripts(settings: TrainSettings) -> dict[str, object]:
+    """Where sd-scripts is reproduced. What is not told is as we have it: the pooled text is x·P, the crop is real,
+    latents are drawn at each visit, each image weighs the same, and noise is divided by the deviation of its image."""
+    told = {
+        "text_projection": settings.text_projection,
+        "crop_conditioning": settings.crop_conditioning,
+        "latents": settings.latents,
+        "accumulation": settings.accumulation,
+        "multires_noise_std_axes": settings.noise.std_axes if settings.noise else "image",
+    }
+    ours = {"true", "real", "fresh", "images", "image"}
+    return {name: word for name, word in told.items() if word not in ours}
 
 
 def _loss(settings: TrainSettings) -> dict[str, object]:

@@ -97,6 +97,10 @@ class Fields:
     def one_of(self, name: str, words: tuple[str, ...]) -> Any:
         return self._typed(name, " or ".join(f'"{word}"' for word in words), lambda value: value in words)
 
+    def one_of_or_first(self, name: str, words: tuple[str, ...]) -> Any:
+        """The first of the words where the field is not there."""
+        return self.one_of(name, words) if name in self.raw else words[0]
+
     def pair(self, name: str) -> tuple[int, int]:
         """Width and height, or left and top."""
         first, second = self._typed(

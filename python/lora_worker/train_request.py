@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +90,9 @@ class TrainSettings:
     gradient_checkpointing: Literal["auto", "on", "off"]
     on_non_finite: Literal["stop", "skip"]
     resolution: Size
+    # What came later, as it was before. States of trainings that do not ask for it are gone on from.
+    crop_conditioning: Literal["real", "sd_scripts"] = "real"
+    latents: Literal["fresh", "frozen"] = "fresh"
 
     @property
     def images_per_step(self) -> int:
@@ -134,7 +137,10 @@ class Train:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
         # What a training does about bad numbers may be said when it met them: it goes on from where it stopped.
         unheard = ("gradient_checkpointing", "on_non_finite")
-        settings = {name: value for name, value in asdict(self.settings).items() if name not in unheard}
+        usual = {field.name: field.default for field in fields(TrainSettings)}
+        settings = {
+            name: value for name, value in asdict(self.settings).items() if name not in unheard and value != usual[name]
+        }
         schedule = type(self.settings.lr_scheduler).__name__
         images = [
             {**asdict(image), "latents": None, "latents_flipped": image.latents_flipped is not None}
@@ -238,6 +244,8 @@ def _settings(settings: Fields) -> TrainSettings:
         gradient_checkpointing=settings.one_of("gradient_checkpointing", ("auto", "on", "off")),
         on_non_finite=settings.one_of("on_non_finite", ("stop", "skip")),
         resolution=settings.pair("resolution"),
+        crop_conditioning=settings.one_of_or_first("crop_conditioning", ("real", "sd_scripts")),
+        latents=settings.one_of_or_first("latents", ("fresh", "frozen")),
     )
 
 

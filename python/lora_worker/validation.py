@@ -41,7 +41,9 @@ class HeldOutVisits(Visits):
             token_warmup_step=0.0,
         )
         noise = work.settings.noise and replace(work.settings.noise, std_axes="image")
-        settings = replace(work.settings, captions=captions, noise=noise)
+        # Measured alike whatever reproduces sd-scripts in training.
+        alike = {"crop_conditioning": "real", "latents": "fresh"}
+        settings = replace(work.settings, captions=captions, noise=noise, **alike)
         quiet = replace(work, images=held_out.images, settings=settings)
         super().__init__(quiet, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
         self._timesteps = held_out.timesteps

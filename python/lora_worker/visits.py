@@ -109,6 +109,7 @@ class Visits:
         if self._settings.noise is not None and self._settings.noise.std_axes == "batch":
             noise = noise / noise.std()
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
+        sizes = [self._sizes(*each) for each in zip(images, flipped, strict=True)]
         captions = [self._caption(planned, image, step) for planned, image in zip(visits, images, strict=True)]
         chunks = self._settings.max_token_length // CHUNK
         return MicroBatch(
@@ -117,7 +118,7 @@ class Visits:
             noisy_B4HW=add_noise(latents, self._perturbed(visits, noise), timesteps, self._alphas),
             target_B4HW=training_target(self._prediction, latents, noise, timesteps, self._alphas),
             timesteps_B=timesteps,
-            sizes_B6=torch.tensor([sizes(*each) for each in zip(images, flipped, strict=True)], dtype=torch.float32),
+            sizes_B6=torch.tensor(sizes, dtype=torch.float32),
             ids_one_BNT=token_ids(captions, PAD_ONE, chunks=chunks),
             ids_two_BNT=token_ids(captions, PAD_TWO, chunks=chunks),
             weights_B=torch.tensor([self._weight(image) for image in images], dtype=torch.float32),
@@ -131,15 +132,22 @@ class Visits:
         return has_mirrored and streams.flips(self._stream(planned, "flip"))
 
     def _latents(self, planned: PlannedVisit, image: TrainImage, flipped: bool) -> Tensor:
-        """A fresh draw from the posterior, scaled, [4, H, W]."""
+        """A draw from the posterior, scaled, [4, H, W]."""
         path = image.latents_flipped if flipped and image.latents_flipped is not None else image.latents
         with SafetensorsReader(path) as reader:
             mean, logvar = reader.tensor("mean"), reader.tensor("logvar")
         wanted = (4, image.bucket[1] // 8, image.bucket[0] // 8)
         if tuple(mean.shape) != wanted or tuple(logvar.shape) != wanted:
             raise bad_input(f'The latents "{path}" have shape {list(mean.shape)}, and {list(wanted)} is needed.')
-        noise = torch.randn(wanted, generator=self._stream(planned, "latent"))
+        noise = torch.randn(wanted, generator=self._latent_stream(planned, image, flipped))
         return posterior_sample(mean, logvar, noise) * VAE_SCALE
+
+    def _latent_stream(self, planned: PlannedVisit, image: TrainImage, flipped: bool) -> torch.Generator:
+        if self._settings.latents == "fresh":
+            return self._stream(planned, "latent")
+        # The same at every visit of the image, whichever epoch it is.
+        once = replace(planned, visit=Visit(0, image.digest, image.index, 0))
+        return self._stream(once, "frozen mirrored latent" if flipped else "frozen latent")
 
     def _noise(self, planned: PlannedVisit, latents: Tensor) -> Tensor:
         """What the UNet learns to tell from these latents [4, H, W]."""
@@ -194,6 +202,11 @@ class Visits:
         regularization = self._settings.regularization
         return regularization.prior_loss_weight if image.regularization and regularization else 1.0
 
+    def _sizes(self, image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:
+        if self._settings.crop_conditioning == "sd_scripts":
+            return sizes_of_sd_scripts(image, flipped)
+        return sizes(image, flipped)
+
 
 def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:
     """SDXL's size conditioning. In a mirrored picture, what was cut off on the right is now on the left."""
@@ -201,3 +214,21 @@ def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, in
     if flipped:
         left = image.resized[0] - image.bucket[0] - left
     return size_embedding_inputs(image.original, (left, top), image.bucket)
+
+
+def sizes_of_sd_scripts(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:
+    """The same as sd-scripts has it: the crop of a picture that fits into the bucket, where the real one covers it.
+
+    So what is not 0 lies on the other axis, in pixels of the bucket. The arithmetic is that of `get_crop_ltrb` in
+    sd-scripts' library/train_util.py, down to how floats are rounded: where the ratios are nearly equal it may say -1.
+    """
+    (width, height), (image_width, image_height) = image.bucket, image.original
+    ratio = image_width / image_height
+    if width / height > ratio:
+        fitted_width, fitted_height = height * ratio, float(height)
+    else:
+        fitted_width, fitted_height = float(width), width / ratio
+    left, top = (width - fitted_width) // 2, (height - fitted_height) // 2
+    if flipped:
+        left = width - (left + fitted_width)
+    return size_embedding_inputs(image.original, (int(left), int(top)), image.bucket)

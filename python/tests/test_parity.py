@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,10 +18,11 @@ from lora_worker.batches import BucketPlan, Entry
 from lora_worker.errors import WorkerError
 from lora_worker.network import create
 from lora_worker.network_targets import trainable
+from lora_worker.safetensors_file import read_safetensors, write_safetensors
 from lora_worker.stages.train import transposed_projection
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer, set_checkpointing
-from lora_worker.visits import Visits
+from lora_worker.visits import Visits, sizes_of_sd_scripts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
@@ -133,11 +135,107 @@ def test_a_projection_that_is_not_square_is_refused():
 
 def test_each_setting_gives_another_lora_and_they_are_no_matter_of_chance(lab):
     noise = {"kind": "multires", "iterations": 12, "discount": 0.4, "std_axes": "batch"}
-    changes = ({}, {"accumulation": "sd_scripts"}, {"text_projection": "transposed"}, {"noise": noise})
+    changes = (
+        {},
+        {"accumulation": "sd_scripts"},
+        {"text_projection": "transposed"},
+        {"crop_conditioning": "sd_scripts"},
+        {"latents": "frozen"},
+        {"noise": noise},
+    )
     made = [digest(lab.life(lab.request(f"{place}", **change))["lora"]) for place, change in enumerate(changes)]
     assert len(set(made)) == len(changes)
     again = [digest(lab.life(lab.request(f"again-{place}", **change))["lora"]) for place, change in enumerate(changes)]
     assert made == again
+
+
+def test_the_file_tells_what_is_as_in_sd_scripts_and_nothing_where_it_is_not(lab):
+    def told(work, **changes):
+        metadata = read_safetensors(lab.life(lab.request(work, steps=1, **changes))["lora"])[1]
+        names = ("text_projection", "crop_conditioning", "latents", "accumulation", "multires_noise_std_axes")
+        return [metadata.get(f"ss_{name}") for name in names]
+
+    noise = {"kind": "multires", "iterations": 12, "discount": 0.4, "std_axes": "batch"}
+    theirs = {"text_projection": "transposed", "crop_conditioning": "sd_scripts", "latents": "frozen"}
+    assert told("ours") == [None] * 5
+    assert told("theirs", **theirs, accumulation="sd_scripts", noise=noise) == [
+        *theirs.values(),
+        "sd_scripts",
+        "batch",
+    ]
+
+
+# What is said of the crop (crop_conditioning = sd_scripts)
+
+
+@pytest.mark.parametrize(
+    ("original", "bucket", "left", "top"),
+    [
+        ((512, 512), (1024, 1024), 0, 0),
+        ((832, 1216), (832, 1216), 0, 0),
+        ((1000, 600), (1312, 768), 16, 0),
+        ((1024, 768), (1184, 864), 16, 0),
+        ((768, 1024), (864, 1184), 0, 16),
+        ((1920, 1080), (1344, 768), 0, 6),
+        ((1080, 1920), (768, 1344), 6, 0),
+        ((3000, 2000), (1248, 832), 0, 0),
+        ((1000, 3000), (576, 1728), 0, 0),
+        ((4000, 500), (2048, 256), 0, 0),
+    ],
+)
+def test_the_reported_crop_is_that_of_sd_scripts(lab, original, bucket, left, top):
+    """The worked examples that were computed with sd-scripts' own function."""
+    image = replace(parse_train(lab.request()).images[0], original=original, bucket=bucket, crop=(9, 9))
+    (width, height), (target_width, target_height) = original, bucket
+    assert sizes_of_sd_scripts(image, False) == (height, width, top, left, target_height, target_width)
+
+
+def test_a_mirrored_picture_is_told_what_was_cut_off_on_the_right(lab):
+    """Of 1024 pixels 854.67 are filled: what is left is 84 on the left, rounded down, and 85.33 on the right."""
+    image = replace(parse_train(lab.request()).images[0], original=(641, 600), bucket=(1024, 800))
+    assert sizes_of_sd_scripts(image, False)[2:4] == (0, 84)
+    assert sizes_of_sd_scripts(image, True)[2:4] == (0, 85)
+
+
+def test_what_is_said_of_the_crop_reaches_the_batch_and_nothing_else_changes(lab):
+    def batches(**changes):
+        request = lab.request(batch_size=3, **changes)
+        return Visits(parse_train(request), prediction="epsilon", zero_terminal_snr=False).micro_batches(0)
+
+    for ours, theirs in zip(batches(), batches(crop_conditioning="sd_scripts"), strict=True):
+        assert torch.equal(ours.noisy_B4HW, theirs.noisy_B4HW)
+        assert not torch.equal(ours.sizes_B6, theirs.sizes_B6)
+        for image, row in zip(theirs.images, theirs.sizes_B6.tolist(), strict=True):
+            assert row in [list(sizes_of_sd_scripts(image, flipped)) for flipped in (False, True)]
+
+
+# Latents (latents = frozen)
+
+
+def test_frozen_latents_are_drawn_once_for_an_image_and_once_for_its_mirrored_form(lab):
+    def drawn(latents, seed=5):
+        request = lab.request(latents=latents, seed=seed, images=lab.images[:1], noise={"kind": "plain"}, batch_size=1)
+        flat = lab.images[0]
+        for name, mean in (("latents", 100.0), ("latents_flipped", -100.0)):
+            write_safetensors(flat[name], {"mean": torch.full((4, 8, 8), mean), "logvar": torch.zeros(4, 8, 8)})
+        visits = Visits(parse_train(request), prediction="epsilon", zero_terminal_snr=False)
+        (planned,) = visits.plan.visits(0)
+        image = parse_train(request).images[0]
+        made = {False: [], True: []}
+        for epoch in range(3):
+            later = replace(planned, visit=replace(planned.visit, epoch=epoch))
+            for flipped, list_ in made.items():
+                list_.append(visits._latents(later, image, flipped) / 0.13025)
+        return made
+
+    frozen, fresh = drawn("frozen"), drawn("fresh")
+    for flipped, mean in ((False, 100), (True, -100)):
+        assert all(torch.equal(frozen[flipped][0], other) for other in frozen[flipped][1:])
+        assert not any(torch.equal(fresh[flipped][0], other) for other in fresh[flipped][1:])
+        assert (frozen[flipped][0] - mean).std().item() == pytest.approx(1, abs=0.15)
+    # Another draw for the mirrored form, and for another seed.
+    assert not torch.allclose(frozen[False][0] - 100, frozen[True][0] + 100)
+    assert not torch.equal(frozen[False][0], drawn("frozen", seed=6)[False][0])
 
 
 # Pyramid noise (std_axes = batch)

@@ -96,10 +96,17 @@ def test_the_identity_is_that_of_the_result(request_of_lab):
     assert parse_train(request_of_lab).identity("other checkpoint") != usual
 
 
+def test_states_of_before_are_gone_on_from_where_what_came_later_is_not_asked_for(request_of_lab):
+    usual = identity(request_of_lab)
+    request_of_lab["settings"].update(crop_conditioning="real", latents="fresh")
+    assert identity(request_of_lab) == usual
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda request: request["settings"].update(seed=6),
+        lambda request: request["settings"].update(crop_conditioning="sd_scripts"),
         lambda request: request["settings"]["optimizer"].update(amp_fac=3),
         lambda request: request["settings"].update(lr_scheduler={"kind": "constant"}),
         lambda request: request["images"][0].update(caption="another"),

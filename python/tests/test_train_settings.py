@@ -28,6 +28,8 @@ SETTINGS_WITH_EFFECT = {
     "batch_size": 1,
     "gradient_accumulation_steps": 2,
     "max_token_length": 150,
+    "crop_conditioning": "sd_scripts",
+    "latents": "frozen",
     "noise": {"kind": "plain"},
     "noise_offset": 0.05,
     "ip_noise_gamma": 0.1,

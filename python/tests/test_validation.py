@@ -68,6 +68,14 @@ def test_every_measurement_is_of_the_same_noise_at_the_same_timesteps_whatever_t
         assert torch.equal(batch.noisy_B4HW, seeded.noisy_B4HW)
 
 
+def test_what_reproduces_sd_scripts_in_training_changes_no_measurement(lab):
+    theirs = {"crop_conditioning": "sd_scripts", "latents": "frozen"}
+    one, other = (list(visits_of(measuring(lab, **changes)).all()) for changes in ({}, theirs))
+    for batch, same in zip(one, other, strict=True):
+        assert torch.equal(batch.noisy_B4HW, same.noisy_B4HW)
+        assert torch.equal(batch.sizes_B6, same.sizes_B6)
+
+
 def test_the_loss_is_the_mean_squared_error_without_any_dropout_or_mirroring(lab, toy_models, monkeypatch):
     """Of a LoRA whose up matrices are zero: computed outright with the bare models."""
     request = measuring(lab, steps=[1], **{"unet_lr": 1e-30, "text_encoder_lr": 0})

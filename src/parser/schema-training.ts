@@ -206,10 +206,22 @@ export const train = {
     'true',
     'true: the pooled text as programs that make pictures compute it. transposed: as sd-scripts does with single files.',
   ),
+  crop_conditioning: preset(
+    words('real', 'sd_scripts'),
+    'real',
+    'Where SDXL is told that an image was cropped. real: where it was. sd_scripts: as sd-scripts computes it, which lies on the other axis.',
+    { synonyms: ['crop_coords', 'crop_coordinates', 'crops_coords_top_left'] },
+  ),
+  latents: preset(
+    words('fresh', 'frozen'),
+    'fresh',
+    'What an image is when it is trained on: the VAE gives a mean and a deviation. fresh: drawn anew at each visit. frozen: drawn once for the whole training, as in the cache of sd-scripts.',
+    { synonyms: ['latent_sampling', 'sample_latents', 'latent_draws'] },
+  ),
   parity: preset(
     words('none', 'sd_scripts'),
     'none',
-    'sd_scripts: what is not written among the settings that reproduce sd-scripts is set so: accumulation, text_projection and std_axes.',
+    'sd_scripts: what is not written among the settings that reproduce sd-scripts is set so: accumulation, text_projection, crop_conditioning, latents and std_axes.',
     { synonyms: ['compatibility', 'compat'] },
   ),
   noise: preset(noise, variantOf(noise, 'multires'), 'The noise that images are mixed with.', {

@@ -4,6 +4,9 @@ import type { Json } from '../graph/json.ts';
 import { numbersByBlock } from '../sdxl/block-weights.ts';
 import type { Network } from '../worker/protocol.ts';
 
+/** Settings that came later, as trainings of before had them. Written so or not at all, they are no part of a training. */
+const asBefore: { readonly [name: string]: Json } = { crop_conditioning: 'real', latents: 'fresh' };
+
 /** Groups and other spellings of blocks become blocks, and what has no order is sorted. */
 export function canonicalTraining(written: { readonly [name: string]: Json }): { readonly [name: string]: Json } {
   // The rates say what these two say: what is not trained has a rate of 0.
@@ -16,7 +19,8 @@ export function canonicalTraining(written: { readonly [name: string]: Json }): {
     ...(given.kind === 'full' ? {} : { dims: byBlock(given.dims), conv_dims: byBlock(given.conv_dims) }),
   };
   const rates = block_lr && { block_lr: byBlock(block_lr as { readonly [block: string]: number }) };
-  return { ...others, network: canonical, ...rates };
+  const told = Object.entries(others).filter(([name, value]) => asBefore[name] !== value);
+  return { ...Object.fromEntries(told), network: canonical, ...rates };
 }
 
 const byBlock = (numbers: { readonly [block: string]: number }) => Object.fromEntries(numbersByBlock(numbers));

@@ -158,6 +158,10 @@ export interface TrainSettings {
   readonly accumulation: 'images' | 'sd_scripts';
   /** transposed: the pooled text is x·Pᵀ. */
   readonly text_projection: 'true' | 'transposed';
+  /** Without it, the real one. sd_scripts: what it says of an image's crop. */
+  readonly crop_conditioning?: 'real' | 'sd_scripts' | undefined;
+  /** Without it, fresh. frozen: one draw from the VAE's posterior for each image, and one for its mirrored form. */
+  readonly latents?: 'fresh' | 'frozen' | undefined;
   readonly noise:
     | {
         readonly kind: 'multires';

@@ -5,36 +5,45 @@ import { paritySettings } from '../../../src/runtime/graph/parity.ts';
 import { blockOf, compileText, fixAll, trainWith } from '../../parser/marked.ts';
 
 const settings = (written: string) => {
-  const { accumulation, text_projection, noise } = paritySettings(blockOf(trainWith(written), 'train'));
-  return [accumulation, text_projection, 'std_axes' in noise ? noise.std_axes : undefined];
+  const { accumulation, text_projection, crop_conditioning, latents, noise } = paritySettings(
+    blockOf(trainWith(written), 'train'),
+  );
+  const axes = 'std_axes' in noise ? noise.std_axes : undefined;
+  return [accumulation, text_projection, crop_conditioning, latents, axes];
 };
 
+const ours = ['images', 'true', 'real', 'fresh', 'image'];
+const theirs = ['sd_scripts', 'transposed', 'sd_scripts', 'frozen', 'batch'];
+
+/** `list` with another word at one place. */
+const but = (list: readonly string[], place: number, word: string | undefined) => list.with(place, word as string);
+
 test('without it, nothing is as in sd-scripts where something else is better', () => {
-  expect(settings('')).toEqual(['images', 'true', 'image']);
+  expect(settings('')).toEqual(ours);
 });
 
 test('it sets all of them as a whole', () => {
-  expect(settings('parity = sd_scripts')).toEqual(['sd_scripts', 'transposed', 'batch']);
-  expect(settings('parity = sd_scripts  noise = multires { discount = 0.3 }')).toEqual([
-    'sd_scripts',
-    'transposed',
-    'batch',
-  ]);
-  expect(settings('parity = sd_scripts  noise = plain')).toEqual(['sd_scripts', 'transposed', undefined]);
+  expect(settings('parity = sd_scripts')).toEqual(theirs);
+  expect(settings('parity = sd_scripts  noise = multires { discount = 0.3 }')).toEqual(theirs);
+  expect(settings('parity = sd_scripts  noise = plain')).toEqual(but(theirs, 4, undefined));
 });
 
 test('what is written is so', () => {
   const written =
-    'parity = sd_scripts  accumulation = images  text_projection = true  noise = multires { std_axes = image }';
-  expect(settings(written)).toEqual(['images', 'true', 'image']);
-  expect(settings('accumulation = sd_scripts')).toEqual(['sd_scripts', 'true', 'image']);
-  expect(settings('text_projection = transposed')).toEqual(['images', 'transposed', 'image']);
-  expect(settings('noise = multires { std_axes = batch }')).toEqual(['images', 'true', 'batch']);
+    'accumulation = images  text_projection = true  crop_conditioning = real  latents = fresh  noise = multires { std_axes = image }';
+  expect(settings(`parity = sd_scripts  ${written}`)).toEqual(ours);
+  expect(settings('parity = sd_scripts  latents = fresh')).toEqual(but(theirs, 3, 'fresh'));
+  expect(settings('accumulation = sd_scripts')).toEqual(but(ours, 0, 'sd_scripts'));
+  expect(settings('text_projection = transposed')).toEqual(but(ours, 1, 'transposed'));
+  expect(settings('crop_conditioning = sd_scripts')).toEqual(but(ours, 2, 'sd_scripts'));
+  expect(settings('latents = frozen')).toEqual(but(ours, 3, 'frozen'));
+  expect(settings('noise = multires { std_axes = batch }')).toEqual(but(ours, 4, 'batch'));
 });
 
 test('a word that is none of them is told', () => {
   const codes = (written: string) => compileText(trainWith(written)).diagnostics.map(({ code }) => code);
-  for (const written of ['parity = kohya', 'accumulation = batches', 'text_projection = false']) {
+  const wrong = ['parity = kohya', 'accumulation = batches', 'text_projection = false'];
+  for (const written of [...wrong, 'crop_conditioning = transposed', 'latents = cached']) {
     expect(codes(written), written).toEqual(['unknown-word']);
   }
 });

@@ -12,6 +12,14 @@ test('what is not written stays as it is', () => {
   expect(canonicalTraining({ steps: 80, network: usual })).toEqual({ steps: 80, network: usual });
 });
 
+test('settings that came later are no part of a training that does not use them', () => {
+  const before = { steps: 80, network: usual };
+  const later = { crop_conditioning: 'real', latents: 'fresh' };
+  expect(canonicalTraining({ ...before, ...later })).toEqual(before);
+  const used = { crop_conditioning: 'sd_scripts', latents: 'frozen' };
+  expect(canonicalTraining({ ...before, ...used })).toEqual({ ...before, ...used });
+});
+
 test('patterns have no order and count once', () => {
   expect(canonical({ modules: ['b*', 'a*', 'b*'] })).toEqual(canonical({ modules: ['a*', 'b*'] }));
 });

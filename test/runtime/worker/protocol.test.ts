@@ -137,6 +137,8 @@ const works: Work[] = [
       gradient_accumulation_steps: 6,
       accumulation: 'images',
       text_projection: 'true',
+      crop_conditioning: 'sd_scripts',
+      latents: 'frozen',
       noise: { kind: 'multires', iterations: 12, discount: 0.4, std_axes: 'image' },
       loss: { kind: 'huber', c: 0.1, schedule: 'snr', scale: 1 },
       noise_offset: 0,

@@ -1,6 +1,7 @@
 // npm test: the TypeScript suite, then the Python suite. `--quick` leaves out what trains, builds or kills, and runs both
 // at once; other arguments narrow the TypeScript suite, as vitest understands them.
 
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { root, testTools, workerPython } from './python.ts';
 import { inBackground, main, onScreen, runSteps } from './steps.ts';
@@ -20,7 +21,10 @@ await main(async () => {
   const options = { cwd: join(root, 'python'), env: { OMP_NUM_THREADS: '1', ...(await testTools(python)) } };
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const projects = quick ? ['--project', 'quick'] : [];
-  const pytest = [python, '-m', 'pytest', ...(quick ? slowPython : [])];
+  // Alone, the Python suite takes a process for each core; beside the TypeScript suite one has to do.
+  const processes = Math.min(availableParallelism(), 4);
+  const narrowed = quick ? slowPython : ['--numprocesses', String(processes), '--dist', 'worksteal'];
+  const pytest = [python, '-m', 'pytest', ...narrowed];
   const pythonSuite = quick ? inBackground(pytest, options) : () => onScreen(pytest, options);
   await runSteps([
     { name: 'TypeScript', run: () => onScreen([process.execPath, vitest, 'run', ...projects, ...narrowing]) },

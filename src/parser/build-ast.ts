@@ -330,23 +330,33 @@ const nameOf = (source: SourceFile, token: Token): Name => ({ text: token.image,
 
 const spanOf = (source: SourceFile, token: Token): Span => ({ source, start: token.startOffset, end: endOf(token) });
 
-/** From the first token of a node to its last. */
+/** From the first token of a node to its last. Called for every value of a file, so it makes no lists on its way. */
 function spanOfNode(source: SourceFile, node: CstNode): Span {
-  let [start, end] = [Number.POSITIVE_INFINITY, 0];
-  for (const child of Object.values(node.children).flat()) {
-    const span = 'image' in child ? spanOf(source, child) : spanOfNode(source, child);
-    // A hole lies nowhere.
-    if (span.end === 0) continue;
-    start = Math.min(start, span.start);
-    end = Math.max(end, span.end);
-  }
+  const { start, end } = reachOf(node);
   return start > end ? { source, start: end, end } : { source, start, end };
 }
 
-function nodes(node: CstNode | undefined, rule: string): CstNode[] {
-  return (node?.children[rule] ?? []).filter((child): child is CstNode => !('image' in child));
+function reachOf(node: CstNode): { readonly start: number; readonly end: number } {
+  let [start, end] = [Number.POSITIVE_INFINITY, 0];
+  for (const name in node.children) {
+    for (const child of node.children[name] as (CstNode | Token)[]) {
+      const reach = 'image' in child ? { start: child.startOffset, end: endOf(child) } : reachOf(child);
+      // A hole lies nowhere.
+      if (reach.end === 0) continue;
+      start = Math.min(start, reach.start);
+      end = Math.max(end, reach.end);
+    }
+  }
+  return { start, end };
 }
 
-function tokens(node: CstNode, name: string): Token[] {
-  return (node.children[name] ?? []).filter((child): child is Token => 'image' in child);
+const none: readonly never[] = [];
+
+/** Rules and tokens never share a name, so what stands under the one of a rule is nodes. */
+function nodes(node: CstNode | undefined, rule: string): readonly CstNode[] {
+  return (node?.children[rule] as readonly CstNode[] | undefined) ?? none;
+}
+
+function tokens(node: CstNode, name: string): readonly Token[] {
+  return (node.children[name] as readonly Token[] | undefined) ?? none;
 }

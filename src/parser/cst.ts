@@ -31,6 +31,9 @@ export function parseExpression(tokens: Token[]): ParseResult {
 }
 
 export class LoraParser extends CstParser {
+  /** How many pieces were skipped since this was last set to 0: where it stays so, nobody need look for them. */
+  skipped = 0;
+
   constructor(options: { readonly validate: boolean }) {
     super(t.allTokens, {
       recoveryEnabled: true,
@@ -246,6 +249,9 @@ export class LoraParser extends CstParser {
   // in a repetition recurses once for each piece, which a file with thousands of them turns into a stack overflow.
 
   private readonly stray = this.RULE('stray', () => {
+    this.ACTION(() => {
+      this.skipped += 1;
+    });
     this.OR([
       { ALT: () => this.CONSUME(t.Numeral) },
       { ALT: () => this.CONSUME(t.Text) },
@@ -262,6 +268,9 @@ export class LoraParser extends CstParser {
   });
 
   private readonly strayInList = this.RULE('strayInList', () => {
+    this.ACTION(() => {
+      this.skipped += 1;
+    });
     this.OR([
       { ALT: () => this.CONSUME(t.Key) },
       { ALT: () => this.CONSUME(t.Equals) },
@@ -296,8 +305,9 @@ let shared: LoraParser | undefined;
 function parse(tokens: Token[], rule: (parser: LoraParser) => CstNode | undefined): ParseResult {
   shared ??= new LoraParser({ validate: false });
   shared.input = tokens;
+  shared.skipped = 0;
   const tree = rule(shared);
-  const strays = tree === undefined ? [] : straysIn(tree);
+  const strays = tree === undefined || shared.skipped === 0 ? [] : straysIn(tree);
   return { tree, misfits: [...shared.errors.map(misfitOf), ...strays] };
 }
 

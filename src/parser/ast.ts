@@ -24,6 +24,8 @@ export interface BlockStatement {
   readonly attributes: readonly Attribute[];
   /** The kind and the name. */
   readonly header: Span;
+  /** The braces and all between them. */
+  readonly body: Span;
 }
 
 /** `let name = value` or `param name = value`. */

@@ -77,14 +77,17 @@ function blockStatement(building: Building, node: CstNode): BlockStatement[] {
   const name = word ? nameOf(source, word) : text && textExpression(building, text);
   if (name === undefined) diagnostics.push(problem.missingName(blockKind));
   const other = tokens(node, 'Other')[0];
+  const record = nodes(node, 'record')[0];
+  const header: Span = { source, start: blockKind.span.start, end: (name ?? blockKind).span.end };
   return [
     {
       kind: 'block',
       blockKind,
       name,
       extending: other && nameOf(source, other),
-      attributes: attributes(building, nodes(node, 'record')[0]),
-      header: { source, start: blockKind.span.start, end: (name ?? blockKind).span.end },
+      attributes: attributes(building, record),
+      header,
+      body: record ? spanOfNode(source, record) : { ...header, start: header.end },
     },
   ];
 }

@@ -36,7 +36,7 @@ export function checkValue(scope: Scope, type: Type, name: string, value: Expres
 }
 
 /** Whether a word means something to the type itself, so that it is not the name of a let or a param. */
-function claims(scope: Scope, type: Type, word: string): boolean {
+export function claims(scope: Pick<Scope, 'blocks'>, type: Type, word: string): boolean {
   switch (type.kind) {
     case 'words':
       return type.words.includes(word);

@@ -1,6 +1,7 @@
 // The whole language room in one function: from the text of a .lora file to a checked program.
 // Pure: no files, no clock, no terminal.
 
+import type { Program } from './ast.ts';
 import { buildAst } from './build-ast.ts';
 import { checkProgram } from './checker.ts';
 import { parseProgram } from './cst.ts';
@@ -10,7 +11,7 @@ import { misfitDiagnostics } from './misfits.ts';
 import type { CheckedProgram } from './model.ts';
 import type { SourceFile } from './source.ts';
 import { arrangeTokens } from './token-stream.ts';
-import { tokenize } from './tokens.ts';
+import { lex, type Token } from './tokens.ts';
 
 export interface CompileOptions {
   /** From the command line, by name: `-p name=value`. */
@@ -25,13 +26,38 @@ export interface Compiled {
 }
 
 export function compile(source: SourceFile, options: CompileOptions): Compiled {
-  const arranged = arrangeTokens(source, tokenize(source.text));
-  const parsed = parseProgram(arranged.tokens);
+  return checkReading(readSource(source), options);
+}
+
+/** What stands in a file, before anyone asks what it means. An editor asks for it on its own. */
+export interface Reading {
+  readonly program: Program;
+  /** With their roles, every bracket with its partner. */
+  readonly tokens: readonly Token[];
+  readonly comments: readonly Token[];
+  /** What is wrong with the form of it. */
+  readonly diagnostics: readonly Diagnostic[];
+  /** Those among them that are about places where the grammar lost its way. */
+  readonly misfits: readonly Diagnostic[];
+}
+
+export function readSource(source: SourceFile): Reading {
+  const { tokens: written, comments } = lex(source.text);
+  const { tokens, diagnostics } = arrangeTokens(source, written);
+  const parsed = parseProgram(tokens);
   const built = buildAst(source, parsed.tree);
   const misfits = misfitDiagnostics(source, parsed.misfits);
-  const checked = checkProgram(built.program, options.params);
-  const written = [...arranged.diagnostics, ...misfits, ...withoutConsequences(misfits, built.diagnostics)];
-  const diagnostics = inOrder(source, [...written, ...withoutConsequences(misfits, checked.diagnostics)]);
+  const found = [...diagnostics, ...misfits, ...withoutConsequences(misfits, built.diagnostics)];
+  return { program: built.program, tokens, comments, diagnostics: found, misfits };
+}
+
+export function checkReading(
+  { program: written, diagnostics: found, misfits }: Reading,
+  options: CompileOptions,
+): Compiled {
+  const { source } = written;
+  const checked = checkProgram(written, options.params);
+  const diagnostics = inOrder(source, [...found, ...withoutConsequences(misfits, checked.diagnostics)]);
   const hasErrors = diagnostics.some((diagnostic) => diagnostic.severity === 'error');
   if (hasErrors) return { program: undefined, diagnostics };
   const isEmpty = checked.program.blocks.length === 0;

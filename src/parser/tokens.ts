@@ -190,10 +190,21 @@ export function createLexer(validate: boolean): Lexer {
   });
 }
 
+export interface Lexed {
+  /** In order, without blanks and comments. */
+  readonly tokens: Token[];
+  readonly comments: readonly Token[];
+}
+
+export function lex(text: string): Lexed {
+  lexer ??= createLexer(false);
+  const { tokens, groups } = lexer.tokenize(text);
+  return { tokens, comments: groups.comments ?? [] };
+}
+
 /** All tokens of a text, in order, without blanks and comments. `offset` is where the text begins in its file. */
 export function tokenize(text: string, offset = 0): Token[] {
-  lexer ??= createLexer(false);
-  const { tokens } = lexer.tokenize(text);
+  const { tokens } = lex(text);
   if (offset === 0) return tokens;
   for (const token of tokens) token.startOffset += offset;
   return tokens;

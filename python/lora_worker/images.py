@@ -4,6 +4,7 @@
 * Transparent pixels show white. 16-bit greys keep their upper 8 bits, CMYK and palettes become RGB, and of an
   animation only the first frame counts.
 * Resizing is Pillow's Lanczos in both directions: its kernel widens when it shrinks, so that nothing aliases.
+* `Reading` says where a program wants one of these otherwise.
 * A file that cannot be read whole is a `BadImage`, never a half-grey picture.
 """
 
@@ -15,17 +16,22 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from lora_worker.area_filter import shrunk
+
 T = TypeVar("T")
 
 Size = tuple[int, int]
 """Width, height in pixels."""
+
+Color = tuple[int, int, int]
+"""Red, green, blue from 0 to 255."""
 
 # Formats that hold photographs and drawings. Others (PostScript runs a program) are not even tried.
 # "JPEG" includes the multi-picture files of some phones.
@@ -59,17 +65,41 @@ class Framing:
     flip: bool = False
 
 
-def load_image(path: str | PathLike[str], framing: Framing) -> Tensor:
+@dataclass(frozen=True)
+class Reading:
+    """What becomes of a file's pixels. `background` shows through transparent ones; without it alpha is thrown away.
+    With the filter `area`, pictures of which no side grows are averaged, and others are scaled by Lanczos."""
+
+    upright: bool = True
+    background: Color | None = (255, 255, 255)
+    resize_filter: Literal["lanczos", "area"] = "lanczos"
+
+
+_USUAL = Reading()
+
+
+def load_image(path: str | PathLike[str], framing: Framing, reading: Reading = _USUAL) -> Tensor:
     """Pixels [3, bucket height, bucket width] from -1 to 1, F32. Raises `BadImage`."""
-    image = open_rgb(path)
+    image = open_rgb(path, reading)
     _check_framing(image.size, framing)
+    return to_tensor(framed(image, framing, reading))
+
+
+def framed(image: Image.Image, framing: Framing, reading: Reading) -> Image.Image:
+    """Scaled, cropped and mirrored: a picture of the bucket's size."""
     if image.size != framing.resized:
-        image = image.resize(framing.resized, Image.Resampling.LANCZOS)
+        image = _resized(image, framing.resized, reading)
     left, top = framing.crop
     image = image.crop((left, top, left + framing.bucket[0], top + framing.bucket[1]))
-    if framing.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return to_tensor(image)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if framing.flip else image
+
+
+def _resized(image: Image.Image, size: Size, reading: Reading) -> Image.Image:
+    grows = size[0] > image.size[0] or size[1] > image.size[1]
+    if reading.resize_filter == "lanczos" or grows:
+        return image.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return Image.fromarray(shrunk(pixels.reshape(*pixels.shape[:2], -1), size).reshape(*size[::-1], *pixels.shape[2:]))
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -78,9 +108,9 @@ def to_tensor(image: Image.Image) -> Tensor:
     return pixels_HWC.permute(2, 0, 1).float().div_(127.5).sub_(1.0).contiguous()
 
 
-def open_rgb(path: str | PathLike[str]) -> Image.Image:
-    """The whole picture, upright and opaque. Raises `BadImage`."""
-    return opened(path, lambda image: opaque(_upright(image)))
+def open_rgb(path: str | PathLike[str], reading: Reading = _USUAL) -> Image.Image:
+    """The whole picture, opaque and, unless said otherwise, upright. Raises `BadImage`."""
+    return opened(path, lambda image: opaque(turned(image, reading), reading.background))
 
 
 def opened(path: str | PathLike[str], use: Callable[[Image.Image], T]) -> T:
@@ -105,8 +135,10 @@ def _reason(error: BaseException) -> str:
     return f"the image is damaged or incomplete ({error})"
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turned(image: Image.Image, reading: Reading) -> Image.Image:
     """Turned as the orientation says. Unreadable EXIF counts as none: the pixels are still whole."""
+    if not reading.upright:
+        return image
     try:
         orientation = image.getexif().get(0x0112, 1)
     except _DECODING_ERRORS:
@@ -128,8 +160,8 @@ _TURNS = {
 }
 
 
-def opaque(image: Image.Image) -> Image.Image:
-    """RGB of 8 bits, on white where the picture is transparent."""
+def opaque(image: Image.Image, background: Color | None = (255, 255, 255)) -> Image.Image:
+    """RGB of 8 bits, on the background where the picture is transparent; without one, what is stored there."""
     if image.mode.startswith("I;16"):
         # Pillow clips 16-bit greys to white when it converts them.
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
@@ -137,9 +169,9 @@ def opaque(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).astype(np.float64)
         scale = 256 if grey.max(initial=0) > 255 else 1
         return Image.fromarray(np.clip(grey / scale, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
+    if image.has_transparency_data and background is not None:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba).convert("RGB")
     return image.convert("RGB")
 
 

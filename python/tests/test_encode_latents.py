@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from support import RecordingJob
 
+from lora_worker.area_filter import shrunk
 from lora_worker.errors import Cancelled, WorkerError
-from lora_worker.images import Framing, load_image
+from lora_worker.images import Framing, Reading, load_image, to_tensor
+from lora_worker.protocol import ProtocolError
 from lora_worker.safetensors_file import read_safetensors, write_safetensors
 from lora_worker.stages.encode_latents import encode, parse, run
 from lora_worker.toy.pictures import draw
@@ -20,6 +25,9 @@ def request(checkpoint, folder, names, *, precision="fp32", bucket=(96, 64)):
             "op": "encode_latents",
             "checkpoint": str(checkpoint),
             "vae_precision": precision,
+            "exif": "apply",
+            "transparency": [255, 255, 255],
+            "resize_filter": "lanczos",
             "items": [
                 {
                     "name": f"{name}:{flip}",
@@ -63,6 +71,26 @@ def test_moments_equal_a_direct_call_of_the_autoencoder(toy_checkpoint, toy_vae,
             assert tensor.dtype == torch.float32
             assert tensor.shape == (4, 8, 12)
             torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_how_pictures_are_read_comes_with_the_request(toy_checkpoint, toy_vae, folder):
+    image = draw(3, (192, 128)).image.convert("RGBA")
+    image.paste((0, 255, 0, 0), (0, 0, 50, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image.save(folder / "c.png", exif=exif)
+    work = replace(request(toy_checkpoint, folder, ["c.png"]), reading=Reading(False, None, "area"))
+    run(work, RecordingJob())
+    stored = Image.fromarray(shrunk(np.asarray(image.convert("RGB")), (96, 64)))
+    tensors, _ = read_safetensors(folder / "c.png-False.safetensors")
+    torch.testing.assert_close(tensors["mean"], encode(toy_vae, to_tensor(stored))["mean"])
+
+
+@pytest.mark.parametrize("wrong", [[0, 0], [0, 0, 256], [0, 0, -1, 3], "white"])
+def test_a_color_is_three_numbers(toy_checkpoint, wrong):
+    fields = {"checkpoint": str(toy_checkpoint), "vae_precision": "fp32", "items": []}
+    with pytest.raises(ProtocolError, match="transparency"):
+        parse({**fields, "exif": "apply", "transparency": wrong, "resize_filter": "lanczos"})
 
 
 def test_the_same_picture_gives_the_same_bytes(toy_checkpoint, folder):

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lora_worker.images import BadImage, Framing, load_image, open_rgb, to_tensor
+from lora_worker.area_filter import shrunk
+from lora_worker.images import BadImage, Framing, Reading, load_image, open_rgb, to_tensor
 
 
 def whole(width: int, height: int, **changes) -> Framing:
@@ -71,6 +72,46 @@ def test_the_exif_orientation_is_applied(tmp_path, orientation):
     exif[0x0112] = orientation
     undo(upright).save(tmp_path / "a.png", exif=exif)
     assert torch.equal(load_image(tmp_path / "a.png", whole(48, 32)), to_tensor(upright))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_without_exif_a_picture_is_as_it_is_stored(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gradient(48, 32).save(tmp_path / "a.png", exif=exif)
+    pixels = load_image(tmp_path / "a.png", whole(48, 32), Reading(upright=False))
+    assert torch.equal(pixels, to_tensor(gradient(48, 32)))
+
+
+def test_the_area_filter_is_for_pictures_of_which_no_side_grows(tmp_path):
+    image = gradient(100, 60)
+    image.save(tmp_path / "a.png")
+    area = Reading(resize_filter="area")
+
+    def pixels(resized, bucket, reading):
+        framing = Framing(resized, (resized[0] - bucket[0], resized[1] - bucket[1]), bucket, flip=True)
+        return load_image(tmp_path / "a.png", framing, reading)
+
+    smaller = Image.fromarray(shrunk(np.asarray(image), (41, 25)))
+    assert torch.equal(pixels((41, 25), (40, 24), area), to_tensor(smaller.crop((1, 1, 41, 25))).flip(-1))
+    assert not torch.equal(pixels((41, 25), (40, 24), area), pixels((41, 25), (40, 24), Reading()))
+    for size, bucket in (((101, 60), (100, 60)), ((100, 61), (100, 60)), ((107, 64), (107, 64))):
+        assert torch.equal(pixels(size, bucket, area), pixels(size, bucket, Reading())), size
+
+
+def test_transparent_pixels_show_the_color_that_is_asked_for_or_what_is_stored(tmp_path):
+    image = Image.new("RGBA", (16, 16), (200, 100, 40, 0))
+    image.putpixel((3, 3), (0, 0, 0, 128))
+    image.putpixel((4, 4), (9, 8, 7, 255))
+    grey = Image.new("LA", (16, 16), (77, 0))
+    image.save(tmp_path / "a.png")
+    grey.save(tmp_path / "grey.png")
+    blue = open_rgb(tmp_path / "a.png", Reading(background=(0, 0, 255)))
+    assert [blue.getpixel(at) for at in ((0, 0), (3, 3), (4, 4))] == [(0, 0, 255), (0, 0, 127), (9, 8, 7)]
+    stored = open_rgb(tmp_path / "a.png", Reading(background=None))
+    assert [stored.getpixel(at) for at in ((0, 0), (3, 3), (4, 4))] == [(200, 100, 40), (0, 0, 0), (9, 8, 7)]
+    assert open_rgb(tmp_path / "grey.png", Reading(background=None)).getpixel((0, 0)) == (77, 77, 77)
+    assert open_rgb(tmp_path / "grey.png", Reading(background=(1, 2, 3))).getpixel((0, 0)) == (1, 2, 3)
 
 
 def test_transparent_pixels_show_white(tmp_path):

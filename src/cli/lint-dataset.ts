@@ -10,6 +10,7 @@ import { lookKey, type PixelLook, parseLook } from '../runtime/dataset/pixel-loo
 import { type LookedAt, lookAtDataset } from '../runtime/dataset/survey.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import type { Json } from '../runtime/graph/json.ts';
+import { pixelSettings } from '../runtime/graph/parity.ts';
 import { startOf } from '../runtime/graph/paths.ts';
 import { placesOf } from './places.ts';
 
@@ -60,6 +61,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
   });
   const images = [...looked.images, ...looked.uncaptioned];
   await options.lookCloser?.(images.filter(({ digest }) => looks.get(lookKey(digest)) === undefined));
+  const readings = readingsOf(block, program);
   return lintDataset({
     dataset: block.name,
     looked,
@@ -73,9 +75,20 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     settings: {
       bucket: { ...bucket, resolution: [resolution.width, resolution.height], upscale: true },
       repeats,
+      asStored: readings.some(({ exif }) => exif === 'ignore'),
+      alphaIsMeant: block.attributeSpans.transparency !== undefined,
     },
     trainings: trainingsWith(block.name, program),
   });
+}
+
+/** How the dataset's pictures are read: by each training that has it, or as it says where there is none. */
+function readingsOf(block: BlockOf<'dataset'>, { blocks }: CheckedProgram): readonly { readonly exif: string }[] {
+  const trainings = blocks.filter((one) => one.kind === 'train');
+  const using = trainings.filter(({ attributes: { data, regularization, validation } }) =>
+    [data, regularization, validation?.data].some((reference) => reference?.block === block.name),
+  );
+  return using.length === 0 ? [block.attributes] : using.map((training) => pixelSettings(training, block));
 }
 
 function trainingsWith(dataset: string, { blocks }: CheckedProgram): readonly TrainingPlan[] {

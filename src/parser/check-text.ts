@@ -3,6 +3,7 @@
 import type { Expression, TextExpression } from './ast.ts';
 import { parseMask, SDXL } from './blocks.ts';
 import { compute } from './check-number.ts';
+import { parseColor } from './color.ts';
 import * as problem from './diagnostics.ts';
 import { writeText } from './literals.ts';
 import type { Type } from './schema-types.ts';
@@ -27,6 +28,10 @@ export function checkText(scope: Scope, type: TextType, name: string, written: W
     return undefined;
   }
   if (type.what === 'mask') return checkMask(scope, value, text) ? text : undefined;
+  if (type.what === 'color' && parseColor(text) === undefined) {
+    scope.report(problem.oddColor(placeOf(written), text));
+    return undefined;
+  }
   if (type.what === 'path' && /[\n\t\r\0]/.test(text)) {
     scope.report(problem.oddPath(placeOf(written), sourceText(value.span)));
     return undefined;

@@ -29,13 +29,20 @@ export function referenceNoun(to: readonly string[]): string {
   return enumerate([...new Set(to.map(blockNoun))], 'or');
 }
 
+const textNouns = {
+  text: 'text in quotes',
+  path: 'a path in quotes',
+  mask: 'numbers in quotes',
+  color: 'a color in quotes',
+} as const;
+
 /** What is needed: "a whole number", "text in quotes", "one of bf16 and fp32". */
 export function needs(type: Type): string {
   switch (type.kind) {
     case 'number':
       return type.integer ? 'a whole number' : 'a number';
     case 'text':
-      return type.what === 'path' ? 'a path in quotes' : type.what === 'mask' ? 'numbers in quotes' : 'text in quotes';
+      return textNouns[type.what];
     case 'boolean':
       return 'true or false';
     case 'size':

@@ -4,6 +4,8 @@
 /** What stands behind "@". */
 export * from './choice-diagnostics.ts';
 export type { Diagnostic, Fix, Related } from './diagnostic.ts';
+/** Images on their way into training. */
+export * from './image-diagnostics.ts';
 /** What can be read, and makes no sense. */
 export * from './meaning-diagnostics.ts';
 /** Learning rates, and what changes them. */

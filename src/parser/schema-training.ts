@@ -1,6 +1,7 @@
 // The rows of the schema table for training: from a checkpoint and images to a LoRA.
 
 import { captionFiles, captionsAtVisits } from './schema-captions.ts';
+import { pixels } from './schema-images.ts';
 import { network } from './schema-network.ts';
 import { lrScheduler, optimizer, shares } from './schema-rates.ts';
 import {
@@ -148,6 +149,7 @@ export const dataset = {
     'Images are scaled to buckets of about this area.',
     { synonyms: ['res', 'train_resolution', 'image_size'] },
   ),
+  ...pixels,
   bucket: preset(bucket, defaultsOf(bucket.fields), 'Which shapes images may be trained in.', {
     synonyms: ['buckets', 'bucketing', 'aspect_ratio_bucketing'],
   }),
@@ -221,7 +223,7 @@ export const train = {
   parity: preset(
     words('none', 'sd_scripts'),
     'none',
-    'sd_scripts: what is not written among the settings that reproduce sd-scripts is set so: accumulation, text_projection, crop_conditioning, latents and std_axes.',
+    'sd_scripts: what is not written among the settings that reproduce sd-scripts is set so: accumulation, text_projection, crop_conditioning, latents and std_axes, and of its datasets exif, transparency and resize_filter.',
     { synonyms: ['compatibility', 'compat'] },
   ),
   noise: preset(noise, variantOf(noise, 'multires'), 'The noise that images are mixed with.', {

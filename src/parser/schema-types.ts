@@ -8,7 +8,7 @@ export type Type<T = unknown> = TypeShape & { readonly __value?: T };
 
 export type TypeShape =
   | NumberType
-  | { readonly kind: 'text'; readonly what: 'text' | 'path' | 'mask' }
+  | { readonly kind: 'text'; readonly what: 'text' | 'path' | 'mask' | 'color' }
   | { readonly kind: 'boolean' }
   | { readonly kind: 'size'; readonly min: number; readonly max: number }
   | { readonly kind: 'duration' }
@@ -120,7 +120,7 @@ export function positive(): NumberSetting {
   return number({ min: 0, openMin: true });
 }
 
-export function text(what: 'text' | 'path' | 'mask' = 'text'): Type<string> {
+export function text(what: 'text' | 'path' | 'mask' | 'color' = 'text'): Type<string> {
   return { kind: 'text', what };
 }
 

@@ -102,14 +102,15 @@ const operations = {
     return { looks: output };
   },
 
-  async encode_latents({ items, vae_precision }, job) {
+  async encode_latents({ items, vae_precision, exif, transparency, resize_filter }, job) {
+    const reading = [vae_precision, exif, transparency, resize_filter];
     const problems = items
       .filter(({ image }) => knob('UNREADABLE') && readFileSync(image).includes(knob('UNREADABLE')))
       .map(({ image }) => ({ path: image, message: 'The fake worker was told that it cannot read this.' }));
     if (problems.length > 0) throw { kind: 'bad-input', message: 'Some images cannot be used.', problems };
     for (const [index, item] of items.entries()) {
       await job.pause();
-      const seed = digestOf(readFileSync(item.image), JSON.stringify([item.bucket, item.flip, vae_precision]));
+      const seed = digestOf(readFileSync(item.image), JSON.stringify([item.bucket, item.flip, ...reading]));
       writeWhole(item.output, fakeLatents(seed, item.bucket));
       job.tell('artifact', { name: item.name, path: item.output });
       job.tell('progress', { done: index + 1, total: items.length, unit: 'images' });

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lora_worker.devices import torch_device
 from lora_worker.errors import FileProblem, WorkerError, bad_input, file_problem
-from lora_worker.images import BadImage, Framing, load_image
+from lora_worker.images import BadImage, Framing, Reading, load_image
 from lora_worker.job import Job
 from lora_worker.models import load_vae
+from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.safetensors_file import write_safetensors
 
 
@@ -29,6 +30,7 @@ class Item:
 class EncodeLatents:
     checkpoint: str
     dtype: torch.dtype
+    reading: Reading
     items: tuple[Item, ...]
 
 
@@ -36,7 +38,20 @@ def parse(fields: dict[str, Any]) -> EncodeLatents:
     return EncodeLatents(
         checkpoint=fields["checkpoint"],
         dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[fields["vae_precision"]],
+        reading=_parse_reading(Fields(dict(fields), "work")),
         items=tuple(_parse_item(item) for item in fields["items"]),
+    )
+
+
+def _parse_reading(work: Fields) -> Reading:
+    """Raises ProtocolError."""
+    background = work.whole_list("transparency") if work.any("transparency") is not None else None
+    if background is not None and not (len(background) == 3 and all(0 <= channel <= 255 for channel in background)):
+        raise ProtocolError(f'"{work.where}.transparency" must be three numbers from 0 to 255, and is {background}')
+    return Reading(
+        upright=work.one_of("exif", ("apply", "ignore")) == "apply",
+        background=None if background is None else (background[0], background[1], background[2]),
+        resize_filter=work.one_of("resize_filter", ("lanczos", "area")),
     )
 
 
@@ -65,7 +80,7 @@ def run(work: EncodeLatents, job: Job) -> dict[str, str]:
         job.check_cancelled()
         job.progress(done, len(work.items), "images")
         try:
-            pixels_CHW = load_image(item.image, item.framing)
+            pixels_CHW = load_image(item.image, item.framing, work.reading)
         except BadImage as problem:
             if item.image not in damaged:  # its mirrored twin fails the same way
                 problems.append(file_problem(item.image, str(problem)))

@@ -1,5 +1,6 @@
 // `parity = sd_scripts`: what reproduces sd-scripts where we do otherwise, but for what is written.
 
+import { parseColor, type Rgb } from '../../parser/color.ts';
 import type { BlockOf } from '../../parser/model.ts';
 
 type Training = BlockOf<'train'>;
@@ -17,5 +18,26 @@ export function paritySettings({ attributes, attributeSpans: written }: Training
     crop_conditioning: pick('crop_conditioning', 'sd_scripts'),
     latents: pick('latents', 'frozen'),
     noise: noise.kind === 'multires' ? { ...noise, std_axes: noise.std_axes ?? theirAxes } : noise,
+  };
+}
+
+/** How files become pictures. */
+export interface PixelSettings {
+  readonly exif: 'apply' | 'ignore';
+  /** What shows through transparent pixels; `ignore`: the color that is stored under them. */
+  readonly transparency: Rgb | 'ignore';
+  readonly resize_filter: 'lanczos' | 'area';
+}
+
+/** How a training reads the pictures of a dataset. */
+export function pixelSettings({ attributes: { parity } }: Training, dataset: BlockOf<'dataset'>): PixelSettings {
+  const { attributes, attributeSpans: written } = dataset;
+  const pick = <Name extends keyof PixelSettings>(name: Name, theirs: (typeof attributes)[Name]) =>
+    parity === 'sd_scripts' && written[name] === undefined ? theirs : attributes[name];
+  const color = pick('transparency', 'ignore');
+  return {
+    exif: pick('exif', 'ignore'),
+    transparency: color === 'ignore' ? color : (parseColor(color) ?? [255, 255, 255]),
+    resize_filter: pick('resize_filter', 'area'),
   };
 }

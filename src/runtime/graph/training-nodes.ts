@@ -6,7 +6,7 @@ import { captionsAtVisits } from '../../parser/schema-captions.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
 import { type GraphDraft, withoutGaps } from './graph-draft.ts';
 import type { Json } from './json.ts';
-import { paritySettings } from './parity.ts';
+import { type PixelSettings, paritySettings, pixelSettings } from './parity.ts';
 import { startOf } from './paths.ts';
 
 export function addCheckpoint(draft: GraphDraft, block: BlockOf<'checkpoint'>): NodeId {
@@ -106,11 +106,12 @@ function addLatents(
   },
 ): { readonly [role: string]: NodeInput } {
   const base = draft.block(block.attributes.base.block, 'checkpoint');
-  const images = { node: manifestOf(data), output: 'images' };
+  const pixels = pixelSettings(block, data);
+  const images = { node: manifestOf(data), output: pixels.exif === 'ignore' ? 'images.as-stored' : 'images' };
   const latents = draft.node(`${block.name}:${name}`, {
     stage: draft.stages.latents,
     origin: block.span,
-    attributes: { vae_precision: block.attributes.vae_precision, flip, exif: 'upright' },
+    attributes: { vae_precision: block.attributes.vae_precision, flip, ...pixelAttributes(pixels) },
     // Not among the files: latents depend on the VAE in it alone, and so outlive a change of anything else.
     settings: { checkpoint: draft.weightsOf(base).checkpoint },
     inputs: { images, vae: { node: base.name as NodeId, output: 'vae' } },
@@ -119,6 +120,15 @@ function addLatents(
     [`${prefix}latents`]: { node: latents, output: 'latents' },
     [`${prefix}images`]: images,
     [`${prefix}captions`]: { node: manifestOf(data), output: 'captions' },
+  };
+}
+
+/** What is as usual has no place in a fingerprint, but for the orientation. */
+function pixelAttributes({ exif, transparency, resize_filter }: PixelSettings): { readonly [name: string]: Json } {
+  return {
+    exif: exif === 'ignore' ? 'ignored' : 'upright',
+    ...(String(transparency) === '255,255,255' ? {} : { transparency }),
+    ...(resize_filter === 'lanczos' ? {} : { resize_filter }),
   };
 }
 

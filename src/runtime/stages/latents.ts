@@ -7,6 +7,7 @@
 // - Images that cannot be encoded are reported all together, after the others are done.
 
 import { readFile, writeFile } from 'node:fs/promises';
+import type { Rgb } from '../../parser/color.ts';
 import { type Digest, parseDigest } from '../cache/digest.ts';
 import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/fingerprint.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
@@ -72,7 +73,7 @@ export const latents: Stage = {
 async function planEncodings(context: StageContext): Promise<readonly Encoding[]> {
   const images = JSON.parse(await readFile(inputOf(context, 'images').path, 'utf8')) as ManifestImage[];
   const vae = JSON.parse(await readFile(inputOf(context, 'vae').path, 'utf8')) as { digest: Digest };
-  const { flip, vae_precision, exif } = readAttributes(context);
+  const { flip, ...reading } = readAttributes(context);
   const encodings = new Map<Fingerprint, Encoding>();
   for (const image of images) {
     for (const flipped of flip ? [false, true] : [false]) {
@@ -81,7 +82,7 @@ async function planEncodings(context: StageContext): Promise<readonly Encoding[]
         stage: 'image-latents',
         revision: ENTRY_REVISION,
         tools: encodingTools(),
-        attributes: { exif, resized, crop, bucket, flipped, vae_precision },
+        attributes: { ...reading, resized, crop, bucket, flipped },
         inputs: { image: digestOrThrow(image.digest), vae: vae.digest },
       };
       const fingerprint = fingerprintOf(key);
@@ -117,7 +118,7 @@ function request(context: StageContext, missing: readonly Encoding[]): EncodeLat
   return {
     op: 'encode_latents',
     checkpoint: readSettings(context).checkpoint,
-    vae_precision: readAttributes(context).vae_precision,
+    ...readingOf(context),
     items: missing.map(({ image, flipped, fingerprint }) => ({
       name: fingerprint,
       image: imagePath(context, image),
@@ -128,6 +129,16 @@ function request(context: StageContext, missing: readonly Encoding[]): EncodeLat
       output: pathIn(context.work, `${fingerprint}.safetensors`),
     })),
   };
+}
+
+function readingOf(context: StageContext) {
+  const { vae_precision, exif, transparency = [255, 255, 255], resize_filter = 'lanczos' } = readAttributes(context);
+  return {
+    vae_precision,
+    exif: exif === 'ignored' ? 'ignore' : 'apply',
+    transparency: transparency === 'ignore' ? null : transparency,
+    resize_filter,
+  } as const;
 }
 
 function imagePath(context: StageContext, { digest }: ManifestImage): AbsolutePath {
@@ -161,7 +172,9 @@ function readAttributes({ node }: StageContext) {
   return node.attributes as unknown as {
     readonly flip: boolean;
     readonly vae_precision: EncodeLatents['vae_precision'];
-    readonly exif: string;
+    readonly exif: 'upright' | 'ignored';
+    readonly transparency?: Rgb | 'ignore';
+    readonly resize_filter?: EncodeLatents['resize_filter'];
   };
 }
 

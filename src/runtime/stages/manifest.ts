@@ -1,11 +1,13 @@
 // Which images a dataset has, how each is to be resized and cropped, and what its caption is.
-// Two outputs, so that an edited caption leaves the latents alone. Neither holds a path, so that renaming changes nothing.
+// Captions are an output of their own, so that an edited one leaves the latents alone, and so are images as they are for
+// those who leave EXIF's orientation aside: `images.as-stored`. None holds a path, so that renaming changes nothing.
 
 import { writeFile } from 'node:fs/promises';
 import { digestOf } from '../cache/digest.ts';
 import { type BucketSettings, bucketSizes, fitImage, type Size } from '../dataset/buckets.ts';
 import type { CaptionLines, CaptionMissing } from '../dataset/captions.ts';
 import type { ImagePattern } from '../dataset/find-images.ts';
+import { turned } from '../dataset/image-facts.ts';
 import { captionText, type SurveyedImage, surveyImages } from '../dataset/survey.ts';
 import type { GraphNode } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
@@ -16,7 +18,7 @@ export interface ManifestImage {
   readonly digest: string;
   /** Tells equal images apart: 0 for the first. */
   readonly index: number;
-  /** Width and height when upright, before resizing. */
+  /** Width and height before resizing: when upright, or as stored. */
   readonly original: Size;
   readonly resized: Size;
   /** Left and top of the bucket within the resized image. */
@@ -56,8 +58,14 @@ export const manifest: Stage = {
 
   async run({ node, survey, work }) {
     if (survey === undefined) throw new Error('Internal error: a manifest without a survey.');
-    const outputs = { images: pathIn(work, 'images.json'), captions: pathIn(work, 'captions.json') };
+    const outputs = {
+      images: pathIn(work, 'images.json'),
+      'images.as-stored': pathIn(work, 'images-as-stored.json'),
+      captions: pathIn(work, 'captions.json'),
+    };
     await writeFile(outputs.images, JSON.stringify(fitImages(survey.images, node)));
+    const asStored = survey.images.map((image) => ({ ...image, size: turned(image.size, image.orientation) }));
+    await writeFile(outputs['images.as-stored'], JSON.stringify(fitImages(asStored, node)));
     await writeFile(outputs.captions, JSON.stringify(await captionsOf(survey.images, linesOf(node))));
     return { outputs };
   },

@@ -69,10 +69,16 @@ export interface EncodeLatents {
   readonly op: 'encode_latents';
   readonly checkpoint: string;
   readonly vae_precision: 'fp32' | 'bf16';
+  /** Whether pictures are turned upright first, or taken as they are stored. */
+  readonly exif: 'apply' | 'ignore';
+  /** Red, green and blue that show through transparent pixels. Null: alpha is thrown away. */
+  readonly transparency: readonly [number, number, number] | null;
+  /** area: what becomes smaller is averaged as OpenCV's INTER_AREA does it. */
+  readonly resize_filter: 'lanczos' | 'area';
   readonly items: readonly {
     readonly name: string;
     readonly image: string;
-    /** Width and height after the EXIF orientation: what the image is resized to, then cropped to from `crop` (left, top). */
+    /** Width and height of the picture turned as `exif` says: what it is resized to, then cropped to from `crop` (left, top). */
     readonly resized: readonly [number, number];
     readonly crop: readonly [number, number];
     readonly bucket: readonly [number, number];

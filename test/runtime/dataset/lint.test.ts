@@ -22,13 +22,20 @@ function image(name: string, facts: Partial<SurveyedImage> = {}): SurveyedImage 
   };
 }
 
+const usual = {
+  bucket: { resolution: [1024, 1024], min: 256, max: 2048, step: 32, upscale: true },
+  repeats: 1,
+  asStored: false,
+  alphaIsMeant: false,
+} as const;
+
 function lint(images: readonly SurveyedImage[], input: Partial<LintInput> = {}) {
   return lintDataset({
     dataset: 'hero',
     looked: { images, uncaptioned: [], problems: [] },
     captions: new Map(),
     looks: new Map(),
-    settings: { bucket: { resolution: [1024, 1024], min: 256, max: 2048, step: 32, upscale: true }, repeats: 1 },
+    settings: usual,
     trainings: [],
     ...input,
   });
@@ -86,6 +93,22 @@ test('an alpha channel counts once its pixels are known not to be opaque', () =>
   expect(told(lint(images, { looks }))).toEqual([
     ['transparent', 'a', '25 % of the pixels are transparent.'],
     ['transparent', 'c', 'The image may have transparent pixels: it has an alpha channel.'],
+  ]);
+});
+
+test('where the program says what shows through them, transparent pixels are nothing odd', () => {
+  const images = [image('a', { traits: ['alpha'] }), image('b', { traits: ['alpha'] })];
+  const looks = looksOf({ a: seen({ transparent: 0.25 }) });
+  expect(told(lint(images, { looks, settings: { ...usual, alphaIsMeant: true } }))).toEqual([]);
+});
+
+test('a picture on its side is told where EXIF is ignored, and goes to the bucket of what is stored', () => {
+  const images = [image('a', { orientation: 6, size: [768, 1344] })];
+  expect(lint(images).buckets[0]?.size).toEqual([768, 1344]);
+  const report = lint(images, { settings: { ...usual, asStored: true } });
+  expect(report.buckets[0]?.size).toEqual([1344, 768]);
+  expect(told(report)).toEqual([
+    ['as-stored', 'a', 'EXIF says how the image is to be turned to stand upright (6), and is ignored.'],
   ]);
 });
 

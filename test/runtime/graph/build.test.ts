@@ -213,6 +213,31 @@ test('regularization images are another dataset, encoded by a node of their own'
   expect(node(graphOf(short), 'raw').attributes.regularization).toBeNull();
 });
 
+test('how pictures are read shows in their latents alone, and only where it is not as usual', () => {
+  const usual = node(graphOf(short), 'raw:latents');
+  expect(usual.attributes).toEqual({ vae_precision: 'fp32', flip: true, exif: 'upright' });
+  const written = graphOf(
+    short.replace('"training_dir"', '"training_dir"  exif = ignore  transparency = "#000"  resize_filter = area'),
+  );
+  expect(node(written, 'raw:latents').attributes).toEqual({
+    ...usual.attributes,
+    exif: 'ignored',
+    transparency: [0, 0, 0],
+    resize_filter: 'area',
+  });
+  for (const id of ['hero:manifest', 'raw']) {
+    expect(node(written, id).attributes).toEqual(node(graphOf(short), id).attributes);
+  }
+});
+
+test('two trainings can read one dataset in two ways', () => {
+  const graph = graphOf(`${short}  train theirs { base = pony  data = hero  parity = sd_scripts }`);
+  expect(edges(graph)).toContain('raw:latents: latents ← hero:manifest.images, pony.vae');
+  expect(edges(graph)).toContain('theirs:latents: latents ← hero:manifest.images.as-stored, pony.vae');
+  expect(node(graph, 'theirs').inputs.images).toEqual({ node: 'hero:manifest', output: 'images.as-stored' });
+  expect(node(graph, 'theirs:latents').attributes).toMatchObject({ exif: 'ignored', transparency: 'ignore' });
+});
+
 test('what a program says of a checkpoint counts wherever the checkpoint computes, and nowhere else', () => {
   const program = (checkpoint: string) =>
     graphOf(`

@@ -1,7 +1,7 @@
 // `parity = sd_scripts` sets what reproduces sd-scripts, and each of these settings can be written by itself.
 
 import { expect, test } from 'vitest';
-import { paritySettings } from '../../../src/runtime/graph/parity.ts';
+import { paritySettings, pixelSettings } from '../../../src/runtime/graph/parity.ts';
 import { blockOf, compileText, fixAll, trainWith } from '../../parser/marked.ts';
 
 const settings = (written: string) => {
@@ -38,6 +38,22 @@ test('what is written is so', () => {
   expect(settings('crop_conditioning = sd_scripts')).toEqual(but(ours, 2, 'sd_scripts'));
   expect(settings('latents = frozen')).toEqual(but(ours, 3, 'frozen'));
   expect(settings('noise = multires { std_axes = batch }')).toEqual(but(ours, 4, 'batch'));
+});
+
+const pixelsOf = (dataset: string, written = '') => {
+  const program = trainWith(written).replace('images = "images"', `images = "images"  ${dataset}`);
+  return Object.values(pixelSettings(blockOf(program, 'train'), blockOf(program, 'dataset')));
+};
+
+test('pictures are read as the dataset says, and with parity as sd-scripts reads them, but for what is written', () => {
+  const white = [255, 255, 255];
+  expect(pixelsOf('')).toEqual(['apply', white, 'lanczos']);
+  expect(pixelsOf('', 'parity = sd_scripts')).toEqual(['ignore', 'ignore', 'area']);
+  expect(pixelsOf('exif = ignore  transparency = ignore  resize_filter = area')).toEqual(['ignore', 'ignore', 'area']);
+  expect(pixelsOf('transparency = "#8040FF"')).toEqual(['apply', [128, 64, 255], 'lanczos']);
+  expect(pixelsOf('transparency = black')).toEqual(pixelsOf('transparency = "#000"'));
+  const written = 'exif = apply  transparency = white  resize_filter = lanczos';
+  expect(pixelsOf(written, 'parity = sd_scripts')).toEqual(['apply', white, 'lanczos']);
 });
 
 test('a word that is none of them is told', () => {

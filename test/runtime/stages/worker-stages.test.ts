@@ -2,6 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { writeEntry } from '../../../src/runtime/cache/entry.ts';
 import { noWorker, outputOf } from '../../helpers/lab.ts';
 import { pngOf } from '../../helpers/pictures.ts';
 import { settle } from '../../helpers/settle.ts';
@@ -91,6 +92,43 @@ test('equal images are encoded once, also under two names', async () => {
   const { asked, finished } = await lab.build();
   expect(finished.ok).toBe(true);
   expect(asked[0]).toEqual({ op: 'encode_latents', items: 6 });
+});
+
+test('a picture that EXIF turns is fitted upright, and for a training with parity as it is stored', async () => {
+  const both = program.concat('train theirs { base = pony  data = hero  steps = 1  parity = sd_scripts }');
+  const exif = [0x49, 0x49, 0x2a, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+  using lab = await openWorkerLab(both);
+  lab.write({ 'images/one.png': pngOf({ width: 1024, height: 512, chunks: { eXIf: exif } }) });
+  const { finished, asked } = await lab.build();
+  expect(finished).toMatchObject({ ok: true });
+  expect(asked.filter(({ op }) => op === 'encode_latents')).toHaveLength(2);
+  const buckets = async (output: string) => {
+    const images = JSON.parse(await outputOf(lab, 'hero:manifest', output)) as {
+      original: number[];
+      bucket: number[];
+    }[];
+    return images.map(({ original, bucket }) => `${original.join('x')} in ${bucket.join('x')}`);
+  };
+  const [upright, stored] = [await buckets('images'), await buckets('images.as-stored')];
+  expect(upright.filter((each) => !stored.includes(each))).toEqual(['512x1024 in 704x1440']);
+  expect(stored.filter((each) => !upright.includes(each))).toEqual(['1024x512 in 1440x704']);
+});
+
+test('a manifest from before there were pictures as stored is completed when they are asked for', async () => {
+  using lab = await openWorkerLab(program);
+  await lab.build();
+  const store = lab.store();
+  const entry = await store.lookupEntry(store.history.get('main.lora#hero:manifest') as never);
+  if (entry === undefined) throw new Error('There is no manifest.');
+  const { 'images.as-stored': _, ...outputs } = entry.outputs;
+  const file = `.lorac/ac/${entry.fingerprint.slice(0, 2)}/${entry.fingerprint}.json`;
+  lab.write({ [file]: writeEntry({ ...entry, outputs }) });
+  expect((await lab.build({}, { startWorker: noWorker })).statuses['hero:manifest']).toBe('fresh');
+  lab.write({ 'main.lora': program.replace('steps = 6', 'steps = 6  parity = sd_scripts') });
+  const { finished, statuses, reasons } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(statuses['hero:manifest']).toBe('computed');
+  expect(reasons['hero:manifest']).toEqual({ kind: 'output-missing', output: 'images.as-stored' });
 });
 
 test('what was encoded before a stop is not encoded again', async () => {

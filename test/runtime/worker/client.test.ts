@@ -38,7 +38,15 @@ async function someWork(count = 1): Promise<EncodeLatents> {
     flip: false,
     output: join(path, `${index}.safetensors`),
   }));
-  return { op: 'encode_latents', checkpoint: 'base', vae_precision: 'fp32', items };
+  return {
+    op: 'encode_latents',
+    checkpoint: 'base',
+    vae_precision: 'fp32',
+    exif: 'apply',
+    transparency: [255, 255, 255],
+    resize_filter: 'lanczos',
+    items,
+  };
 }
 
 interface Asking {

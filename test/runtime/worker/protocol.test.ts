@@ -26,6 +26,9 @@ const works: Work[] = [
     op: 'encode_latents',
     checkpoint: '/models/pony.safetensors',
     vae_precision: 'fp32',
+    exif: 'apply',
+    transparency: [255, 255, 255],
+    resize_filter: 'lanczos',
     items: [
       {
         name: 'one',

@@ -31,7 +31,11 @@ export const findingKinds = {
   duplicate: { severity: 'warning', advice: 'Keep one of them: each is learned as often as it is there.' },
   'near-duplicate': { severity: 'warning', advice: 'Keep the best one, unless the difference is to be learned.' },
   plain: { severity: 'warning', advice: 'Take it out of the folder: there is nothing to learn in it.' },
-  transparent: { severity: 'warning', advice: 'Put it on a background that you mean: white is learned with it.' },
+  transparent: {
+    severity: 'warning',
+    advice: 'Put it on a background that you mean, or say with "transparency" what shows: white, by default.',
+  },
+  'as-stored': { severity: 'warning', advice: 'Write exif = apply, or turn the picture with an image program.' },
   animated: { severity: 'warning', advice: 'Save the frame that you mean as a picture: only the first one is used.' },
   cmyk: { severity: 'warning', advice: 'Convert it to sRGB with an image program: colors shift without its profile.' },
   crop: { severity: 'warning', advice: 'Crop it yourself to what matters, or allow other shapes with "bucket".' },

@@ -4,6 +4,7 @@
 import type { Digest } from '../../cache/digest.ts';
 import type { AbsolutePath } from '../../graph/graph.ts';
 import type { BucketSettings, Size } from '../buckets.ts';
+import { turned } from '../image-facts.ts';
 import type { PixelLook } from '../pixel-look.ts';
 import type { LookedAt, SurveyedImage } from '../survey.ts';
 import { captionFindings } from './captions.ts';
@@ -25,6 +26,10 @@ export interface LintInput {
 export interface DatasetSettings {
   readonly bucket: BucketSettings;
   readonly repeats: number;
+  /** EXIF's orientation is left aside. */
+  readonly asStored: boolean;
+  /** The program says what becomes of transparent pixels. */
+  readonly alphaIsMeant: boolean;
 }
 
 /** What a training that uses the dataset does with it. */
@@ -63,9 +68,9 @@ function visitsOf(images: readonly LintedImage[], settings: DatasetSettings): nu
 
 export function lintDataset(input: LintInput): LintReport {
   const { dataset, looked, looks, settings } = input;
-  const images: readonly LintedImage[] = [...looked.images, ...looked.uncaptioned].sort((a, b) =>
-    a.path < b.path ? -1 : 1,
-  );
+  const images: readonly LintedImage[] = [...looked.images, ...looked.uncaptioned]
+    .map((image) => (settings.asStored ? { ...image, size: turned(image.size, image.orientation) } : image))
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
   const buckets = previewBuckets(images, settings);
   const visitsPerEpoch = visitsOf(images, settings);
   const trainings = input.trainings.map((training) => {
@@ -79,7 +84,7 @@ export function lintDataset(input: LintInput): LintReport {
   });
   const findings = [
     ...looked.problems.map(({ code, path, message }) => finding(code, [path as AbsolutePath], message)),
-    ...pictureFindings(images, looks),
+    ...pictureFindings(images, looks, settings),
     ...captionFindings(input.captions),
     ...shapeFindings(buckets, images, Math.max(0, ...trainings.map((one) => one.batchSize))),
     ...trainings

@@ -5,14 +5,15 @@ import type { AbsolutePath } from '../../graph/graph.ts';
 import type { Trait } from '../image-problem.ts';
 import { alikePairs, type PixelLook } from '../pixel-look.ts';
 import { type Finding, type FindingCode, finding } from './findings.ts';
-import type { LintedImage } from './lint.ts';
+import type { DatasetSettings, LintedImage } from './lint.ts';
 
 export function pictureFindings(
   images: readonly LintedImage[],
   looks: ReadonlyMap<Digest, PixelLook>,
+  settings: Pick<DatasetSettings, 'asStored' | 'alphaIsMeant'>,
 ): readonly Finding[] {
   return [
-    ...images.flatMap((image) => formFindings(image, looks.get(image.digest))),
+    ...images.flatMap((image) => formFindings(image, looks.get(image.digest), settings)),
     ...duplicates(images),
     ...nearDuplicates(images, looks),
   ];
@@ -24,20 +25,29 @@ const traitFindings: { readonly [trait in Exclude<Trait, 'alpha'>]: readonly [Fi
   deep: ['deep', 'The image has more than 8 bits per channel.'],
 };
 
-function formFindings({ path, orientation, traits }: LintedImage, look: PixelLook | undefined): readonly Finding[] {
+function formFindings(
+  { path, orientation, traits }: LintedImage,
+  look: PixelLook | undefined,
+  { asStored, alphaIsMeant }: Pick<DatasetSettings, 'asStored' | 'alphaIsMeant'>,
+): readonly Finding[] {
   const found: Finding[] = [];
   const add = (code: FindingCode, message: string) => found.push(finding(code, [path], message));
-  if (orientation !== 1) add('turned', `EXIF says how the image is to be turned to stand upright (${orientation}).`);
+  if (orientation !== 1 && asStored) {
+    add('as-stored', `EXIF says how the image is to be turned to stand upright (${orientation}), and is ignored.`);
+  } else if (orientation !== 1)
+    add('turned', `EXIF says how the image is to be turned to stand upright (${orientation}).`);
   for (const trait of traits) {
     if (trait !== 'alpha') add(...traitFindings[trait]);
-    else if (look === undefined) add('transparent', 'The image may have transparent pixels: it has an alpha channel.');
+    else if (look === undefined && !alphaIsMeant)
+      add('transparent', 'The image may have transparent pixels: it has an alpha channel.');
   }
   if (look === undefined) return found;
   if ('problem' in look) {
     add('unreadable', `The pixels cannot be read: ${look.problem}.`);
     return found;
   }
-  if (look.transparent > 0) add('transparent', `${percent(look.transparent)} of the pixels are transparent.`);
+  if (look.transparent > 0 && !alphaIsMeant)
+    add('transparent', `${percent(look.transparent)} of the pixels are transparent.`);
   if (look.plain) add('plain', 'The image is of one color.');
   return found;
 }

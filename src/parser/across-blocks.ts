@@ -6,6 +6,7 @@ import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock, Reference } from './model.ts';
 import { orderBlocks } from './order.ts';
 import { checkPredictions } from './prediction-rules.ts';
+import { reportSamePaths } from './saved-paths.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { reportAbsentSteps } from './step-choices.ts';
@@ -13,36 +14,13 @@ import type { BaseOfLora } from './surgery-diagnostics.ts';
 
 export function checkAcross(scope: Scope, blocks: readonly CheckedBlock[]): void {
   reportSamePaths(scope, blocks);
-  const { ordered, circles } = orderBlocks(blocks);
-  for (const circle of circles) scope.report(problem.cycle(circle));
+  const { ordered } = orderBlocks(blocks);
   const bases = basesOf(ordered);
   reportMissingBases(scope, blocks, bases);
   reportMixedBases(scope, blocks, bases);
   reportMissingPictures(scope, blocks);
   reportAbsentSteps(scope, blocks);
   checkPredictions(scope, blocks);
-}
-
-function reportSamePaths(scope: Scope, blocks: readonly CheckedBlock[]): void {
-  const places = new Map<string, Span>();
-  for (const block of blocks) {
-    if (block.kind !== 'save') continue;
-    const path = plainPath(block.name);
-    const first = places.get(path);
-    if (first === undefined) places.set(path, block.span);
-    else scope.report(problem.samePath(block.span, block.name, first));
-  }
-}
-
-/** `./out//a.safetensors` and `x/../out/a.safetensors` are `out/a.safetensors`. */
-function plainPath(path: string): string {
-  const parts: string[] = [];
-  for (const part of path.split(/[\\/]+/)) {
-    if (part === '.') continue;
-    if (part === '..' && parts.length > 0 && parts.at(-1) !== '..' && parts.at(-1) !== '') parts.pop();
-    else parts.push(part);
-  }
-  return parts.join('/');
 }
 
 /** Where a block asks for the base of a LoRA, and what for. */

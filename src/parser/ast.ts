@@ -58,6 +58,7 @@ export type Expression =
   | { readonly kind: 'negate'; readonly span: Span; readonly of: Expression }
   | BinaryExpression
   | ChoiceExpression
+  | VariantExpression
   /** `env("HOME")`. */
   | { readonly kind: 'call'; readonly span: Span; readonly name: Name }
   | { readonly kind: 'broken'; readonly span: Span };
@@ -90,7 +91,7 @@ export interface ListExpression {
   readonly items: readonly Expression[];
 }
 
-/** `{ a = 1 }`, or with a tag `SAVEUS { a = 1 }`. */
+/** `{ a = 1 }`, or with a tag `SAVEUS { a = 1 }`, or with a word in front `sweep { a = 1 }`. */
 export interface RecordExpression {
   readonly kind: 'record';
   readonly span: Span;
@@ -105,10 +106,20 @@ export interface ChoiceExpression {
   readonly kind: 'choice';
   readonly span: Span;
   readonly of: Name;
+  /** `raw[dim=8]@40`: of which variant. Empty for all. */
+  readonly picks: readonly Attribute[];
   /** A number, or a word; `undefined` where it could not be read, which has been complained about. */
   readonly which: Expression | undefined;
   /** What stands in the parentheses behind a word, if there are any. */
   readonly given: readonly Expression[] | undefined;
+}
+
+/** `small[thr=-3.55]`: the variants of a block that have these values. */
+export interface VariantExpression {
+  readonly kind: 'variant';
+  readonly span: Span;
+  readonly of: Name;
+  readonly picks: readonly Attribute[];
 }
 
 export interface BinaryExpression {

@@ -215,6 +215,7 @@ function primary(building: Building, node: CstNode): Expression {
   if (named !== undefined) return namedExpression(building, named);
   const list = nodes(node, 'list')[0];
   if (list !== undefined) {
+    complainOfPicks(building, list, undefined);
     return { kind: 'list', span: spanOfNode(source, list), tag: undefined, items: listItems(building, list) };
   }
   const record = nodes(node, 'record')[0];
@@ -253,20 +254,45 @@ function namedExpression(building: Building, node: CstNode): Expression {
   const record = nodes(node, 'record')[0];
   if (record !== undefined) return { kind: 'record', span, tag, entries: attributes(building, record) };
   const list = nodes(node, 'list')[0];
-  if (list !== undefined) return { kind: 'list', span, tag, items: listItems(building, list) };
-  const given = nodes(node, 'argumentList')[0];
-  if (tokens(node, 'At').length > 0) {
-    const numeral = tokens(node, 'Numeral')[0];
-    const chosen = tokens(node, 'Word')[1];
-    const word = chosen && ({ kind: 'word', span: spanOf(source, chosen), text: chosen.image } as const);
-    const which = numeral ? numeralExpression(building, numeral) : word;
-    return { kind: 'choice', span, of: tag, which, given: given && listItems(building, given) };
+  const choice = nodes(node, 'choice')[0];
+  if (list !== undefined) {
+    const items = listItems(building, list);
+    const isVariant = items.length === 0 && nodes(list, 'pick').length > 0 && tag.text !== 'sweep';
+    if (!isVariant) complainOfPicks(building, list, tag);
+    const picks = items.length > 0 ? [] : nodes(list, 'pick').flatMap((pick) => attribute(building, pick));
+    // `sweep [gentle = 1e-4]`: understood, in the wrong brackets.
+    if (!isVariant && picks.length > 0) return { kind: 'record', span, tag, entries: picks };
+    if (choice !== undefined) {
+      if (!isVariant && items.length > 0) diagnostics.push(problem.pickWithoutName(spanOfNode(source, list), tag.text));
+      return choiceExpression(building, choice, { of: tag, picks, span });
+    }
+    return isVariant ? { kind: 'variant', span, of: tag, picks } : { kind: 'list', span, tag, items };
   }
-  if (given !== undefined) return { kind: 'call', span, name: tag };
+  if (choice !== undefined) return choiceExpression(building, choice, { of: tag, picks: [], span });
+  if (nodes(node, 'argumentList').length > 0) return { kind: 'call', span, name: tag };
   // A word that is left over from something broken has been complained about by the parser.
   return node.recoveredNode && diagnostics.length > 0
     ? { kind: 'broken', span }
     : { kind: 'word', span, text: tag.text };
+}
+
+function choiceExpression(
+  building: Building,
+  node: CstNode,
+  about: { readonly of: Name; readonly picks: readonly Attribute[]; readonly span: Span },
+): Expression {
+  const numeral = tokens(node, 'Numeral')[0];
+  const chosen = tokens(node, 'Word')[0];
+  const word = chosen && ({ kind: 'word', span: spanOf(building.source, chosen), text: chosen.image } as const);
+  const which = numeral ? numeralExpression(building, numeral) : word;
+  const given = nodes(node, 'argumentList')[0];
+  return { kind: 'choice', ...about, which, given: given && listItems(building, given) };
+}
+
+/** Names in front of values mean one variant of a block, and nothing in any other list. */
+function complainOfPicks(building: Building, list: CstNode, tag: Name | undefined): void {
+  const key = tokens(nodes(list, 'pick')[0] ?? list, 'Key')[0];
+  if (key !== undefined) building.diagnostics.push(problem.keyInList(keyOf(building.source, key), tag));
 }
 
 function listItems(building: Building, node: CstNode): Expression[] {

@@ -8,7 +8,7 @@ import * as problem from './diagnostics.ts';
 import { snippet } from './literals.ts';
 import { blockKinds, fieldsOf, needless, schema } from './schema.ts';
 import type { Fields, Setting, Type } from './schema-types.ts';
-import type { Scope } from './scope.ts';
+import { type Scope, spanOfValue } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 
@@ -58,7 +58,7 @@ export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedField
   const spans: Record<string, Span | undefined> = {};
   for (const [name, field] of Object.entries(fields)) {
     const entry = written.get(name);
-    spans[name] = entry?.value.span ?? meant.get(name);
+    spans[name] = entry === undefined ? meant.get(name) : spanOfValue(scope, entry.value);
     values[name] = entry === undefined ? field.default : checkValue(scope, field.type, name, entry.value);
     if (entry !== undefined && values[name] === undefined) isWhole = false;
     if (entry === undefined && field.required) {

@@ -1,10 +1,11 @@
 // Names of other blocks: one, or several LoRAs with weights.
 
-import type { ChoiceExpression, Expression } from './ast.ts';
+import type { ChoiceExpression, Expression, VariantExpression } from './ast.ts';
 import { checkValue } from './check-value.ts';
 import { needs } from './describe.ts';
 import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { readPicks } from './exclude.ts';
 import { number, type Type } from './schema-types.ts';
 import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
@@ -23,6 +24,11 @@ export function checkReference(
 ): Reference | undefined {
   const { value, via } = written;
   if (value.kind === 'choice') return checkChosen(scope, type, name, { value, via });
+  if (value.kind === 'variant') return checkVariantOf(scope, type, name, { value, via });
+  if (value.kind === 'list' && value.tag !== undefined && scope.blocks.has(value.tag.text)) {
+    scope.report(problem.pickWithoutName(placeOf(written), value.tag.text));
+    return undefined;
+  }
   if (value.kind !== 'word') {
     // A block of that name, `my-hero`, has been complained about.
     if (value.kind === 'binary' && scope.blocks.has(sourceText(value.span))) return undefined;
@@ -61,7 +67,23 @@ function checkChosen(
   const kind = block && scope.blocks.get(of.text)?.kind;
   if (kind !== undefined && kind !== 'train') scope.report(problem.noStepChoice(value.span, of.text, kind));
   if (kind !== 'train' || block === undefined || step === undefined) return undefined;
-  return { ...block, step, span: via?.usedAt ?? value.span };
+  return { ...block, ...picksOf(value), step, span: via?.usedAt ?? value.span };
+}
+
+/** `small[thr=-3.55]`. Whether there is such a variant shows once all are known. */
+function checkVariantOf(
+  scope: Scope,
+  type: ReferenceType,
+  name: string,
+  { value, via }: { readonly value: VariantExpression; readonly via: Via | undefined },
+): Reference | undefined {
+  const { of } = value;
+  const block = checkReference(scope, type, name, { value: { kind: 'word', text: of.text, span: of.span }, via });
+  return block && { ...block, ...picksOf(value), span: via?.usedAt ?? value.span };
+}
+
+function picksOf({ picks }: VariantExpression | ChoiceExpression): Pick<Reference, 'picks'> {
+  return picks.length === 0 ? {} : { picks: readPicks(picks) };
 }
 
 type WeightedType = Extract<Type, { kind: 'weighted-references' }>;

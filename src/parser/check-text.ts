@@ -1,10 +1,11 @@
 // Text: `${…}` filled in, paths and masks looked at more closely.
 
-import type { Expression, TextExpression } from './ast.ts';
+import type { Attribute, Expression, TextExpression } from './ast.ts';
 import { parseMask, SDXL } from './blocks.ts';
 import { compute } from './check-number.ts';
 import { parseColor } from './color.ts';
 import * as problem from './diagnostics.ts';
+import { attributesOf } from './extending.ts';
 import { writeText } from './literals.ts';
 import type { Type } from './schema-types.ts';
 import { definitionNames, resolve, type Scope } from './scope.ts';
@@ -57,10 +58,38 @@ export function joinText(scope: Scope, value: TextExpression): string | undefine
 /** What an expression in a text is called in messages. */
 const inText = `\${…}`;
 
+const isBoolean = (word: string) => word === 'true' || word === 'false';
+
+/** Where an expression in a text is a value of a sweep: what it is called there. */
+export function sweptLabel(scope: Scope, part: Expression): string | undefined {
+  return resolve(scope, attributeNamed(scope, part) ?? part, isBoolean)?.label;
+}
+
+/** `small.thr` is what the block "small" says of "thr", `raw.network.dim` what stands deeper. */
+function attributeNamed(scope: Scope, part: Expression): Expression | undefined {
+  if (part.kind !== 'word' || scope.definitions.has(part.text)) return undefined;
+  const words = part.text.split('.');
+  for (let count = words.length - 1; count > 0; count -= 1) {
+    const block = scope.statements.get(words.slice(0, count).join('.'));
+    if (block === undefined) continue;
+    let entries: readonly Attribute[] = attributesOf(scope, block, scope.statements);
+    let found: Expression | undefined;
+    for (const word of words.slice(count)) {
+      found = entries.find(({ name }) => name.text === word)?.value;
+      const inner = found && resolve(scope, found, () => false)?.value;
+      entries = inner?.kind === 'record' ? inner.entries : [];
+    }
+    return found;
+  }
+  return undefined;
+}
+
 function interpolate(scope: Scope, part: Expression): string | undefined {
-  const written = resolve(scope, part, (word) => word === 'true' || word === 'false');
+  const written = resolve(scope, attributeNamed(scope, part) ?? part, isBoolean);
   if (written === undefined) return undefined;
   const { value } = written;
+  // What tells variants apart: a value as it is written, or its name.
+  if (written.label !== undefined) return value.kind === 'broken' ? undefined : written.label;
   switch (value.kind) {
     case 'text':
       return joinText(scope, value);

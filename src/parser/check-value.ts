@@ -61,8 +61,9 @@ export function claims(scope: Pick<Scope, 'blocks'>, type: Type, word: string): 
 function checkWritten(scope: Scope, type: Type, name: string, written: Written): unknown {
   const { value } = written;
   if (value.kind === 'broken') return undefined;
-  if (value.kind === 'choice' && type.kind === 'reference') return checkReference(scope, type, name, written);
-  if (value.kind === 'choice' || value.kind === 'call' || (value.kind === 'list' && value.tag !== undefined)) {
+  const isReference = value.kind === 'choice' || value.kind === 'variant' || isTaggedList(value);
+  if (isReference && type.kind === 'reference') return checkReference(scope, type, name, written);
+  if (isReference || value.kind === 'call') {
     return complainOfForm(scope, type, name, written);
   }
   switch (type.kind) {
@@ -107,6 +108,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       return unreachable(type);
   }
 }
+
+const isTaggedList = (value: Expression) => value.kind === 'list' && value.tag !== undefined;
 
 const meantTrue = /^(?:true|yes|on|1|enabled?)$/i;
 const meantFalse = /^(?:false|no|off|0|disabled?|none)$/i;

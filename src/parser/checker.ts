@@ -2,18 +2,22 @@
 // A mistake in one place never stops the rest from being checked.
 
 import { checkAcross } from './across-blocks.ts';
-import type { BlockStatement, Definition, Program } from './ast.ts';
+import type { Attribute, BlockStatement, Definition, Expression, Program, TextExpression } from './ast.ts';
 import { checkFields } from './check-fields.ts';
-import { joinText } from './check-text.ts';
+import { joinText, sweptLabel } from './check-text.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { splitExclude } from './exclude.ts';
 import { attributesOf } from './extending.ts';
+import { joinVariants, type VariedBlock } from './join-variants.ts';
 import type { CheckedBlock, CheckedProgram } from './model.ts';
 import { setParams } from './params.ts';
 import { applyRules } from './rules.ts';
 import { type BlockKind, blockKinds, fieldsOf, isBlockKind } from './schema.ts';
 import { createScope, type NamedBlock, type Scope } from './scope.ts';
 import { nearest } from './suggest.ts';
+import { collectSweeps, type Sweeps } from './sweeps.ts';
+import { inEveryVariant, mostVariants } from './variants.ts';
 import { sourceText } from './written.ts';
 
 export interface Checking {
@@ -27,11 +31,15 @@ export function checkProgram(written: Program, params: ReadonlyMap<string, strin
   const defined = collectDefinitions(written, diagnostics);
   const definitions = setParams(defined, params, diagnostics);
   const { named, statements } = collectBlocks(blocks, diagnostics);
-  const scope = createScope(named, definitions, diagnostics);
+  const scope = createScope({ blocks: named, definitions, statements }, diagnostics);
   for (const statement of written.statements) {
     if (statement.kind === 'import') scope.report(problem.noImport(statement.span));
   }
-  const checked = blocks.flatMap((block) => checkBlock(scope, block, statements) ?? []);
+  const sweeps = collectSweeps(definitions, blocks, scope.report);
+  const checked = joinVariants(
+    scope,
+    blocks.flatMap((block) => checkBlock(scope, block, sweeps) ?? []),
+  );
   checkAcross(scope, checked);
   return { program: { source: written.source, blocks: checked }, diagnostics };
 }
@@ -74,21 +82,42 @@ function collectBlocks(blocks: readonly BlockStatement[], diagnostics: Diagnosti
   return { named, statements };
 }
 
-/** `undefined` when anything is wrong with it, after complaining about all of it. */
-function checkBlock(
-  scope: Scope,
-  block: BlockStatement,
-  statements: CollectedBlocks['statements'],
-): CheckedBlock | undefined {
+/** The block in all of its own variants. `undefined` when none of them is right, after complaining about all of it. */
+function checkBlock(scope: Scope, block: BlockStatement, sweeps: Sweeps): VariedBlock | undefined {
   const kind = block.blockKind.text;
   if (!isBlockKind(kind)) return undefined;
+  const { entries, exclusions } = splitExclude(attributesOf(scope, block, scope.statements), kind, scope.report);
+  const check = (inVariant: Scope) => checkVariant(inVariant, { block, kind, entries });
+  const { found, areTooMany } = inEveryVariant(scope, { sweeps, exclusions, check });
+  const called = block.name !== undefined && 'text' in block.name ? `"${block.name.text}"` : `this ${kind} block`;
+  if (areTooMany) {
+    const met = new Set(found.flatMap(({ point }) => [...point.keys()]));
+    const shown = [...met].map(({ path, values }) => `${values.length} of ${path}`);
+    scope.report(problem.tooManyVariants(block.header, { name: called, most: mostVariants, sweeps: shown }));
+    return undefined;
+  }
+  const variants = found.flatMap(({ point, result }) => (result === undefined ? [] : [{ point, block: result }]));
+  return variants.length === 0 ? undefined : { called, span: block.header, variants, exclusions };
+}
+
+interface WrittenBlock {
+  readonly block: BlockStatement;
+  readonly kind: BlockKind;
+  /** With those of the blocks that it extends. */
+  readonly entries: readonly Attribute[];
+}
+
+/** `undefined` when anything is wrong with it, after complaining about all of it. */
+function checkVariant(scope: Scope, { block, kind, entries }: WrittenBlock): CheckedBlock | undefined {
   const name = nameOf(scope, block);
-  const entries = attributesOf(scope, block, statements);
   const owner = kind === 'save' || name === undefined ? `This ${kind} block` : `The ${kind} block "${name}"`;
   const checked = checkFields(scope, { fields: fieldsOf(kind), entries, owner, ownerSpan: block.header });
   // The one place where what the table promises about a kind and what was checked by it meet.
   const { values: attributes, spans: attributeSpans, isWhole } = checked;
-  const found = { kind, name: name ?? '', span: block.header, attributes, attributeSpans } as unknown as CheckedBlock;
+  const found = {
+    ...{ kind, name: name ?? '', variant: undefined, span: block.header },
+    ...{ attributes, attributeSpans },
+  } as unknown as CheckedBlock;
   const ruled = applyRules(scope, found, isWhole);
   return isWhole && name !== undefined ? ruled : undefined;
 }
@@ -104,6 +133,16 @@ function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | und
   if (path === undefined) return undefined;
   if (path.trim() === '') scope.report(problem.emptyText(name.span, 'save'));
   else if (/[\n\t\r\0]/.test(path)) scope.report(problem.oddPath(name.span, sourceText(name.span)));
-  else return path;
+  else if (!complainOfSlashes(scope, name)) return path;
   return undefined;
+}
+
+/** Text that is written into a path may make folders; a value of many, which stands elsewhere, hardly wants to. */
+function complainOfSlashes(scope: Scope, { parts }: TextExpression): boolean {
+  const odd = parts.flatMap((part) => {
+    const label = typeof part === 'string' ? undefined : sweptLabel(scope, part);
+    return label !== undefined && /[\\/]/.test(label) ? [{ span: (part as Expression).span, label }] : [];
+  });
+  for (const { span, label } of odd) scope.report(problem.slashInPath(span, label));
+  return odd.length > 0;
 }

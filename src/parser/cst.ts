@@ -193,24 +193,30 @@ export class LoraParser extends CstParser {
     this.OPTION1(() => {
       this.OR1([
         { ALT: () => this.SUBRULE(this.record) },
-        { ALT: () => this.SUBRULE(this.list) },
-        { ALT: () => this.SUBRULE1(this.argumentList) },
         {
           ALT: () => {
-            this.CONSUME(t.At);
-            this.OR2([
-              { ALT: () => this.CONSUME(t.Numeral) },
-              {
-                ALT: () => {
-                  this.CONSUME2(t.Word);
-                  this.OPTION2(() => this.SUBRULE2(this.argumentList));
-                },
-              },
-            ]);
+            this.SUBRULE(this.list);
+            this.OPTION2(() => this.SUBRULE1(this.choice));
           },
         },
+        { ALT: () => this.SUBRULE(this.argumentList) },
+        { ALT: () => this.SUBRULE2(this.choice) },
       ]);
     });
+  });
+
+  /** What stands behind "@". */
+  private readonly choice = this.RULE('choice', () => {
+    this.CONSUME(t.At);
+    this.OR([
+      { ALT: () => this.CONSUME(t.Numeral) },
+      {
+        ALT: () => {
+          this.CONSUME(t.Word);
+          this.OPTION(() => this.SUBRULE(this.argumentList));
+        },
+      },
+    ]);
   });
 
   private readonly list = this.RULE('list', () => {
@@ -219,7 +225,7 @@ export class LoraParser extends CstParser {
       this.OR([
         {
           ALT: () => {
-            this.SUBRULE(this.expression);
+            this.OR2([{ ALT: () => this.SUBRULE(this.expression) }, { ALT: () => this.SUBRULE(this.pick) }]);
             this.OPTION(() => this.CONSUME(t.Comma));
           },
         },
@@ -227,6 +233,13 @@ export class LoraParser extends CstParser {
       ]);
     });
     this.CONSUME(t.CloseBracket);
+  });
+
+  /** A value of a sweep, where a variant is named: `small[thr = -3.55]`. */
+  private readonly pick = this.RULE('pick', () => {
+    this.CONSUME(t.Key);
+    this.CONSUME(t.Equals);
+    this.OPTION(() => this.SUBRULE(this.expression));
   });
 
   private readonly argumentList = this.RULE('argumentList', () => {
@@ -239,6 +252,7 @@ export class LoraParser extends CstParser {
             this.OPTION(() => this.CONSUME(t.Comma));
           },
         },
+        { ALT: () => this.SUBRULE(this.strayKey) },
         { ALT: () => this.SUBRULE(this.strayInList) },
       ]);
     });
@@ -272,7 +286,6 @@ export class LoraParser extends CstParser {
       this.skipped += 1;
     });
     this.OR([
-      { ALT: () => this.CONSUME(t.Key) },
       { ALT: () => this.CONSUME(t.Equals) },
       { ALT: () => this.CONSUME(t.Factor) },
       { ALT: () => this.CONSUME(t.Power) },
@@ -280,6 +293,8 @@ export class LoraParser extends CstParser {
       { ALT: () => this.CONSUME(t.Comma) },
     ]);
   });
+
+  private readonly strayKey = this.RULE('strayKey', () => this.CONSUME(t.Key));
 
   private readonly group = this.RULE('group', () => {
     this.CONSUME(t.OpenParen);
@@ -317,7 +332,7 @@ function straysIn(node: CstNode): Misfit[] {
     .flat()
     .flatMap((child) => {
       if ('image' in child) return [];
-      if (child.name !== 'stray' && child.name !== 'strayInList') return straysIn(child);
+      if (!child.name.startsWith('stray')) return straysIn(child);
       const token = firstToken(child);
       return token === undefined ? [] : [{ token, previous: undefined, rule: node.name }];
     });

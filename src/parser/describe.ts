@@ -102,6 +102,8 @@ export function found(value: Expression): string {
       return 'a list';
     case 'record':
       return value.tag === undefined ? 'settings in braces' : `"${value.tag.text}" with settings in braces`;
+    case 'variant':
+      return `a variant of "${value.of.text}"`;
     case 'choice':
       return `a step of "${value.of.text}"`;
     case 'call':

@@ -12,6 +12,8 @@ export * from './meaning-diagnostics.ts';
 export * from './rate-diagnostics.ts';
 /** What can be read, and cannot be done to LoRAs. */
 export * from './surgery-diagnostics.ts';
+/** Values of which each makes a variant. */
+export * from './sweep-diagnostics.ts';
 /** What cannot be read, or only with good will. */
 export * from './syntax-diagnostics.ts';
 /** What can be read, and is no training. */

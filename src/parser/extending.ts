@@ -7,6 +7,7 @@ import { isBlockKind } from './schema.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
+import { isSweep } from './sweeps.ts';
 
 /** Longer lines of blocks than anyone writes. */
 const longestLine = 50;
@@ -78,6 +79,7 @@ function mergeAttributes(below: readonly Attribute[], above: readonly Attribute[
 
 /** Records of the same tag, or where the upper one has a tag and the lower one has the same or is the bare word. */
 function mergeValues(below: Expression, above: Expression): Expression {
-  if (below.kind !== 'record' || above.kind !== 'record' || below.tag?.text !== above.tag?.text) return above;
+  if (below.kind !== 'record' || above.kind !== 'record' || below.tag?.text !== above.tag?.text || isSweep(above))
+    return above;
   return { ...above, entries: mergeAttributes(below.entries, above.entries) };
 }

@@ -3,12 +3,13 @@
 import { needs, rangeOf, writeValue } from './describe.ts';
 import { blockDocs, blockKinds, fieldsOf, needless } from './schema.ts';
 import type { Fields, Setting, Type } from './schema-types.ts';
+import { mostVariants } from './variants.ts';
 
 /** The whole of `docs/language.md`. */
 export function languageText(): string {
   const blocks = blockKinds.map((kind) => `## ${kind}\n\n${blockDocs[kind]}\n\n${attributeTable(fieldsOf(kind))}`);
   const reasons = Object.entries(needless).map(([flag, reason]) => `| \`${flag}\` | ${cell(reason)} |`);
-  return `${intro}\n${blocks.join('\n')}
+  return `${intro}\n${sweepText}\n${blocks.join('\n')}
 ## Settings of other trainers that have no attribute
 
 | setting | why |
@@ -47,6 +48,8 @@ mean nothing, and commas between attributes are optional.
 | \`raw@40\` | where a LoRA is asked for: what the training \`raw\` saved after step 40 |
 | \`raw@best\` | the same of that step whose loss on held-out images was the lowest (see \`validation\`) |
 | \`raw@ema(0.9)\` | the moving average of the steps that \`save_every\` keeps: each further one counts 0.1, all before it 0.9 |
+| \`sweep [1, 2]\`, \`sweep { low = 1  high = 2 }\` | several values in the place of one: see [below](#sweep) |
+| \`small[thr=-3]\` | where a block is asked for: the variants of it that have this value |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |
 
 Relative paths start at the folder of the \`.lora\` file, and \`~\` is the home folder. Blocks of the network are \`IN00\` to
@@ -58,6 +61,33 @@ pattern means layers where it has the dot, as in \`"TE2.1*"\`. Quotes are needed
 Blocks that are LoRAs, and can stand wherever one is needed, are \`train\`, \`lora\`, \`resize\`, \`chop\` and \`merge\`. The base of
 a LoRA is the checkpoint that it was trained on: a \`train\` block has it, a \`lora\` block may say it, what is made from a
 LoRA has the same, and a merge that of the first of its parts, by name, that has one.
+`;
+
+const sweepText = `## sweep
+
+\`thr = sweep [-3.0, -3.55, -4.0]\` makes the block once for each value, and once for each value what is made from it: the
+*variants* \`small[thr=-3.0]\`, \`small[thr=-3.55]\` and \`small[thr=-4.0]\`. A sweep can stand behind the \`=\` of any attribute,
+also inside of braces, and of a \`let\` or a \`param\`. To use one in a list, in arithmetic or in text, give it a name:
+\`let t = sweep [1, 2]\`.
+
+- **Several sweeps multiply**, those of a block with those of what it is made from. A sweep is known by the place where it
+  is written: one \`let\` that two blocks use varies both together, and so does one block that is used in two ways.
+- **Names.** A variant is called by its values, as they are written. Values that are long, or have characters that no file
+  name has, need names: \`unet_lr = sweep { gentle = 1e-4  strong = 3e-4 }\` makes \`raw[unet_lr=gentle]\`. Where two sweeps
+  have one name, the longer form tells them apart: \`tiny[small.thr=-3,less.thr=-4]\`.
+- **\`exclude\`** leaves out combinations, in any block: \`exclude = [{ thr = -3  dim = 8 }, { dim = 16 }]\`. What is made from
+  them is not made either.
+- **One variant** of a block is named like it is shown: \`from = small[thr=-3.55]\`, \`raw[dim=8]@40\`. With less than all of
+  its values it is all variants that have those. On the command line \`lorac build hero.lora 'small[thr=-3.55]'\` makes one,
+  and \`small\` all of them; so does \`--rerun\`.
+- **Paths.** Variants that would be saved to one path are an error. In text, \`\${t}\` is the value of the sweep named \`t\`, and
+  \`\${small.thr}\` what the block \`small\` says of \`thr\`: \`save "hero\${small.thr}.safetensors" { from = small }\`. Values
+  stand there as they are written, those with names under their names.
+- **A preview takes all variants** of the LoRAs in its list, as columns of one picture. Every other block is made once for
+  each variant, merges too: \`{ small = 0.8  style = 0.5 }\` is a merge for each \`small\`.
+
+A variant is the same work as the block with that value written plainly: one more value makes one more variant, and all
+others stay as they are. A block has at most ${mostVariants} variants.
 `;
 
 function attributeTable(fields: Fields): string {

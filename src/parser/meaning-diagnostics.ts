@@ -93,13 +93,6 @@ export function noNorms(span: Span): Diagnostic {
   });
 }
 
-export function noSweep(span: Span): Diagnostic {
-  return error('no-sweep', span, {
-    message: 'One attribute has one value: there is no "sweep".',
-    hint: 'Make it a param, and build once for each value: lorac build -p name=value',
-  });
-}
-
 export function notComputable(span: Span): Diagnostic {
   return error('not-computable', span, { message: 'This has no finite result.' });
 }

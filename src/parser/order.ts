@@ -16,11 +16,15 @@ export interface BlockOrder {
   readonly circles: readonly (readonly CircleStep[])[];
 }
 
-export function orderBlocks(blocks: readonly CheckedBlock[]): BlockOrder {
+/** `references`: what a block is made from, where that is more than its own attributes say. */
+export function orderBlocks(
+  blocks: readonly CheckedBlock[],
+  references: (block: CheckedBlock) => readonly Reference[] = referencesOf,
+): BlockOrder {
   // Blocks that save have a path in place of a name, and nothing refers to them.
   const byName = new Map(blocks.filter((block) => block.kind !== 'save').map((block) => [block.name, block]));
   const finished = new Set<CheckedBlock>();
-  const circles = blocks.flatMap((start) => walk(start, byName, finished));
+  const circles = blocks.flatMap((start) => walk(start, { byName, finished, references }));
   return { ordered: [...finished], circles };
 }
 
@@ -34,11 +38,18 @@ interface Visit {
 /** Depth first, with a stack of its own: a chain of blocks may be longer than JavaScript's. Gives the circles it meets. */
 function walk(
   start: CheckedBlock,
-  byName: ReadonlyMap<string, CheckedBlock>,
-  finished: Set<CheckedBlock>,
+  {
+    byName,
+    finished,
+    references,
+  }: {
+    readonly byName: ReadonlyMap<string, CheckedBlock>;
+    readonly finished: Set<CheckedBlock>;
+    references(block: CheckedBlock): readonly Reference[];
+  },
 ): (readonly CircleStep[])[] {
   const circles: (readonly CircleStep[])[] = [];
-  const visitOf = (block: CheckedBlock): Visit => ({ block, ahead: referencesOf(block), following: undefined });
+  const visitOf = (block: CheckedBlock): Visit => ({ block, ahead: [...references(block)], following: undefined });
   const path = finished.has(start) ? [] : [visitOf(start)];
   const onPath = new Set([start]);
   for (let visit = path.at(-1); visit !== undefined; visit = path.at(-1)) {
@@ -77,6 +88,27 @@ function isPlain(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !isReference(value);
 }
 
-function isReference(value: unknown): value is Reference {
+/** The LoRAs of a list that takes all variants of what it names: the columns of a preview. */
+export function gatheredOf(block: CheckedBlock): readonly Reference[] {
+  return block.kind === 'preview' ? block.attributes.loras : [];
+}
+
+/** The block with other references. Those of a list may become several, and all others become one. */
+export function replaceReferences(
+  block: CheckedBlock,
+  replace: (reference: Reference) => readonly Reference[],
+): CheckedBlock {
+  const replaced = (value: unknown): unknown => {
+    if (isReference(value)) return replace(value)[0];
+    if (Array.isArray(value)) return value.some(isReference) ? value.flatMap(replace) : value;
+    if (!isPlain(value) || !Object.values(value).some(isReference)) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, replaced(inner)]));
+  };
+  const attributes = Object.entries<unknown>(block.attributes).map(([name, value]) => [name, replaced(value)]);
+  // Of the types that they had: only names of blocks are others.
+  return { ...block, attributes: Object.fromEntries(attributes) } as unknown as CheckedBlock;
+}
+
+export function isReference(value: unknown): value is Reference {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'reference';
 }

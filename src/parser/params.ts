@@ -8,6 +8,7 @@ import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import type { SourceFile, Span } from './source.ts';
 import { nearest } from './suggest.ts';
+import { isSweep, partsOf } from './sweeps.ts';
 import { arrangeTokens } from './token-stream.ts';
 import { tokenize } from './tokens.ts';
 import { sourceText } from './written.ts';
@@ -29,7 +30,7 @@ export function setParams(
       diagnostics.push(problem.unknownParam(nameSpan, name, nearest(name, names), names));
     } else {
       const needed = definition.value && followed(definition.value, definitions);
-      const value = needed === undefined ? readFree(span) : readLike(needed, span);
+      const value = needed === undefined ? readFree(span) : readFor(needed, definitions, span);
       if (value === undefined) {
         diagnostics.push(problem.paramKind(span, name, needed as Expression, definition.name.span));
       }
@@ -67,14 +68,29 @@ function readFree(span: Span): Expression {
   return isLiteral || isWord ? value : plainText(span);
 }
 
+/** A default with several values wants values like the first of them: one, or again several. */
+function readFor(needed: Expression, definitions: ReadonlyMap<string, Definition>, span: Span): Expression | undefined {
+  const [first] = isSweep(needed) ? partsOf(needed) : [];
+  if (first === undefined) return needed.kind === 'text' ? plainText(span) : readLike(needed, span);
+  const one = followed(first, definitions);
+  const value = read(span);
+  const isSeveral = value !== undefined && isSweep(value);
+  return one.kind === 'text' && !isSeveral ? plainText(span) : readLike(one, span);
+}
+
+/** Several values, `sweep [1, 2]`, have to be of that kind each. */
 function readLike(needed: Expression, span: Span): Expression | undefined {
-  if (needed.kind === 'text') return plainText(span);
   const value = read(span);
   if (needed.kind === 'broken' || value === undefined) return value;
+  const values = isSweep(value) ? partsOf(value) : [value];
+  return values.every((one) => isLike(needed, one)) ? value : undefined;
+}
+
+function isLike(needed: Expression, value: Expression): boolean {
   const isBoolean = (one: Expression) => one.kind === 'word' && (one.text === 'true' || one.text === 'false');
-  if (isBoolean(needed) !== isBoolean(value)) return undefined;
+  if (isBoolean(needed) !== isBoolean(value)) return false;
   const forms = formsOf(needed);
-  return formsOf(value).some((form) => forms.includes(form)) ? value : undefined;
+  return formsOf(value).some((form) => forms.includes(form));
 }
 
 /** Numbers are numbers however they are computed; a tag alone is a tagged record; `kohya-diffusers` may be a word. */

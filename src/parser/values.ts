@@ -1,5 +1,6 @@
 // The forms that values take once a program is checked. Everything else is a number, text, a boolean or a list of those.
 
+import type { Picked } from './exclude.ts';
 import type { Span } from './source.ts';
 
 /** Pixels: `1024x768`. */
@@ -24,6 +25,8 @@ export interface Reference {
   readonly block: string;
   /** Which of the LoRAs that a training gives. Absent: the last, or the only one. */
   readonly step?: StepChoice;
+  /** `small[thr=-3]`: of which variant. Only until variants have names of their own: a checked program has none. */
+  readonly picks?: readonly Picked[];
   readonly span: Span;
 }
 
@@ -42,11 +45,13 @@ export function savedSteps({ steps, save_every }: { readonly steps: number; read
   return whole.at(-1) === steps ? whole : [...whole, steps];
 }
 
-/** A reference as programs write it: `raw`, `raw@40`. */
-export function nameOfReference({ block, step }: Pick<Reference, 'block' | 'step'>): string {
-  if (step === undefined) return block;
-  if (step.kind === 'ema') return `${block}@ema(${step.decay})`;
-  return `${block}@${step.kind === 'step' ? step.step : step.kind}`;
+/** A reference as programs write it: `raw`, `raw@40`, `raw[dim=8]@40`. */
+export function nameOfReference({ block, step, picks = [] }: Pick<Reference, 'block' | 'step' | 'picks'>): string {
+  const picked = picks.map(({ name, label }) => `${name.text}=${label}`);
+  const variant = picked.length === 0 ? block : `${block}[${picked.join(',')}]`;
+  if (step === undefined) return variant;
+  if (step.kind === 'ema') return `${variant}@ema(${step.decay})`;
+  return `${variant}@${step.kind === 'step' ? step.step : step.kind}`;
 }
 
 /** A LoRA as a part of a sum. */

@@ -45,7 +45,6 @@ export function wrongType(scope: Scope, type: Type, name: string, written: Writt
 export function complainOfForm(scope: Scope, type: Type, name: string, { value }: Written): undefined {
   if (value.kind === 'choice') scope.report(problem.noStepChoice(value.span, value.of.text));
   else if (value.kind === 'call') scope.report(problem.noFunction(value.span, value.name.text));
-  else if (value.kind === 'list' && value.tag?.text === 'sweep') scope.report(problem.noSweep(value.span));
   else wrongType(scope, type, name, { value, via: undefined });
 }
 

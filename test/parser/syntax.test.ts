@@ -232,14 +232,14 @@ describe('what stands between blocks', () => {
 });
 
 describe('what is not in the language says what is', () => {
-  test('import, sweep, a step that is none, functions, other blocks', () => {
+  test('import, a step that is none, functions, other blocks', () => {
     const found = expectProblems(
-      ['no-import', 'unknown-kind', 'odd-choice', 'no-sweep', 'no-function'],
+      ['no-import', 'unknown-kind', 'odd-choice', 'no-function'],
       `«import "other.lora" as other»
        ${around}
        train raw { base = pony data = hero }
        «run» both { command = "upload" }
-       resize a { from = «raw@last» thr = «sweep [-3, -4]» }
+       resize a { from = «raw@last» }
        resize b { from = raw rescale = «env("RESCALE", "1")» }`,
     );
     for (const { hint } of found) expect(hint).toBeDefined();

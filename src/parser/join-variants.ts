@@ -1,0 +1,204 @@
+// The variants of all blocks: each has its own, times those of what it is made from. Where two of these were made by one
+// sweep, they vary together.
+//
+//   train raw { network = locon { dim = sweep [4, 8] } … }     raw[dim=4]  raw[dim=8]
+//   resize small { from = raw  thr = sweep [-3, -4] }          small[dim=4,thr=-3]  small[dim=4,thr=-4]  small[dim=8,thr=-3] …
+//   chop tiny { from = small[thr=-3]  keep = [OUT01] }         tiny[dim=4]  tiny[dim=8]
+//   preview grid { loras = [raw, tiny] … }                     grid: a list of LoRAs takes all variants
+
+import { reportTwice } from './check-references.ts';
+import * as problem from './diagnostics.ts';
+import { checkPicks, type Exclusion, holds, isCalled, type Picked, writtenNames } from './exclude.ts';
+import type { CheckedBlock } from './model.ts';
+import { gatheredOf, isReference, orderBlocks, referencesOf, replaceReferences } from './order.ts';
+import type { Scope } from './scope.ts';
+import type { Span } from './source.ts';
+import type { Point, Sweep } from './sweeps.ts';
+import { nameOfReference, type Reference } from './values.ts';
+import { mostVariants } from './variants.ts';
+
+/** A block as it is written, checked in each of the variants that it makes by itself. */
+export interface VariedBlock {
+  /** In messages: `"small"`, `this save block`. */
+  readonly called: string;
+  readonly span: Span;
+  /** At least one. */
+  readonly variants: readonly Varied[];
+  readonly exclusions: readonly Exclusion[];
+}
+
+interface Varied {
+  readonly block: CheckedBlock;
+  readonly point: Point;
+}
+
+/** One variant of a block that other blocks may be made from. */
+interface Made {
+  readonly name: string;
+  readonly point: Point;
+}
+
+/** More than anyone waits for, of all blocks together. */
+const mostBlocks = 10_000;
+
+type MadeByName = ReadonlyMap<string, readonly Made[]>;
+
+/** Every variant of every block under a name of its own, in the order in which the blocks are written. */
+export function joinVariants(scope: Scope, written: readonly VariedBlock[]): readonly CheckedBlock[] {
+  const joined = new Map<VariedBlock, readonly CheckedBlock[]>();
+  const made = new Map<string, readonly Made[]>();
+  let total = 0;
+  for (const varied of inOrder(scope, written)) {
+    const found = new Joining(scope, varied, made).variants(Math.min(mostVariants, mostBlocks - total));
+    total += found.length;
+    joined.set(
+      varied,
+      found.map(({ block }) => block),
+    );
+    // Nothing refers to a block that saves.
+    const name = varied.variants[0]?.block.kind === 'save' ? undefined : varied.variants[0]?.block.name;
+    if (name !== undefined)
+      made.set(
+        name,
+        found.map(({ block, point }) => ({ name: block.name, point })),
+      );
+  }
+  return written.flatMap((varied) => joined.get(varied) ?? []);
+}
+
+/** Every block after those that it is made from in any of its variants. Circles are complained about. */
+function inOrder(scope: Scope, written: readonly VariedBlock[]): readonly VariedBlock[] {
+  const byFirst = new Map(
+    written.flatMap((varied) => (varied.variants[0] ? [[varied.variants[0].block, varied]] : [])),
+  );
+  const { ordered, circles } = orderBlocks([...byFirst.keys()], (first) =>
+    (byFirst.get(first)?.variants ?? []).flatMap(({ block }) => referencesOf(block)),
+  );
+  for (const circle of circles) scope.report(problem.cycle(circle));
+  return ordered.flatMap((first) => byFirst.get(first) ?? []);
+}
+
+/** One block: its own variants times those of what it is made from, which are there already. */
+class Joining {
+  readonly #scope: Scope;
+  readonly #varied: VariedBlock;
+  readonly #made: MadeByName;
+  readonly #options = new Map<string, readonly Made[]>();
+
+  constructor(scope: Scope, varied: VariedBlock, made: MadeByName) {
+    this.#scope = scope;
+    this.#varied = varied;
+    this.#made = made;
+  }
+
+  /** None when there are more than `most`, after complaining. */
+  variants(most: number): readonly Varied[] {
+    const { span, called, exclusions } = this.#varied;
+    const joined = this.#varied.variants.flatMap((varied) => this.#joinOne(varied, most + 1));
+    const sweeps = sweepsOf(joined);
+    const report = this.#scope.report;
+    const isGood = exclusions.map(({ picks }) => checkPicks(picks, { block: called, sweeps, report }));
+    if (joined.length > most) {
+      const shown = sweeps.map(({ path, values }) => `${values.length} of ${path}`);
+      report(problem.tooManyVariants(span, { name: called, most, sweeps: shown }));
+      return [];
+    }
+    const kept = joined.filter(({ point }) => !exclusions.some(({ picks }) => holds(picks, point)));
+    const isEmptied = joined.length > 0 && kept.length === 0 && !isGood.includes(false);
+    if (isEmptied) report(problem.nothingLeft(exclusions[0]?.span ?? span, called));
+    return inOrderOfValues(kept, sweeps).map((varied) => this.#finish(varied, sweeps));
+  }
+
+  /** A variant of the block itself, with every combination of what it can be made from that agrees with it. */
+  #joinOne({ block, point: own }: Varied, most: number): readonly Varied[] {
+    const gathered = new Set(gatheredOf(block));
+    let points: readonly Point[] = [new Map()];
+    for (const reference of referencesOf(block)) {
+      if (gathered.has(reference)) continue;
+      const options = this.#optionsOf(reference).filter(({ point }) => agree(point, own));
+      points = points.flatMap((point) => options.flatMap((option) => together(point, option.point))).slice(0, most);
+    }
+    return points.flatMap((point) => together(point, own)).map((point) => ({ block, point }));
+  }
+
+  /** The variants that a reference can mean. A sweep whose value it names is settled, and varies nothing further. */
+  #optionsOf(reference: Reference): readonly Made[] {
+    const { block, picks = [], span } = reference;
+    const name = nameOfReference({ block, picks });
+    const known = this.#options.get(name);
+    if (known !== undefined) return known;
+    const all = this.#made.get(block);
+    // Something is wrong with it, which has been complained about.
+    if (all === undefined) return [{ name: block, point: new Map() }];
+    const isGood = checkPicks(picks, { block: `"${block}"`, sweeps: sweepsOf(all), report: this.#scope.report });
+    const fitting = all.filter(({ point }) => holds(picks, point));
+    if (isGood && all.length > 0 && fitting.length === 0) this.#scope.report(problem.excludedVariant(span, name));
+    const options = fitting.map((one) => ({ ...one, point: without(one.point, picks) }));
+    this.#options.set(name, options);
+    return options;
+  }
+
+  /** The variant under its own name, made from variants. */
+  #finish({ block, point }: Varied, sweeps: readonly Sweep[]): Varied {
+    const made = replaceReferences(block, ({ picks, ...reference }) =>
+      this.#optionsOf({ ...reference, ...(picks && { picks }) })
+        .filter((option) => agree(option.point, point))
+        .map(({ name }) => ({ ...reference, block: name })),
+    );
+    this.#checkDifferent(made);
+    if (sweeps.length === 0) return { block: made, point };
+    const names = writtenNames(sweeps);
+    const values = sweeps.flatMap((sweep) => {
+      const label = point.get(sweep)?.label;
+      return label === undefined ? [] : [{ sweep: names.get(sweep) ?? sweep.path, label, inText: inText(sweep) }];
+    });
+    const suffix = `[${values.map(({ sweep, label }) => `${sweep}=${label}`).join(',')}]`;
+    const name = block.kind === 'save' ? block.name : `${block.name}${suffix}`;
+    // A place of its own, so that the variants of one block can be told apart by it.
+    return { block: { ...made, name, span: { ...block.span }, variant: { of: block.name, values } }, point };
+  }
+
+  /** `[small, small[thr=-3]]` has one of them twice. */
+  #checkDifferent(block: CheckedBlock): void {
+    for (const [attribute, value] of Object.entries<unknown>(block.attributes)) {
+      if (!Array.isArray(value)) continue;
+      const items = value.filter(isReference).map((one) => ({ what: `"${nameOfReference(one)}"`, span: one.span }));
+      reportTwice(this.#scope, attribute, items);
+    }
+  }
+}
+
+/** In the order in which they are met: what is inherited comes first. */
+function sweepsOf(variants: readonly { readonly point: Point }[]): readonly Sweep[] {
+  return [...new Set(variants.flatMap(({ point }) => [...point.keys()]))];
+}
+
+function inOrderOfValues(variants: readonly Varied[], sweeps: readonly Sweep[]): readonly Varied[] {
+  const places = new Map(sweeps.map((sweep) => [sweep, new Map(sweep.values.map((value, index) => [value, index]))]));
+  const placeOf = (point: Point, sweep: Sweep) => {
+    const value = point.get(sweep);
+    return (value && places.get(sweep)?.get(value)) ?? -1;
+  };
+  return variants.toSorted((a, b) => {
+    const differing = sweeps.find((sweep) => placeOf(a.point, sweep) !== placeOf(b.point, sweep));
+    return differing === undefined ? 0 : placeOf(a.point, differing) - placeOf(b.point, differing);
+  });
+}
+
+function agree(one: Point, other: Point): boolean {
+  return [...one].every(([sweep, value]) => (other.get(sweep) ?? value) === value);
+}
+
+/** Both points in one, or nothing where they do not agree. */
+function together(one: Point, other: Point): readonly Point[] {
+  return agree(one, other) ? [new Map([...one, ...other])] : [];
+}
+
+function without(point: Point, picks: readonly Picked[]): Point {
+  return new Map([...point].filter(([sweep]) => !picks.some(({ name }) => isCalled(sweep, name.text))));
+}
+
+/** How a path can name the value that a variant has. */
+function inText({ path, canBeNamed }: Sweep): string | undefined {
+  return canBeNamed ? `\${${path}}` : undefined;
+}

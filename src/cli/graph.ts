@@ -4,7 +4,7 @@ import { statSync } from 'node:fs';
 import type { CheckedProgram } from '../parser/model.ts';
 import { nearest } from '../parser/suggest.ts';
 import { Store } from '../runtime/cache/store.ts';
-import { unknownTargets } from '../runtime/executor/select.ts';
+import { nodesToRerun, unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
 import { pathIn } from '../runtime/graph/paths.ts';
@@ -22,12 +22,12 @@ export function storeOf(program: CheckedProgram, warn: (message: string) => void
   return new Store(namedStoreFolder() ?? pathIn(placesOf(program.source).folder, '.lorac'), { warn });
 }
 
-/** `--rerun` means one node; a target may also be a block, with all its helpers. */
+/** `--rerun` means one node, or its variants; a target may also be a block, with all its helpers. */
 export function requireNames(graph: Graph, targets: readonly string[], rerun: readonly string[]): void {
   const names = graph.nodes.map(({ id }) => id);
   const [target] = unknownTargets(graph, targets);
   if (target !== undefined) throw new UsageError(`There is no block or node "${target}".`, hintOn(target, names));
-  const unknown = rerun.find((name) => !names.some((id) => id === name));
+  const unknown = rerun.find((name) => nodesToRerun(graph, name).length === 0);
   if (unknown !== undefined) {
     throw new UsageError(`--rerun names "${unknown}", and there is no such node.`, hintOn(unknown, names));
   }

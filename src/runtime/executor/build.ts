@@ -24,7 +24,7 @@ import { failureOf } from './failures.ts';
 import { defaultPools, type PoolSizes, Pools } from './pools.ts';
 import { placeNode, type Run, realPlace, runNode, savedMs } from './run-node.ts';
 import { type Scanned, scan, targetsInTheWay } from './scan.ts';
-import { selectNodes, unknownTargets } from './select.ts';
+import { nodesToRerun, selectNodes, unknownTargets } from './select.ts';
 import { warmWorker } from './warm-worker.ts';
 
 export interface BuildOptions {
@@ -256,8 +256,7 @@ function examinerOf(
     store,
     wanted: wantedOutputs(nodes),
     program: store.nameOf(resolve(programOf(nodes)) as AbsolutePath),
-    // A block's name means its main node here: whoever wants `raw:latents` once more says so.
-    rerun: new Set(nodes.filter((node) => rerun.some((name) => node.id === name)).map(({ id }) => id)),
+    rerun: new Set(rerun.flatMap((name) => nodesToRerun({ nodes }, name)).map(({ id }) => id)),
     signal,
     say: (message) => listener({ type: 'message', level: 'info', message }),
   });

@@ -1,5 +1,7 @@
-// Which nodes a build is about: all of them, or those that its targets need.
+// Which nodes a build is about: all of them, or those that its targets need. A name without the values of sweeps, or
+// with less than all of them, means all variants that have those: `small`, `small[thr=-3]`.
 
+import { keyOfLabel } from '../../parser/sweeps.ts';
 import type { Graph, GraphNode } from '../graph/graph.ts';
 
 /** The targets that name neither a block nor a node of the graph. */
@@ -17,13 +19,51 @@ export function selectNodes(graph: Graph, targets: readonly string[]): readonly 
   return graph.nodes.filter((node) => wanted.has(node.id));
 }
 
+/** Where a block's name means its main node alone: whoever wants `raw:latents` once more says so. */
+export function nodesToRerun(graph: Graph, name: string): readonly GraphNode[] {
+  const exact = graph.nodes.filter(({ id }) => id === name);
+  return exact.length > 0 ? exact : variantsNamed(graph, name);
+}
+
 /**
  * The nodes that a name means: a node's own name, or a block's, for all that this block asks for.
  * `raw` is also `raw:samples`, but not `raw:decompose`, which a resize wants.
  */
 function namedNodes(graph: Graph, name: string): readonly GraphNode[] {
+  const own = ownNodes(graph, name);
+  return own.length > 0 ? own : variantsNamed(graph, name).flatMap(({ id }) => ownNodes(graph, id));
+}
+
+function ownNodes(graph: Graph, name: string): readonly GraphNode[] {
   const main = graph.nodes.find((node) => node.id === name);
   return graph.nodes.filter(
     (node) => node === main || (node.id.startsWith(`${name}:`) && (main === undefined || node.origin === main.origin)),
   );
+}
+
+/** The variants of `small`, of `small[thr=-3]`, or of a helper `raw:samples`. Of a dataset, which has helpers alone, these. */
+function variantsNamed(graph: Graph, name: string): readonly GraphNode[] {
+  const asked = readName(name);
+  const variants = graph.nodes.filter(({ id }) => {
+    const { block, values } = readName(id);
+    return block === asked.block && asked.values.every((value) => values.includes(value));
+  });
+  const mains = variants.filter(({ id }) => readName(id).helper === asked.helper);
+  return mains.length === 0 && asked.helper === undefined ? variants : mains;
+}
+
+interface NodeName {
+  readonly block: string;
+  /** `thr=-3`, with numbers written one way. */
+  readonly values: readonly string[];
+  readonly helper: string | undefined;
+}
+
+function readName(id: string): NodeName {
+  const [, block = id, values, helper] = /^([^[\]:]+)(?:\[([^[\]]*)\])?(?::(.*))?$/.exec(id) ?? [];
+  const pairs = (values ?? '').split(',').flatMap((pair) => {
+    const [, sweep, label] = /^\s*([^=]+?)\s*=\s*(.*?)\s*$/.exec(pair) ?? [];
+    return sweep === undefined || label === undefined ? [] : [`${sweep}=${keyOfLabel(label)}`];
+  });
+  return { block, values: pairs, helper };
 }

@@ -185,6 +185,18 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('import')
+    .description('make a program of what another trainer was told: a pasted command, or a configuration file')
+    .argument('[FILE]', 'the file; without it, or with -, what is pasted or piped in')
+    .option('-o, --output <FILE>', 'where to put the program (default: it is printed)')
+    .option('--overwrite', 'replace a file that is there')
+    .addHelpText('after', importExamples)
+    .action(async (file: string | undefined, options) => {
+      const { importForeign } = await import('./cli/import.ts');
+      process.exitCode = await importForeign({ file, ...options });
+    });
+
+  lorac
     .command('env')
     .description("say where the worker's Python environment is, what is in it and how to remake it")
     .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
@@ -249,6 +261,18 @@ Examples:
 
 Errors are what a build would refuse; with one of them the exit code is 1. Warnings and notes stop nothing.
 What was seen in the pixels of an image is kept, so the next look is quick.`;
+
+const importExamples = `
+What is understood: commands of sd-scripts, with the lines that continue them in any shell; its configuration and dataset
+files (TOML).
+What has no counterpart stands as a comment at the end of the program, with the reason. Nothing is run.
+
+Examples:
+  lorac import train.sh -o hero.lora           from the script that started a training
+  lorac import                                 paste a command, then Ctrl-D
+  lorac import config.toml | less              look at it first
+
+This is not the statement import "file.lora", with which a program takes in the blocks of another.`;
 
 const buildExamples = `
 Examples:

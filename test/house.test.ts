@@ -37,7 +37,7 @@ function packageOf(name: string): string {
         .join('/');
 }
 
-const rooms = ['parser', 'runtime', 'tui', 'cli'];
+const rooms = ['parser', 'foreign', 'runtime', 'tui', 'cli'];
 
 function floorOf(file: string): number {
   return rooms.findIndex((room) => file.startsWith(`src/${room}/`) || file === `src/${room}.ts`);
@@ -87,10 +87,11 @@ test('what a stage is refers to the rooms around it by type alone', () => {
   expect(wrong.map(described)).toEqual([]);
 });
 
-test('the parser is pure: no files, no processes, no clock', () => {
+test('the parser and what reads other trainers are pure: no files, no processes, no clock', () => {
   // node:util has functions over values alone.
   const wrong = imports.filter(
-    ({ file, target }) => file.startsWith('src/parser/') && target.startsWith('node:') && target !== 'node:util',
+    ({ file, target }) =>
+      /^src\/(?:parser|foreign)\//.test(file) && target.startsWith('node:') && target !== 'node:util',
   );
   expect(wrong.map(described)).toEqual([]);
 });
@@ -106,6 +107,8 @@ const homes: { readonly [name: string]: RegExp } = {
   globby: /^src\/runtime\/dataset\//,
   canonicalize: /^src\/runtime\/cache\//,
   'fs-native-extensions': /^src\/runtime\/cache\//,
+  'smol-toml': /^src\/foreign\//,
+  yaml: /^src\/foreign\//,
 };
 
 test('each library is used in its own room', () => {

@@ -6,7 +6,7 @@ import { checkValue } from './check-value.ts';
 import { enumerate, withArticle, writeValue } from './describe.ts';
 import * as problem from './diagnostics.ts';
 import { snippet } from './literals.ts';
-import { blockKinds, fieldsOf, needless, schema } from './schema.ts';
+import { blockKinds, fieldsOf, lacking, needless, schema } from './schema.ts';
 import type { Fields, Setting, Type } from './schema-types.ts';
 import { type Scope, spanOfValue } from './scope.ts';
 import type { Span } from './source.ts';
@@ -112,7 +112,7 @@ function adviseOn({ name, value }: Attribute, { fields, inside, variants }: Fiel
   const deeper = pathInto(fields, word, written);
   if (deeper !== undefined && near === undefined) return { hint: `Write ${deeper}`, meant: undefined };
   if (near !== undefined) return { hint: `There is one with a similar name: ${near}`, meant: near };
-  const reason = Object.hasOwn(needless, word) ? needless[word] : undefined;
+  const reason = [needless, lacking].find((reasons) => Object.hasOwn(reasons, word))?.[word];
   if (reason !== undefined) return { hint: reason, meant: undefined };
   const others = Object.entries(variants ?? {}).filter(([, rows]) => knows(rows, word));
   if (others.length > 0) {

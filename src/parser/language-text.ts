@@ -1,21 +1,25 @@
 // The language reference: every block and attribute, printed from the schema table.
 
 import { needs, rangeOf, writeValue } from './describe.ts';
-import { blockDocs, blockKinds, fieldsOf, needless } from './schema.ts';
+import { blockDocs, blockKinds, fieldsOf, lacking, needless } from './schema.ts';
 import type { Fields, Setting, Type } from './schema-types.ts';
 import { mostVariants } from './variants.ts';
 
 /** The whole of `docs/language.md`. */
 export function languageText(): string {
   const blocks = blockKinds.map((kind) => `## ${kind}\n\n${blockDocs[kind]}\n\n${attributeTable(fieldsOf(kind))}`);
-  const reasons = Object.entries(needless).map(([flag, reason]) => `| \`${flag}\` | ${cell(reason)} |`);
   return `${intro}\n${sweepText}\n${blocks.join('\n')}
-## Settings of other trainers that have no attribute
+## Settings of other trainers that need no attribute
 
-| setting | why |
-|---|---|
-${reasons.join('\n')}
-`;
+${reasonTable(needless)}
+## Settings of other trainers that lorac does not have
+
+${reasonTable(lacking)}`;
+}
+
+function reasonTable(reasons: { readonly [flag: string]: string }): string {
+  const rows = Object.entries(reasons).map(([flag, reason]) => `| \`${flag}\` | ${cell(reason)} |`);
+  return `| setting | why |\n|---|---|\n${rows.join('\n')}\n`;
 }
 
 const intro = `# The language

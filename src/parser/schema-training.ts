@@ -27,7 +27,7 @@ import {
   words,
 } from './schema-types.ts';
 
-const bucket = record({
+export const bucket = record({
   min: preset(integer({ min: 64, max: 8192, multipleOf: 8 }), 256, 'Shortest side of a bucket, in pixels.', {
     synonyms: ['min_bucket_reso', 'min_bucket_resolution'],
   }),
@@ -39,7 +39,7 @@ const bucket = record({
   }),
 });
 
-const noise = tagged({
+export const noise = tagged({
   multires: {
     iterations: preset(integer({ min: 1, max: 64 }), 12, 'How many coarser layers of noise are added at most.', {
       synonyms: ['multires_noise_iterations', 'pyramid_noise_iterations'],
@@ -70,7 +70,7 @@ const robust = {
   }),
 };
 
-const loss = tagged({ l2: {}, l1: {}, huber: robust, smooth_l1: robust });
+export const loss = tagged({ l2: {}, l1: {}, huber: robust, smooth_l1: robust });
 
 const sample = record({
   every: preset(integer({ min: 1 }), 10, 'Steps between two rounds of pictures.', {

@@ -44,6 +44,7 @@ test.each([
   ['merge', '--help'],
   ['inspect', '--help'],
   ['analyze', '--help'],
+  ['import', '--help'],
   ['env', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));

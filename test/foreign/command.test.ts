@@ -1,0 +1,287 @@
+// Commands of sd-scripts as people paste them, and what each flag becomes.
+
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { importText } from '../../src/foreign/import.ts';
+import { nowhere } from '../../src/foreign/recipe.ts';
+import { readShell } from '../../src/foreign/shell-words.ts';
+import { blockIn, command, datasetOf, imported, lostOf, trainOf } from './foreign.ts';
+
+const words = (text: string) => readShell(text).commands;
+
+test.each([
+  ['blanks and quotes', `a  "b c" 'd "e"' f"g h"i ""`, ['a', 'b c', 'd "e"', 'fg hi', '']],
+  ['a backslash, which makes the next character plain', String.raw`a\ b "c\"d" '\n'`, ['a b', 'c"d', String.raw`\n`]],
+  ['a line that goes on, as shells have it', 'a \\\n  b \\ \n c', ['a', 'b', 'c']],
+  [
+    'a line that goes on, as cmd has it',
+    'a ^\r\n  --dir "C:\\pics\\fox" ^\r\n c',
+    ['a', '--dir', 'C:\\pics\\fox', 'c'],
+  ],
+  ['a line that goes on, as PowerShell has it', 'a `\n  "C:\\new folder\\" `\n c', ['a', 'C:\\new folder\\', 'c']],
+  ['a comment between lines', 'a \\\n # --b \\\n c', ['a', 'c']],
+  ['a # within a word', 'a b#c', ['a', 'b#c']],
+])('%s', (_, text, wanted) => {
+  expect(words(text)).toEqual([wanted]);
+});
+
+test('variables that the text sets are known, whichever shell set them', () => {
+  expect(words('MODEL=/m.safetensors\nexport D="a b"\nrun "$MODEL" ${D}/x $HOME_OF')).toEqual([
+    ['run', '/m.safetensors', 'a b/x', '\uE000HOME_OF\uE001'],
+  ]);
+  expect(words('set MODEL=C:\\m\nrun %MODEL%\\a ^\n "%MODEL%"')).toEqual([['run', 'C:\\m\\a', 'C:\\m']]);
+  expect(words('$model = "C:\\m"\nrun $model `\n $env:X')).toEqual([['run', 'C:\\m', '\uE000X\uE001']]);
+  expect(words('run ${A:-fallback}')).toEqual([['run', 'fallback']]);
+});
+
+test('a file that the text writes itself is not a command', () => {
+  const { commands, files } = readShell(
+    "cat > 'a b.toml' <<'END'\n[general]\nx = 1\nEND\nrun --dataset_config 'a b.toml'\n",
+  );
+  expect(commands).toEqual([['run', '--dataset_config', 'a b.toml']]);
+  expect(files.get('a b.toml')).toBe('[general]\nx = 1\n');
+});
+
+test('a quote that is never closed is pointed at', () => {
+  const result = importText('accelerate launch sdxl_train_network.py \\\n --output_dir="/a', nowhere);
+  expect(result).toMatchObject({ problem: 'A quote that opens on line 2 is never closed.' });
+});
+
+test('a variable that was not pasted becomes a param where text stands, and a comment where a number should', () => {
+  const text = command('--output_dir=$OUT/x --max_train_steps $STEPS --unet_lr 1e-3');
+  const result = importText(text, nowhere);
+  if ('problem' in result) throw new Error(result.problem);
+  expect(result.program).toContain('param OUT');
+  expect(result.program).toContain('save "${OUT}/x/lora.safetensors"');
+  expect(result.draft.lost).toContainEqual({
+    name: 'max_train_steps',
+    value: '\uE000STEPS\uE001',
+    reason: 'What STEPS stands for was not pasted. Write a number in its place.',
+  });
+  expect(result.program).toContain('#   max_train_steps = $STEPS: What STEPS');
+});
+
+test('other scripts than those for LoRAs of SDXL are told apart', () => {
+  expect(importText('python flux_train_network.py --x 1', nowhere)).toMatchObject({
+    problem: 'lorac trains LoRAs of SDXL, and flux_train_network.py trains something else.',
+  });
+  expect(imported(command('').replace('sdxl_', '')).lost).toContain('train_network.py');
+  expect(importText('python make_captions.py --x 1', nowhere)).toMatchObject({
+    problem: 'There is no command of sd-scripts in this text.',
+  });
+});
+
+test('of a flag that stands there twice the last one counts, and dashes are underscores', () => {
+  expect(trainOf('--max_train_steps 5 --max-train-steps=7').steps).toBe(7);
+});
+
+/** Flags that say nothing by themselves need company. */
+const values: { readonly [flag: string]: string } = {
+  lr_scheduler: 'cosine',
+  loss_type: 'l1',
+  optimizer_type: 'Lion',
+  resolution: '512,768',
+  mixed_precision: 'bf16',
+  network_module: 'lycoris.kohya',
+  network_args: 'algo=loha',
+  optimizer_args: 'weight_decay=0.1',
+  lr_scheduler_args: 'num_cycles=0.3',
+  max_token_length: '150',
+  text_encoder_lr: '1e-5',
+  validation_split: '0.1',
+  max_timestep: '900',
+  min_timestep: '10',
+  caption_dropout_rate: '0.1',
+  caption_tag_dropout_rate: '0.1',
+  network_dropout: '0.1',
+  bucket_reso_steps: '32',
+  min_bucket_reso: '512',
+  max_bucket_reso: '1536',
+  huber_schedule: 'snr',
+  save_precision: 'bf16',
+  sample_sampler: 'euler_a',
+  base_weights: 'a.safetensors',
+};
+
+const flags = readFileSync(new URL('../fixtures/foreign/sd-scripts-flags.txt', import.meta.url), 'utf8')
+  .trim()
+  .split(/\s+/);
+
+test.each(flags)(
+  'the flag --%s of sd-scripts is carried over, or said to be needless or missing, with a reason',
+  (flag) => {
+    const { text } = imported(command(`--${flag} ${values[flag] ?? 1}`));
+    expect(text).not.toContain('lorac does not know this setting');
+  },
+);
+
+test('a flag that nobody knows stays as a comment, and none of its text gets out of it', () => {
+  const { text, lost } = imported(command(`--new_flag 'a\n} save "x" { from = raw }'`));
+  expect(lost).toEqual(['new_flag']);
+  expect(text).toContain('#   new_flag = a } save "x" { from = raw }: lorac does not know this setting.');
+});
+
+test('what sd-scripts takes without a word is not what lorac takes, and so is written', () => {
+  expect(trainOf('')).toMatchObject({
+    network: { kind: 'locon', preset: 'attn-mlp', dim: 4, alpha: 1 },
+    optimizer: { kind: 'AdamW' },
+    unet_lr: 2e-6,
+    text_encoder_lr: 2e-6,
+    lr_scheduler: { kind: 'constant' },
+    noise: { kind: 'plain' },
+    steps: 1600,
+    batch_size: 1,
+    gradient_accumulation_steps: 1,
+    mixed_precision: 'fp32',
+    save_precision: 'fp32',
+    save_every: 1600,
+  });
+  expect(datasetOf('')).toMatchObject({
+    shuffle_caption: false,
+    flip_aug: false,
+    caption_extension: '.caption',
+    bucket: { min: 256, max: 2048, step: 64 },
+  });
+});
+
+test('without buckets, sd-scripts crops to one shape', () => {
+  const text = command('').replace('--enable_bucket', '');
+  expect(blockIn(imported(text), 'dataset').attributes.bucket).toEqual({ min: 1024, max: 1024, step: 32 });
+  expect(imported(text.replace('=1024', '=832,1216')).lost).toEqual(['enable_bucket']);
+});
+
+test('learning_rate stands in for the rate that is missing, and two text encoders may have two rates', () => {
+  expect(trainOf('--learning_rate 1e-4')).toMatchObject({ unet_lr: 1e-4, text_encoder_lr: 1e-4, block_lr: {} });
+  expect(trainOf('--learning_rate 1e-4 --unet_lr 2e-4')).toMatchObject({ unet_lr: 2e-4, text_encoder_lr: 1e-4 });
+  expect(trainOf('--learning_rate 1e-4 --text_encoder_lr 2e-5 1e-5')).toMatchObject({
+    text_encoder_lr: 2e-5,
+    block_lr: { TE2: 0.5 },
+  });
+  expect(trainOf('--text_encoder_lr 0 1e-5')).toMatchObject({ text_encoder_lr: 1e-5, block_lr: { TE1: 0 } });
+  const lycoris = '--network_module lycoris.kohya --text_encoder_lr 2e-5 1e-5';
+  expect(trainOf(lycoris)).toMatchObject({ text_encoder_lr: 2e-5, block_lr: {} });
+  expect(trainOf('--network_train_unet_only')).toMatchObject({ train_text_encoder: false, text_encoder_lr: 0 });
+});
+
+test('networks: convolutions are there when their rank is said, and always with LyCORIS', () => {
+  expect(trainOf('--network_args conv_dim=8 conv_alpha=2').network).toMatchObject({
+    preset: 'full',
+    conv_dim: 8,
+    conv_alpha: 2,
+  });
+  expect(trainOf('--network_module=lycoris.kohya --network_dim 16 --network_alpha 8').network).toMatchObject({
+    kind: 'locon',
+    preset: 'full',
+    dim: 16,
+    conv_dim: 16,
+    conv_alpha: 8,
+  });
+  expect(
+    trainOf('--network_module=lycoris.kohya --network_args algo=lokr factor=-1 decompose_both=True').network,
+  ).toMatchObject({
+    kind: 'lokr',
+    factor: 'balanced',
+    decompose_both: true,
+  });
+  expect(trainOf('--network_module=lycoris.kohya --network_args algo=locon dora_wd=True').network.kind).toBe('dora');
+  expect(lostOf('--network_module=lycoris.kohya --network_args algo=ia3 use_scalar=True')).toEqual([
+    'algo',
+    'use_scalar',
+  ]);
+});
+
+test('network_dropout acts in networks.lora, and in LyCORIS only with bypass_mode', () => {
+  expect(trainOf('--network_dropout 0.2').network).toMatchObject({ dropout: 0.2 });
+  const lycoris = '--network_dropout 0.2 --network_module lycoris.kohya';
+  expect(trainOf(lycoris).network).toMatchObject({ dropout: 0 });
+  expect(lostOf(lycoris)).toEqual(['network_dropout']);
+  expect(trainOf(`${lycoris} --network_args bypass_mode=True`).network).toMatchObject({ dropout: 0.2 });
+});
+
+test('ranks and rates by block', () => {
+  const dims = Array.from({ length: 23 }, (_, at) => at).join(',');
+  const { network, block_lr, loraplus_lr_ratio } = trainOf(
+    `--network_args block_dims=${dims} mid_lr_weight=1,0.5,1 up_lr_weight=0,1,1,1,1,1,1,1,1 loraplus_lr_ratio=16`,
+  );
+  expect(network).toMatchObject({ dims: { IN00: 1, IN08: 9, MID00: 10, OUT00: 13, OUT08: 21 } });
+  expect(block_lr).toEqual({ MID01: 0.5, OUT00: 0 });
+  expect(loraplus_lr_ratio).toBe(16);
+  expect(lostOf('--network_args block_dims=1,2 down_lr_weight=sine')).toEqual(
+    ['down_lr_weight', 'block_dims'].toSorted(),
+  );
+});
+
+test('optimizers by the names that sd-scripts knows, and any class by its path', () => {
+  expect(
+    trainOf('--optimizer_type adamw8bit --optimizer_args weight_decay=0.1 "betas=0.9,0.99"').optimizer,
+  ).toMatchObject({
+    kind: 'AdamW8bit',
+    weight_decay: 0.1,
+    betas: [0.9, 0.99],
+  });
+  expect(
+    trainOf('--optimizer_type Prodigy --learning_rate 1 --optimizer_args decouple=True d_coef=2').optimizer,
+  ).toMatchObject({
+    kind: 'Prodigy',
+    decouple_weight_decay: true,
+    d_coef: 2,
+  });
+  expect(
+    trainOf('--optimizer_type lora_worker.saveus.SAVEUS --optimizer_args "clip_lambda=\'step ** 0.5\'"').optimizer,
+  ).toMatchObject({
+    kind: 'SAVEUS',
+    clip_lambda: { op: '**', left: 'step', right: 0.5 },
+  });
+  expect(
+    trainOf('--optimizer_type pkg.mod.Opt --optimizer_args a=1 "b=(1, 2)" c=None d=\'"x"\'').optimizer,
+  ).toMatchObject({
+    kind: 'python',
+    class: 'pkg.mod.Opt',
+    args: { a: 1, b: [1, 2], c: null, d: 'x' },
+  });
+  expect(trainOf('--optimizer_type RAdam').optimizer).toMatchObject({ kind: 'python', class: 'torch.optim.RAdam' });
+  expect(lostOf('--optimizer_type Adafactor --optimizer_args scale_parameter=False relative_step=False')).toEqual([]);
+  expect(lostOf('--optimizer_type Adafactor --optimizer_args relative_step=True')).toEqual(['relative_step']);
+});
+
+test('rates that Prodigy was given are written, also where they are the defaults of others', () => {
+  const rates = '--optimizer_type Prodigy --learning_rate 0.0003 --network_train_unet_only';
+  expect(trainOf(rates)).toMatchObject({ unet_lr: 3e-4 });
+});
+
+test('schedulers read the arguments that sd-scripts gives them', () => {
+  const scheduler = (flags: string) => trainOf(flags).lr_scheduler;
+  expect(scheduler('--lr_scheduler cosine --lr_warmup_steps 100')).toMatchObject({ num_cycles: 0.5, warmup: 100 });
+  expect(scheduler('--lr_scheduler cosine --lr_warmup_steps 10%')).toMatchObject({ warmup: 0.1 });
+  expect(scheduler('--lr_scheduler cosine_with_restarts --lr_scheduler_num_cycles 3')).toMatchObject({ num_cycles: 3 });
+  expect(
+    scheduler('--lr_scheduler cosine_with_min_lr --lr_scheduler_num_cycles 1 --lr_scheduler_min_lr_ratio 0.2'),
+  ).toMatchObject({
+    num_cycles: 0.5,
+    min_lr_ratio: 0.2,
+  });
+  expect(
+    scheduler('--learning_rate 1e-3 --lr_scheduler polynomial --lr_scheduler_power 2 --lr_scheduler_args lr_end=1e-6'),
+  ).toMatchObject({
+    power: 2,
+    lr_end: 1e-6,
+  });
+  expect(lostOf('--lr_scheduler cosine --lr_scheduler_num_cycles 3')).toEqual(['lr_scheduler_num_cycles']);
+  expect(lostOf('--lr_scheduler rex')).toEqual(['lr_scheduler']);
+});
+
+test('epochs become steps where the images can be counted, and a comment where they cannot', () => {
+  const text = command(
+    '--max_train_epochs 10 --train_batch_size 4 --gradient_accumulation_steps 2 --save_every_n_epochs 2',
+  );
+  const { steps, save_every } = blockIn(imported(text, { countImages: () => 50 }), 'train').attributes;
+  // ⌈⌈50 / 4⌉ / 2⌉ = 7 steps in an epoch.
+  expect([steps, save_every]).toEqual([70, 14]);
+  expect(imported(text).lost).toEqual(['max_train_epochs', 'save_every_n_epochs']);
+});
+
+test('a number out of range, and a word that is none of those there are, become comments and not a broken program', () => {
+  expect(
+    lostOf('--network_dim 0 --min_snr_gamma -3 --unet_lr -1 --save_every_n_steps x --max_token_length 80'),
+  ).toEqual(expect.arrayContaining(['dim', 'min_snr_gamma', 'unet_lr', 'save_every_n_steps', 'max_token_length']));
+});

@@ -1,0 +1,99 @@
+// Texts that are none, or that are meant to hurt: an answer in a sentence or a program that checks, and never a crash.
+
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { importText } from '../../src/foreign/import.ts';
+import { literalOrText, readPythonLiteral } from '../../src/foreign/python-literal.ts';
+import { nowhere } from '../../src/foreign/recipe.ts';
+import { compile } from '../../src/parser/check.ts';
+import { command } from './foreign.ts';
+
+const problemOf = (text: string) => {
+  const result = importText(text, nowhere);
+  return 'problem' in result ? result.problem : undefined;
+};
+
+test.each([
+  ['nothing', '', 'There is nothing to import.'],
+  ['binary data', 'a\0b', 'This is no text.'],
+  ['TOML that ends in the middle', 'a = "', /^This is no valid TOML: .* \(line 1\)\.$/],
+  ['TOML nested beyond reason', `a = ${'['.repeat(5000)}${']'.repeat(5000)}`, /TOML/],
+])('%s is an answer in a sentence', (_, text, problem) => {
+  expect(problemOf(text)).toMatch(problem);
+});
+
+test('a long command is read in a moment', () => {
+  const started = performance.now();
+  const flags = Array.from({ length: 20_000 }, (_, at) => `--flag_${at} "value ${at}"`).join(' \\\n');
+  expect(problemOf(command(flags))).toBeUndefined();
+  expect(problemOf(command(`--network_args ${'a=1 '.repeat(50_000)}`))).toBeUndefined();
+  expect(performance.now() - started).toBeLessThan(10_000);
+});
+
+test('Python literals are read, not run, and not without end', () => {
+  expect(readPythonLiteral('(1, 2.5, -3e-4)')).toEqual([1, 2.5, -3e-4]);
+  expect(readPythonLiteral('(1,)')).toEqual([1]);
+  expect(readPythonLiteral('(1)')).toBe(1);
+  expect(readPythonLiteral(`{'a': [True, None], "b": 'x\\'y'}`)).toEqual({ a: [true, null], b: "x'y" });
+  expect(readPythonLiteral('__import__("os").system("x")')).toBeUndefined();
+  expect(readPythonLiteral('['.repeat(100_000))).toBeUndefined();
+  expect(literalOrText('a b')).toBe('a b');
+});
+
+/** Pieces that commands are made of, so that chance finds its way deep inside. */
+const piece = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 12 }),
+  fc.constantFrom(
+    '"',
+    "'",
+    '\\',
+    '\n',
+    '^\n',
+    '`\n',
+    '$X',
+    '${X',
+    '%A%',
+    '# ',
+    ' \\\n ',
+    '=',
+    ',',
+    '{',
+    '}',
+    '"}',
+    "'}'",
+    '\r',
+  ),
+  fc.constantFrom(
+    ...'pretrained_model_name_or_path train_data_dir resolution network_module network_args network_dim optimizer_type optimizer_args lr_scheduler lr_scheduler_args lr_warmup_steps max_train_epochs max_train_steps unet_lr text_encoder_lr output_dir output_name sample_prompts sample_every_n_steps caption_extension keep_tokens_separator min_snr_gamma noise_offset loss_type huber_c validation_split reg_data_dir seed'
+      .split(' ')
+      .map((name) => ` --${name} `),
+  ),
+  fc.constantFrom(
+    'lycoris.kohya',
+    'Prodigy',
+    'cosine',
+    'pkg.Opt',
+    'a=1',
+    'betas=(0.9,',
+    'algo=lokr',
+    '1e-4',
+    '-1',
+    '1e400',
+    '10%',
+    'NaN',
+    '0x10',
+  ),
+);
+
+test('whatever a command holds, the answer is a sentence or a program whose only errors are params that are not set', () => {
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 24 }), (pieces) => {
+      const result = importText(`sdxl_train_network.py ${pieces.join('')}`, nowhere);
+      if ('problem' in result) return;
+      const { diagnostics } = compile({ path: 'x.lora', text: result.program }, { params: new Map() });
+      const errors = diagnostics.filter(({ severity, code }) => severity === 'error' && code !== 'unset-param');
+      expect(errors.map(({ message }) => message)).toEqual([]);
+    }),
+    { numRuns: 400 },
+  );
+});

@@ -65,8 +65,8 @@ test('the view knows the events of the runtime, and nothing else of it', () => {
   expect(wrong.map(described)).toEqual([]);
 });
 
-test('graph, cache, safetensors, sdxl, adapters, dataset, inspect and surgery know no particular stage and nothing of the worker', () => {
-  const general = /^src\/runtime\/(?:graph|cache|safetensors|sdxl|adapters|dataset|inspect|surgery)\//;
+test('graph, cache, safetensors, sdxl, model, adapters, dataset, inspect and surgery know no particular stage and nothing of the worker', () => {
+  const general = /^src\/runtime\/(?:graph|cache|safetensors|sdxl|model|adapters|dataset|inspect|surgery)\//;
   const wrong = imports.filter(
     ({ file, target }) => general.test(file) && /^src\/runtime\/(?:stages|worker|executor)\//.test(target),
   );

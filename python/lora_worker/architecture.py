@@ -84,7 +84,7 @@ def heads(width: int) -> int:
 
 
 def read_architecture(shapes: Shapes, metadata: Mapping[str, str] | None = None, *, name: str) -> Architecture:
-    """Reads the architecture of a single-file checkpoint. `name` is what messages call the file.
+    """Reads the architecture of a checkpoint, by the names of a single file. `name` is what messages call it.
 
     Raises `bad-input` when the file is no SDXL checkpoint, saying what it is instead where that can be told.
     """
@@ -146,12 +146,14 @@ class _Reader:
     def refuse(self, reason: str) -> WorkerError:
         return bad_input(
             f'"{self.name}" cannot be used as an SDXL checkpoint: {reason}.',
-            hint="lorac needs a whole single-file SDXL checkpoint: UNet, both text encoders and VAE.",
+            hint="lorac needs a whole SDXL checkpoint: UNet, both text encoders and VAE.",
         )
 
 
 def _refuse_other_kinds(shapes: Shapes, name: str) -> None:
-    def refuse(what: str, hint: str = "Give a whole single-file SDXL checkpoint.") -> WorkerError:
+    def refuse(
+        what: str, hint: str = "Give a whole SDXL checkpoint: one file, or the folder of a diffusers model."
+    ) -> WorkerError:
         return bad_input(f'"{name}" is {what}, and an SDXL checkpoint is needed.', hint=hint)
 
     suffixes = (".lora_up.weight", ".lora_down.weight", ".lora_A.weight", ".lora_B.weight", ".hada_w1_a", ".lokr_w1")
@@ -163,7 +165,7 @@ def _refuse_other_kinds(shapes: Shapes, name: str) -> None:
         raise refuse("an SDXL refiner", "Give the base model; the refiner has another shape.")
     if not any(key.startswith(UNET_PREFIX) for key in shapes):
         is_diffusers = any(key.startswith("down_blocks.") for key in shapes)
-        raise refuse("a UNet in diffusers' layout" if is_diffusers else "no checkpoint that lorac knows")
+        raise refuse("a UNet alone, as diffusers lays it out," if is_diffusers else "no checkpoint that lorac knows")
     if not any(key.startswith(f"{UNET_PREFIX}input_blocks.") for key in shapes):
         raise refuse("a model of another family")
     if "edm_mean" in shapes or any(key.startswith("edm_vpred.") for key in shapes):

@@ -15,16 +15,15 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from lora_worker.models import Models, load_models, load_vae
+from lora_worker.open_base import BaseFiles, files_of
 
 
 @dataclass(frozen=True)
 class Key:
     """Another file, or the same one with other content, gives other networks."""
 
-    path: str
-    size: int
-    modified_ns: int
-    file: int
+    files: tuple[tuple[str, int, int, int], ...]
+    """Path, size, time of change in nanoseconds, inode."""
     device: str
     dtype: torch.dtype
 
@@ -41,17 +40,17 @@ _kept: list[_Kept] = []
 
 
 @contextmanager
-def kept_models(path: str, *, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[Models, AutoencoderKL]]:
+def kept_models(base: BaseFiles, *, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[Models, AutoencoderKL]]:
     """The networks of a checkpoint, loaded or still there; the VAE in fp32. Raises `bad-input`.
 
     Whoever works with them leaves them as they were. After an error nobody knows, so they are forgotten.
     """
-    key = _key_of(path, device, dtype)
+    key = _key_of(base, device, dtype)
     found = next((kept for kept in _kept if key is not None and kept.key == key), None)
     forget_models()
     if found is None:
-        models = load_models(path, device=device, dtype=dtype)
-        found = _Kept(key, models, load_vae(path, device=device, dtype=torch.float32))
+        models = load_models(base, device=device, dtype=dtype)
+        found = _Kept(key, models, load_vae(base, device=device, dtype=torch.float32))
     yield found.models, found.vae
     _kept.append(found)
 
@@ -60,10 +59,15 @@ def forget_models() -> None:
     _kept.clear()
 
 
-def _key_of(path: str, device: torch.device, dtype: torch.dtype) -> Key | None:
-    """None where there is no such file: whoever loads it says so in words."""
+def _key_of(base: BaseFiles, device: torch.device, dtype: torch.dtype) -> Key | None:
+    """None where a file is not there: whoever loads it says so in words."""
     try:
-        status = os.stat(path)
+        files = tuple(_facts(path) for path in files_of(base))
     except OSError:
         return None
-    return Key(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino, str(device), dtype)
+    return Key(files, str(device), dtype)
+
+
+def _facts(path: str) -> tuple[str, int, int, int]:
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino

@@ -8,7 +8,6 @@ their own and take the tensors as they are read, so loading needs hardly more th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -32,7 +31,9 @@ from lora_worker.architecture import (
 )
 from lora_worker.checkpoint import Checkpoint
 from lora_worker.errors import bad_input
+from lora_worker.folder_checkpoint import FolderCheckpoint
 from lora_worker.naming import Component, LoraTarget, Placement, lora_targets, placements
+from lora_worker.open_base import BaseFiles, open_autoencoder, open_base
 from lora_worker.text import BEGIN, END, TextEncoders
 
 Size = tuple[int, int]
@@ -79,9 +80,9 @@ def size_embedding_inputs(original: Size, crop: Size, target: Size) -> tuple[int
     return (original[1], original[0], crop[1], crop[0], target[1], target[0])
 
 
-def load_models(path: str | PathLike[str], *, device: torch.device | str, dtype: torch.dtype) -> Models:
-    """The UNet and both text encoders of a single-file checkpoint. Raises `bad-input`."""
-    with Checkpoint(path) as checkpoint:
+def load_models(base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype) -> Models:
+    """The UNet and both text encoders of a checkpoint. Raises `bad-input`."""
+    with open_base(base) as checkpoint:
         architecture = checkpoint.architecture
         with torch.device("meta"):
             unet = UNet2DConditionModel(**_unet_config(architecture))
@@ -97,9 +98,9 @@ def load_models(path: str | PathLike[str], *, device: torch.device | str, dtype:
     return Models(architecture, unet, TextEncoders(one, two))
 
 
-def load_vae(path: str | PathLike[str], *, device: torch.device | str, dtype: torch.dtype) -> AutoencoderKL:
-    """The autoencoder of a single-file checkpoint. Raises `bad-input`."""
-    with Checkpoint(path) as checkpoint:
+def load_vae(base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype) -> AutoencoderKL:
+    """The autoencoder of a checkpoint. Raises `bad-input`."""
+    with open_autoencoder(base) as checkpoint:
         shape = read_vae_shape(checkpoint.shapes, name=checkpoint.path)
         with torch.device("meta"):
             vae = AutoencoderKL(**_vae_config(shape))
@@ -162,7 +163,9 @@ def _vae_config(vae: VaeShape) -> dict[str, object]:
 class _Filler:
     """Puts a checkpoint's tensors into networks, having checked all names and shapes before it reads any data."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | FolderCheckpoint, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype = dtype

@@ -229,6 +229,28 @@ def open_clip_placements(key: str) -> tuple[Placement, ...] | None:
     return _one("te2", f"{layer}.{_OPEN_CLIP_LAYER[leaf]}.{kind}" if leaf in _OPEN_CLIP_LAYER else None)
 
 
+_OPEN_CLIP_FIXED_BACK = {f"text_model.{clip}": ldm for ldm, clip in _OPEN_CLIP_FIXED.items()}
+_OPEN_CLIP_LAYER_BACK = {clip: ldm for ldm, clip in _OPEN_CLIP_LAYER.items()}
+_FUSED = {"q_proj", "k_proj", "v_proj"}
+
+
+def open_clip_tensor(name: str) -> tuple[str, Placement] | None:
+    """OpenCLIP's name for a tensor of transformers' text encoder, and how it becomes that. None: nobody knows it."""
+    if name == "text_projection.weight":
+        key = "text_projection"
+    elif name in _OPEN_CLIP_FIXED_BACK:
+        key = _OPEN_CLIP_FIXED_BACK[name]
+    else:
+        match = re.fullmatch(r"text_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+        if not match:
+            return None
+        layer, leaf, kind = f"transformer.resblocks.{match[1]}", match[2], match[3]
+        is_fused = leaf.removeprefix("self_attn.") in _FUSED
+        key = f"{layer}.attn.in_proj_{kind}" if is_fused else f"{layer}.{_OPEN_CLIP_LAYER_BACK.get(leaf)}.{kind}"
+    placement = next((each for each in open_clip_placements(key) or () if each.name == name), None)
+    return None if placement is None else (key, placement)
+
+
 # The autoencoder
 
 

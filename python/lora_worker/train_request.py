@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from lora_worker.captions import CaptionSettings
 from lora_worker.diffusion import TIMESTEPS
+from lora_worker.folder_checkpoint import parse_base
 from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.noise_settings import NoiseSettings
+from lora_worker.open_base import BaseFiles
 from lora_worker.optimizers import OptimizerSettings, parse_optimizer
 from lora_worker.process import Process
 from lora_worker.protocol import Fields, ProtocolError
@@ -122,7 +124,7 @@ class HeldOut:
 class Train:
     """Steps are 1-based. `until` is the last that is done."""
 
-    checkpoint: str
+    checkpoint: BaseFiles
     work: Path
     images: tuple[TrainImage, ...]
     settings: TrainSettings
@@ -162,7 +164,7 @@ def parse_train(value: Mapping[str, Any]) -> Train:
     if settings.regularization is None and any(image.regularization for image in images):
         raise ProtocolError('"work.settings.regularization" is needed for images of that kind')
     return Train(
-        checkpoint=work.text("checkpoint"),
+        checkpoint=parse_base(work),
         work=Path(work.text("work")),
         images=images,
         settings=settings,

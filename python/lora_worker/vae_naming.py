@@ -14,6 +14,11 @@ _RESNET = {
 _ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
 
+# Before diffusers had one class for all attention, its files called the autoencoder's otherwise; such files are still
+# published, SDXL's own VAE among them.
+_OLD_ATTENTION = {"query": "q", "key": "k", "value": "v", "proj_attn": "proj_out"}
+
+
 def vae_module(ldm: str) -> str | None:
     """diffusers' path of a module of the autoencoder."""
     if ldm in ("quant_conv", "post_quant_conv"):
@@ -40,3 +45,26 @@ def vae_module(ldm: str) -> str | None:
     if match[5]:
         return f"{blocks}.{match[5]}rs.0.conv" if match[5].startswith(match[1]) else None
     return f"{blocks}.resnets.{match[3]}.{_RESNET[match[4]]}" if match[4] in _RESNET else None
+
+
+_RESNET_BACK = {diffusers: ldm for ldm, diffusers in _RESNET.items()}
+_ATTENTION_BACK = {diffusers: ldm for ldm, diffusers in _ATTENTION.items()} | _OLD_ATTENTION
+
+
+def ldm_vae_module(diffusers: str) -> str | None:
+    """The checkpoint's path of a module, from diffusers' new or old name. None for one that is unknown."""
+    side, _, rest = diffusers.partition(".")
+    resnet = re.fullmatch(r"mid_block\.resnets\.([01])\.(\w+)", rest)
+    attention = re.fullmatch(r"mid_block\.attentions\.0\.(.+)", rest)
+    block = re.fullmatch(r"(down|up)_blocks\.([0-3])\.(?:resnets\.(\d)\.(\w+)|(down|up)samplers\.0\.conv)", rest)
+    if resnet:
+        ldm = f"{side}.mid.block_{int(resnet[1]) + 1}.{_RESNET_BACK.get(resnet[2])}"
+    elif attention:
+        ldm = f"{side}.mid.attn_1.{_ATTENTION_BACK.get(attention[1])}"
+    elif block:
+        level = int(block[2]) if block[1] == "down" else 3 - int(block[2])
+        leaf = f"block.{block[3]}.{_RESNET_BACK.get(block[4])}" if block[3] else f"{block[5]}sample.conv"
+        ldm = f"{side}.{block[1]}.{level}.{leaf}"
+    else:
+        ldm = f"{side}.norm_out" if rest == "conv_norm_out" else diffusers
+    return ldm if vae_module(ldm) is not None else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from os import PathLike
 from pathlib import Path
 
 from lora_worker.checkpoint import Checkpoint
+from lora_worker.open_base import BaseFiles, files_of
 from lora_worker.whole_file import whole_file
 
 _NOTE = "identity"
@@ -34,9 +34,16 @@ def claim_folder(folder: Path, identity: str) -> None:
         file.write(identity.encode())
 
 
-def checkpoint_facts(path: str | PathLike[str]) -> str:
+def checkpoint_facts(base: BaseFiles) -> str:
     """Tells checkpoints apart without reading all of their gigabytes: a digest of the size, the header and 64 samples
-    of the data. Raises `bad-input`."""
+    of the data, or of these of each file. Raises `bad-input`."""
+    facts = [_file_facts(path) for path in files_of(base)]
+    return facts[0] if len(facts) == 1 else hashlib.sha256("".join(facts).encode()).hexdigest()
+
+
+def _file_facts(path: str) -> str:
+    if path.endswith(".json"):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     with Checkpoint(path) as checkpoint:
         header_end = min((entry.start for entry in checkpoint.header.tensors.values()), default=8)
     size = os.path.getsize(path)

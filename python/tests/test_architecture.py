@@ -105,7 +105,7 @@ UNET = "model.diffusion_model."
         ({"unet.down_blocks.0.x.lora_A.weight": (8, 320)}, "is a LoRA"),
         ({"cond_stage_model.transformer.x": (1,)}, "Stable Diffusion 1 or 2"),
         ({"conditioner.embedders.0.model.ln_final.weight": (1280,)}, "refiner"),
-        ({"down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3)}, "diffusers' layout"),
+        ({"down_blocks.0.resnets.0.conv1.weight": (320, 320, 3, 3)}, "a UNet alone"),
     ],
 )
 def test_other_files_are_refused_by_what_they_are(shapes, message):

@@ -8,18 +8,20 @@
 
 import type { SourceFile } from '../parser/source.ts';
 import type { AbsolutePath, Graph, GraphNode, NodeId, NodeInput } from '../runtime/graph/graph.ts';
+import type { BaseFiles } from '../runtime/graph/model-folder.ts';
 import { pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
-import type { BaseFiles } from './base-files.ts';
 import { stemOf } from './lora-arguments.ts';
 
 export interface AnalyzeJob {
   readonly lora: AbsolutePath;
   /** Whether the file has the form that stages read already. */
   readonly isCanonical: boolean;
-  /** By role: one checkpoint, or the files of a diffusers folder. */
+  /** By role: one checkpoint, or the files of a diffusers folder that LoRAs adapt. */
   readonly base: BaseFiles;
-  /** `undefined`: numbers only. Pictures need a base in one file. */
+  /** With all else that pictures need. */
+  readonly whole: BaseFiles;
+  /** `undefined`: numbers only. */
   readonly prompts: AbsolutePath | undefined;
   /** Of the effect, what the proposal is to keep. */
   readonly share: number;
@@ -37,7 +39,7 @@ const source: SourceFile = { path: 'lorac analyze', text: '' };
 const bare = { origin: { source, start: 0, end: 0 }, attributes: {}, settings: {}, files: {}, inputs: {} };
 
 export function analyzeGraph(job: AnalyzeJob): Graph {
-  const { base, prompts, share, mixed_precision, folder, overwrite } = job;
+  const { base, whole, prompts, share, mixed_precision, folder, overwrite } = job;
   const name = stemOf(job.lora);
   const id = (helper: string) => `${name}:${helper}` as NodeId;
   const adopted: GraphNode = { ...bare, id: id('lora'), stage: stages.lora, files: { lora: job.lora } };
@@ -58,7 +60,7 @@ export function analyzeGraph(job: AnalyzeJob): Graph {
     id: id('sweep'),
     stage: stages.sweep,
     attributes: { share, sampler: 'euler_a', mixed_precision },
-    files: { ...from.files, ...base, prompts },
+    files: { ...from.files, ...whole, prompts },
     inputs: from.inputs,
     placement: { output: 'grid', target: pathIn(folder, GRID), overwrite },
   };

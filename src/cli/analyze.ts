@@ -17,7 +17,7 @@ import type { ReporterKind } from '../tui/reporter.ts';
 import { analysisFolder, hasPictures, refuseToLosePictures, removeGrid } from './analyze-folder.ts';
 import { type AnalyzeJob, analyzeGraph, GRID, REPORT } from './analyze-graph.ts';
 import { promptFile, type WrittenPrompts } from './analyze-prompts.ts';
-import { openBase } from './base-files.ts';
+import { openBase, wholeBase } from './base-files.ts';
 import { wantsColor } from './color.ts';
 import { fileAt } from './lora-arguments.ts';
 import { runGraph } from './run-graph.ts';
@@ -82,7 +82,7 @@ const NO_PICTURES =
 async function look(
   { lora, base }: AnalyzeOptions,
   isRendered: boolean,
-): Promise<Pick<AnalyzeJob, 'isCanonical' | 'base'>> {
+): Promise<Pick<AnalyzeJob, 'isCanonical' | 'base' | 'whole'>> {
   await using file = await openWeights(lora, CHECKPOINT_LIMITS);
   const what = whatFile(file);
   if (what.kind === 'other') throw new UsageError(`"${lora}" ${what.message}.`, what.hint ?? 'name a LoRA first');
@@ -90,15 +90,15 @@ async function look(
     throw new UsageError(`"${lora}" is a checkpoint.`, 'the LoRA comes first, then its base');
   if (await isLora(base))
     throw new UsageError(`"${base}" is a LoRA.`, 'name the checkpoint that the first one changes');
-  const { files, isSdxl } = await openBase(base);
-  if (isRendered && (isSdxl === false || files.checkpoint === undefined)) {
-    const isFolder = files.checkpoint === undefined;
+  const opened = await openBase(base);
+  if (isRendered && opened.isSdxl === false) {
     throw new UsageError(
-      `"${base}" is ${isFolder ? 'a folder' : 'no SDXL checkpoint'}, and pictures need an SDXL checkpoint in one file.`,
+      `"${base}" is no SDXL checkpoint, and pictures need one.`,
       'without prompts it can be analyzed in numbers',
     );
   }
-  return { isCanonical: isCanonical(file), base: files };
+  const whole = isRendered ? wholeBase(base, opened) : opened.files;
+  return { isCanonical: isCanonical(file), base: opened.files, whole };
 }
 
 async function isLora(path: string): Promise<boolean> {

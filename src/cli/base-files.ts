@@ -1,13 +1,16 @@
 // The base that a command line names: a checkpoint, or the folder that diffusers keeps a model in.
-//
-//   sdxl/unet/diffusion_pytorch_model.safetensors             checkpoint.unet
-//   sdxl/text_encoder/model.fp16.safetensors                  checkpoint.text_encoder
-//   sdxl/text_encoder_2/model-00001-of-00002.safetensors      checkpoint.text_encoder_2
-//   sdxl/text_encoder_2/model-00002-of-00002.safetensors      checkpoint.text_encoder_2.2
 
-import { readdirSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
+import {
+  ADAPTED,
+  adaptedParts,
+  type BaseFiles,
+  BrokenFolder,
+  modelFolderAt,
+  wholeModel,
+} from '../runtime/graph/model-folder.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import { CHECKPOINT_LIMITS } from '../runtime/safetensors/header.ts';
 import { groupModules } from '../runtime/sdxl/lora.ts';
@@ -15,22 +18,20 @@ import { openWeights } from '../runtime/surgery/weights-file.ts';
 import { noSuchFile } from './no-such-file.ts';
 import { UsageError } from './usage-error.ts';
 
-/** By the roles that stages know them under. */
-export type BaseFiles = { readonly [role: string]: AbsolutePath };
-
 export interface Base {
+  /** What LoRAs adapt of it. */
   readonly files: BaseFiles;
   /** `undefined` where its names do not tell. */
   readonly isSdxl: boolean | undefined;
 }
 
-const COMPONENTS = ['unet', 'text_encoder', 'text_encoder_2'] as const;
-
 /** Throws `UsageError` for what is no base, and a `StageFailure` for a file that cannot be read. */
 export async function openBase(path: string): Promise<Base> {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) throw noSuchFile(path, 'file or folder');
-  const files = found.isDirectory() ? filesIn(path) : { checkpoint: absolutePath(resolve(path)) };
+  const absolute = absolutePath(resolve(path));
+  const folder = found.isDirectory() ? absolute : modelFolderAt(absolute);
+  const files = folder === undefined ? { checkpoint: absolute } : filesIn(folder);
   const names = (await Promise.all(Object.values(files).map(tensorNames))).flat();
   if (!names.some((name) => CHECKPOINT.test(name)) && groupModules(names).modules.length > 0) {
     throw new UsageError(
@@ -69,51 +70,26 @@ function isSdxl(files: BaseFiles, names: readonly string[]): boolean | undefined
   return hasUnet ? false : undefined;
 }
 
-function filesIn(folder: string): BaseFiles {
-  const found = COMPONENTS.flatMap((component) => {
-    const weights = weightsIn(join(folder, component));
-    return weights.map((path, index): [string, AbsolutePath] => [
-      index === 0 ? `checkpoint.${component}` : `checkpoint.${component}.${index + 1}`,
-      absolutePath(resolve(path)),
-    ]);
-  });
-  if (found.length > 0) return Object.fromEntries(found);
+function filesIn(folder: AbsolutePath): BaseFiles {
+  const found = orUsageError(() => adaptedParts(folder));
+  if (Object.keys(found).length > 0) return found;
   throw new UsageError(
-    `"${folder}" is no folder of a diffusers model: there is no .safetensors file in its ${COMPONENTS.join(', ')}.`,
+    `"${folder}" is no folder of a diffusers model: there is no .safetensors file in its ${ADAPTED.join(', ')}.`,
     'name a checkpoint in one .safetensors file, or a folder with these in it',
   );
 }
 
-/** One variant of a model's weights: the plain one before fp16, and these before others. All shards of it. */
-function weightsIn(folder: string): readonly string[] {
-  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return [];
-  const variants = new Map<string, Shard[]>();
-  for (const name of readdirSync(folder).sort()) {
-    const shard = readShard(name);
-    if (shard) variants.set(shard.variant, [...(variants.get(shard.variant) ?? []), shard]);
-  }
-  const order = (variant: string): number => (variant === '' ? 0 : variant === 'fp16' ? 1 : 2);
-  const [best] = [...variants.keys()].sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
-  const shards = best === undefined ? [] : (variants.get(best) ?? []);
-  const [{ of = 1 } = {}] = shards;
-  if (shards.length > 0 && shards.length !== of) {
-    throw new UsageError(`"${folder}" has ${shards.length} of ${of} parts of its weights.`, 'fetch the others');
-  }
-  return shards.map(({ name }) => join(folder, name));
+/** All that makes an SDXL, for pictures. Throws `UsageError`. */
+export function wholeBase(path: string, { files }: Base): BaseFiles {
+  const folder = modelFolderAt(absolutePath(resolve(path)));
+  return folder === undefined ? files : orUsageError(() => wholeModel(folder));
 }
 
-interface Shard {
-  readonly name: string;
-  readonly variant: string;
-  readonly of: number;
-}
-
-/** `model.safetensors`, `model.fp16.safetensors`, `model.fp16-00001-of-00002.safetensors`, `model-00001-of-00002.fp16.safetensors` */
-function readShard(name: string): Shard | undefined {
-  const parts = /^(?:model|diffusion_pytorch_model)((?:[.-][\w-]+)*)\.safetensors$/.exec(name);
-  if (!parts) return undefined;
-  const [, rest = ''] = parts;
-  const [range, of = '1'] = /-\d+-of-(\d+)/.exec(rest) ?? [];
-  const variant = (range === undefined ? rest : rest.replace(range, '')).replace(/^\./, '');
-  return { name, variant, of: Number(of) };
+function orUsageError<Result>(look: () => Result): Result {
+  try {
+    return look();
+  } catch (error) {
+    if (!(error instanceof BrokenFolder)) throw error;
+    throw new UsageError(error.message, error.hint);
+  }
 }

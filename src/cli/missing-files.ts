@@ -6,6 +6,7 @@ import type { Diagnostic } from '../parser/diagnostics.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import type { Span } from '../parser/source.ts';
 import { nearest } from '../parser/suggest.ts';
+import { BrokenFolder, modelFolderAt, wholeModel } from '../runtime/graph/model-folder.ts';
 import { type Places, resolvePath, startOf } from '../runtime/graph/paths.ts';
 
 export function missingFiles(program: CheckedProgram, places: Places): Diagnostic[] {
@@ -13,6 +14,7 @@ export function missingFiles(program: CheckedProgram, places: Places): Diagnosti
     .flatMap((block): (Diagnostic | undefined)[] => {
       switch (block.kind) {
         case 'checkpoint':
+          return [missingBase(block.attributes.path, block.attributeSpans.path ?? block.span, places)];
         case 'lora':
           return [missing('file', block.attributes.path, block.attributeSpans.path ?? block.span, places)];
         case 'preview':
@@ -51,6 +53,20 @@ function withoutPattern(pattern: string): string {
   return special < 0 ? pattern : dirname(`${pattern.slice(0, special)}x`);
 }
 
+function missingBase(written: string, span: Span, places: Places): Diagnostic | undefined {
+  const path = resolvePath(written, places);
+  const folder = existsSync(path) ? modelFolderAt(path) : undefined;
+  if (folder === undefined) return missing('file', written, span, places);
+  try {
+    wholeModel(folder);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof BrokenFolder)) throw error;
+    const { message, hint } = error;
+    return { code: 'broken-folder', severity: 'error', message, span, related: [], hint, fix: undefined };
+  }
+}
+
 function missing(what: string, written: string, span: Span, places: Places): Diagnostic | undefined {
   const path = resolvePath(written, places);
   if (existsSync(path)) return what === 'file' && isFolder(path) ? folderForFile(path, written, span) : undefined;
@@ -69,21 +85,17 @@ function missing(what: string, written: string, span: Span, places: Places): Dia
   };
 }
 
-/** Diffusers and PEFT save folders, with the file that is meant in them. */
+/** PEFT saves folders, with the file that is meant in them. */
 function folderForFile(path: string, written: string, span: Span): Diagnostic {
-  const names = namesIn(path);
-  const [only, ...others] = names.filter((name) => name.endsWith('.safetensors'));
+  const [only, ...others] = namesIn(path).filter((name) => name.endsWith('.safetensors'));
   const isOne = only !== undefined && others.length === 0;
-  const about = names.includes('model_index.json')
-    ? 'Models in diffusers folders have a single-file version in most places.'
-    : undefined;
   return {
     code: 'folder-for-file',
     severity: 'error',
     message: `"${path}" is a folder, and a file is needed.`,
     span,
     related: [],
-    hint: isOne ? `Write "${written.replace(/[\\/]+$/, '')}/${only}"` : about,
+    hint: isOne ? `Write "${written.replace(/[\\/]+$/, '')}/${only}"` : undefined,
     fix: undefined,
   };
 }

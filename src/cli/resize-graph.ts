@@ -11,11 +11,11 @@
 import { dirname, parse } from 'node:path';
 import type { SourceFile } from '../parser/source.ts';
 import type { AbsolutePath, Graph, GraphNode, NodeId, NodeInput } from '../runtime/graph/graph.ts';
+import type { BaseFiles } from '../runtime/graph/model-folder.ts';
 import { pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
 import { nameBeforeThreshold, resizedName } from '../runtime/surgery/resize/name.ts';
 import { readRecipe, recipeAttributes, type WrittenRecipe } from '../runtime/surgery/resize/recipe.ts';
-import type { BaseFiles } from './base-files.ts';
 import { type LoraPart, stemOf, sumName } from './lora-arguments.ts';
 import { UsageError } from './usage-error.ts';
 

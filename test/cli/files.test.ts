@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { missingFiles } from '../../src/cli/missing-files.ts';
 import { placesOf } from '../../src/cli/places.ts';
@@ -113,21 +113,37 @@ test('a folder in place of a file is told, and the one file in it that can be me
   mkdirSync('many');
   writeFileSync('adapter/adapter_model.safetensors', '');
   writeFileSync('adapter/adapter_config.json', '');
-  mkdirSync('sdxl');
-  writeFileSync('sdxl/model_index.json', '');
   for (const name of ['a', 'b']) writeFileSync(`many/${name}.safetensors`, '');
-  const text = 'lora one { path = "adapter/" } lora many { path = "many" } checkpoint base { path = "sdxl" }';
+  const text = 'lora one { path = "adapter/" } lora many { path = "many" } checkpoint base { path = "many" }';
   const source = { path: 'hero.lora', text };
   const { program } = compile(source, { params: new Map() });
   const found = program && missingFiles(program, placesOf(source));
   expect(found?.map(({ message, hint }) => [message.replace(process.cwd(), '.'), hint])).toEqual([
     ['"./adapter" is a folder, and a file is needed.', 'Write "adapter/adapter_model.safetensors"'],
     ['"./many" is a folder, and a file is needed.', undefined],
-    [
-      '"./sdxl" is a folder, and a file is needed.',
-      'Models in diffusers folders have a single-file version in most places.',
-    ],
+    ['"./many" is a folder, and a file is needed.', undefined],
   ]);
+});
+
+test('the folder of a diffusers model is a checkpoint, and what is missing of it is told', () => {
+  const parts = ['unet', 'vae'].map((part) => `${part}/diffusion_pytorch_model.safetensors`);
+  for (const name of [...parts, 'text_encoder/model.safetensors', 'text_encoder_2/pytorch_model.bin']) {
+    mkdirSync(`sdxl/${dirname(name)}`, { recursive: true });
+    writeFileSync(`sdxl/${name}`, '');
+  }
+  writeFileSync('sdxl/model_index.json', '{}');
+  const text = 'checkpoint a { path = "sdxl" } checkpoint b { path = "sdxl/model_index.json" }';
+  const source = { path: 'hero.lora', text };
+  const { program } = compile(source, { params: new Map() });
+  const look = () => (program ? missingFiles(program, placesOf(source)) : []);
+  const message =
+    '"./sdxl/text_encoder_2" has its weights as a pickle ("pytorch_model.bin"), and loading one runs code of whoever made it.';
+  const found = look().map((each) => [each.code, each.message.replaceAll(process.cwd(), '.')]);
+  expect(found).toEqual(Array(2).fill(['broken-folder', message]));
+  writeFileSync('sdxl/text_encoder_2/model.safetensors', '');
+  expect(look()).toEqual([]);
+  rmSync('sdxl', { recursive: true });
+  expect(look().map(({ code }) => code)).toEqual(['missing-file', 'missing-file']);
 });
 
 test('a file whose name is nearly that of another is answered with the other', () => {

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from lora_worker.devices import torch_device
 from lora_worker.errors import FileProblem, WorkerError, bad_input, file_problem
+from lora_worker.folder_checkpoint import parse_base
 from lora_worker.images import BadImage, Framing, Reading, load_image
 from lora_worker.job import Job
 from lora_worker.models import load_vae
+from lora_worker.open_base import BaseFiles
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.safetensors_file import write_safetensors
 
@@ -28,7 +30,7 @@ class Item:
 
 @dataclass(frozen=True)
 class EncodeLatents:
-    checkpoint: str
+    checkpoint: BaseFiles
     dtype: torch.dtype
     reading: Reading
     items: tuple[Item, ...]
@@ -36,7 +38,7 @@ class EncodeLatents:
 
 def parse(fields: dict[str, Any]) -> EncodeLatents:
     return EncodeLatents(
-        checkpoint=fields["checkpoint"],
+        checkpoint=parse_base(Fields(fields, "work")),
         dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[fields["vae_precision"]],
         reading=_parse_reading(Fields(dict(fields), "work")),
         items=tuple(_parse_item(item) for item in fields["items"]),

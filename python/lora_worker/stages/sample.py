@@ -12,9 +12,11 @@ import torch
 
 from lora_worker.adapters import AttachedLora, applied
 from lora_worker.devices import torch_device
+from lora_worker.folder_checkpoint import parse_base
 from lora_worker.job import Job
 from lora_worker.kept_models import kept_models
 from lora_worker.models import Models
+from lora_worker.open_base import BaseFiles
 from lora_worker.pictures import save_png
 from lora_worker.process import Process, as_said
 from lora_worker.protocol import Fields
@@ -47,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Sample:
-    checkpoint: str
+    checkpoint: BaseFiles
     process: Process
     dtype: torch.dtype
     items: tuple[Item, ...]
@@ -56,7 +58,7 @@ class Sample:
 def parse(fields: Mapping[str, Any]) -> Sample:
     work = Fields(dict(fields), "work")
     return Sample(
-        checkpoint=work.text("checkpoint"),
+        checkpoint=parse_base(work),
         process=Process.parse(work.raw.get("process"), "work.process"),
         dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[work.one_of("mixed_precision", ("fp32", "bf16"))],
         items=work.records("items", _item),

@@ -30,7 +30,6 @@ from typing import Any
 
 import torch
 
-from lora_worker.checkpoint import Checkpoint
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.job import Job
@@ -41,6 +40,7 @@ from lora_worker.models import Models, load_models
 from lora_worker.naming import lora_targets
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms
+from lora_worker.open_base import open_base
 from lora_worker.optimizers import optimizer_class
 from lora_worker.process import as_said
 from lora_worker.state import load_newest_state, save_state
@@ -269,7 +269,7 @@ class _Training:
 
 def refuse_bad_modules(work: Train) -> None:
     """Before minutes are spent on loading the checkpoint. Raises `bad-input`."""
-    with Checkpoint(work.checkpoint) as checkpoint:
+    with open_base(work.checkpoint) as checkpoint:
         architecture = checkpoint.architecture
     settings = work.settings.network
     offered = (*lora_targets(architecture), *offered_norms(architecture, settings))

@@ -198,6 +198,7 @@ export class Examiner {
       return digest;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EISDIR') throw folderForFile(path, node);
       if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
       throw new StageFailure({
         kind: 'missing-file',
@@ -222,6 +223,14 @@ export class Examiner {
     if (this.#previousFingerprint(node) === fingerprint) return { kind: 'result-lost', output: 'result' };
     return reasonFor(node, key, await this.previousKey(node));
   }
+}
+
+function folderForFile(path: AbsolutePath, { id }: GraphNode): StageFailure {
+  return new StageFailure({
+    kind: 'bad-input',
+    message: `"${path}" is a folder, and "${id}" needs a file.`,
+    hint: 'Where it is the folder of a model, "lorac check" says what is missing in it.',
+  });
 }
 
 /** A file that is not what it was any more: what was made of it belongs to neither. */

@@ -16,6 +16,7 @@ import { referencesOf } from '../../parser/order.ts';
 import type { Stage } from '../stage.ts';
 import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
 import type { Json } from './json.ts';
+import { adaptedFiles, type BaseFiles, BrokenFolder, modelFolderAt, wholeModel } from './model-folder.ts';
 import { type Places, resolvePath } from './paths.ts';
 
 /** The kinds of work that blocks become. */
@@ -55,6 +56,7 @@ export class GraphDraft {
   readonly #bases: Bases;
   readonly #blocks: ReadonlyMap<string, CheckedBlock>;
   readonly #known = new Map<string, GraphNode>();
+  readonly #weights = new Map<AbsolutePath, BaseFiles>();
 
   /** `ordered`: every block after those that it is made from. */
   constructor(ordered: readonly CheckedBlock[], { stages, ...places }: Places & { readonly stages: Stages }) {
@@ -144,8 +146,17 @@ export class GraphDraft {
     return base?.kind === 'known' ? this.block(base.checkpoint, 'checkpoint') : undefined;
   }
 
-  weightsOf(block: BlockOf<'checkpoint'>): { readonly checkpoint: AbsolutePath } {
-    return { checkpoint: this.path(block.attributes.path) };
+  /** The files of a checkpoint. A folder that lacks some stands for itself, and is refused when it is read. */
+  weightsOf(block: BlockOf<'checkpoint'>): BaseFiles {
+    const path = this.path(block.attributes.path);
+    const known = this.#weights.get(path) ?? filesOfBase(path);
+    this.#weights.set(path, known);
+    return known;
+  }
+
+  /** Those that LoRAs adapt. */
+  adaptedOf(block: BlockOf<'checkpoint'>): BaseFiles {
+    return adaptedFiles(this.weightsOf(block));
   }
 
   /** What the program says of a checkpoint's diffusion process; nothing where it leaves that to the file. */
@@ -161,6 +172,17 @@ export class GraphDraft {
 
   get places(): Places {
     return this.#places;
+  }
+}
+
+function filesOfBase(path: AbsolutePath): BaseFiles {
+  const folder = modelFolderAt(path);
+  if (folder === undefined) return { checkpoint: path };
+  try {
+    return wholeModel(folder);
+  } catch (error) {
+    if (!(error instanceof BrokenFolder)) throw error;
+    return { checkpoint: folder };
   }
 }
 

@@ -22,7 +22,7 @@ export function addResize(draft: GraphDraft, block: BlockOf<'resize'>): NodeId {
   const modules = { node: decompose, output: 'modules' };
   const inputs: { [role: string]: NodeInput } = { lora, factors };
   const numbersOf = (role: 'spectral' | 'projections', of: { readonly [role: string]: NodeInput }): NodeInput => {
-    const files = draft.weightsOf(draft.requiredBase([from]));
+    const files = draft.adaptedOf(draft.requiredBase([from]));
     const id = `${decompose.replace(':decompose', `:${role}`)}`;
     return {
       node: draft.node(id, { stage: draft.stages[role], origin: block.span, files, inputs: of }),
@@ -53,7 +53,7 @@ export function addDecompose(
     origin,
     attributes: { extract },
     // What a GLoRA does depends on the weights that it is added to.
-    files: base === undefined ? {} : draft.weightsOf(base),
+    files: base === undefined ? {} : draft.adaptedOf(base),
     inputs,
   });
 }
@@ -69,7 +69,7 @@ export function addFrobenius(
   const isFree = first === undefined || first.inputs.modules?.node === decompose;
   const id = isFree ? shared : `${shared}[${decompose.replace(':decompose', '')}]`;
   const inputs = { modules: { node: decompose, output: 'modules' } };
-  const files = draft.weightsOf(base);
+  const files = draft.adaptedOf(base);
   return { node: draft.node(id, { stage: draft.stages.frobenius, origin, files, inputs }), output: 'numbers' };
 }
 

@@ -113,7 +113,7 @@ function addLatents(
     origin: block.span,
     attributes: { vae_precision: block.attributes.vae_precision, flip, ...pixelAttributes(pixels) },
     // Not among the files: latents depend on the VAE in it alone, and so outlive a change of anything else.
-    settings: { checkpoint: draft.weightsOf(base).checkpoint },
+    settings: { base: draft.weightsOf(base) },
     inputs: { images, vae: { node: base.name as NodeId, output: 'vae' } },
   });
   return {

@@ -37,10 +37,7 @@ export interface TextEncoder {
 /** Why tensors are not those of an SDXL checkpoint. `message` ends a sentence that begins with the file's name. */
 export class NotSdxl extends Error {
   readonly hint: string;
-  constructor(
-    message: string,
-    hint = 'lorac needs a whole SDXL checkpoint in one file: UNet, both text encoders and VAE.',
-  ) {
+  constructor(message: string, hint = 'lorac needs a whole SDXL checkpoint: UNet, both text encoders and VAE.') {
     super(message);
     this.hint = hint;
   }
@@ -104,8 +101,8 @@ function refuseOtherKinds(tensors: Shapes): void {
   }
   if (any((name) => /^(unet\.)?(down_blocks|up_blocks|mid_block)\./.test(name))) {
     throw new NotSdxl(
-      'holds a UNet as diffusers names it, and one file with everything is needed',
-      'Name the single-file version of the model.',
+      'holds a UNet alone, as diffusers names it',
+      'Name the folder that its "unet" folder lies in, or a checkpoint with everything in one file.',
     );
   }
   if (any((name) => name.startsWith('text_model.')) && !any((name) => name.startsWith(UNET))) {

@@ -1,18 +1,17 @@
-// Whether a file is an SDXL checkpoint, what its network looks like, and which VAE it carries.
-// Only the header and the VAE are read. Checkpoints that share a VAE share latents.
+// Whether files are an SDXL checkpoint, what its network looks like, and which VAE it carries.
+// Only headers and the VAE are read. Checkpoints that share a VAE share latents, in whichever form they are.
 
 import { createHash } from 'node:crypto';
 import { stat, writeFile } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { StageFailure } from '../events.ts';
 import { pathIn } from '../graph/paths.ts';
-import type { SafetensorsFile } from '../safetensors/file.ts';
-import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
+import { type ModelTensors, openModel } from '../model/model-tensors.ts';
 import { compareUtf8 } from '../safetensors/layout.ts';
-import { type Architecture, NotSdxl, readArchitecture, VAE } from '../sdxl/architecture.ts';
+import { type Architecture, NotSdxl, VAE } from '../sdxl/architecture.ts';
 import { checkTargets, loraTargets } from '../sdxl/modules.ts';
 import type { Stage, StageContext } from '../stage.ts';
-import { openWeights } from '../surgery/weights-file.ts';
+import { baseOf } from './checkpoint-files.ts';
 
 const PICKLES = ['.ckpt', '.pt', '.pth', '.bin'];
 
@@ -22,13 +21,13 @@ export const checkpoint: Stage = {
   pool: 'io',
   runsIn: 'native',
   async run(context) {
-    const artifact = context.inputs.checkpoint;
-    if (artifact === undefined) throw new Error('Internal error: a checkpoint has no file.');
-    await refuseByName(artifact.path);
-    await using file = await openWeights(artifact.path, CHECKPOINT_LIMITS);
+    const { files, paths } = baseOf(context);
+    for (const path of paths) await refuseByName(path);
+    const [one = ''] = paths;
+    await using model = await told(one, () => openModel(files));
     const outputs = { architecture: pathIn(context.work, 'architecture.json'), vae: pathIn(context.work, 'vae.json') };
-    await writeFile(outputs.architecture, JSON.stringify(architectureOf(file)));
-    await writeFile(outputs.vae, JSON.stringify({ digest: await digestVae(file, context) }));
+    await writeFile(outputs.architecture, JSON.stringify(await told(model.path, () => architectureOf(model))));
+    await writeFile(outputs.vae, JSON.stringify({ digest: await digestVae(model, context) }));
     return { outputs };
   },
 };
@@ -45,34 +44,39 @@ async function refuseByName(path: string): Promise<void> {
   if (facts?.isDirectory()) {
     throw new StageFailure({
       kind: 'bad-input',
-      message: `"${path}" is a folder, and a checkpoint in one .safetensors file is needed.`,
-      hint: 'Models in diffusers folders have a single-file version in most places.',
+      message: `"${path}" is a folder, and no diffusers model is in it.`,
+      hint: 'Name a checkpoint in one .safetensors file, or a folder with unet, text_encoder, text_encoder_2 and vae.',
     });
   }
 }
 
-function architectureOf(file: SafetensorsFile): Architecture {
+/** What a user hears of files that are no SDXL. */
+async function told<Result>(path: string, read: () => Promise<Result>): Promise<Result> {
   try {
-    const architecture = readArchitecture(file.header.tensors, file.header.metadata);
-    checkTargets(loraTargets(architecture), file.header.tensors);
-    return architecture;
+    return await read();
   } catch (error) {
     if (!(error instanceof NotSdxl)) throw error;
-    throw new StageFailure({ kind: 'bad-input', message: `"${file.path}" ${error.message}.`, hint: error.hint });
+    throw new StageFailure({ kind: 'bad-input', message: `"${path}" ${error.message}.`, hint: error.hint });
   }
 }
 
-/** SHA-256 over name, type, shape and bytes of each tensor of the VAE, by name: free of where they lie in the file. */
-async function digestVae(file: SafetensorsFile, context: StageContext): Promise<string> {
-  const tensors = [...file.header.tensors.values()].filter(({ name }) => name.startsWith(VAE));
-  const total = tensors.reduce((sum, { begin, end }) => sum + end - begin, 0);
+async function architectureOf(model: ModelTensors): Promise<Architecture> {
+  const architecture = await model.architecture();
+  checkTargets(loraTargets(architecture), model.tensors);
+  return architecture;
+}
+
+/** SHA-256 over name, type, shape and bytes of each tensor of the VAE, by name: free of where they lie. */
+async function digestVae({ tensors }: ModelTensors, context: StageContext): Promise<string> {
+  const parts = [...tensors.values()].filter(({ name }) => name.startsWith(VAE));
+  const total = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const hash = createHash('sha256');
   let done = 0;
-  for (const info of tensors.sort((a, b) => compareUtf8(a.name, b.name))) {
+  for (const { name, dtype, shape, sizeBytes, bytes } of parts.sort((a, b) => compareUtf8(a.name, b.name))) {
     context.signal.throwIfAborted();
-    hash.update(`${JSON.stringify([info.name.slice(VAE.length), info.dtype, info.shape])}\n`);
-    hash.update(await file.bytesOf(info.name));
-    done += info.end - info.begin;
+    hash.update(`${JSON.stringify([name.slice(VAE.length), dtype, shape])}\n`);
+    hash.update(await bytes());
+    done += sizeBytes;
     context.report({ type: 'progress', done, total, unit: 'bytes' });
   }
   return hash.digest('hex');

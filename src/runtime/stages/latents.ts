@@ -11,12 +11,14 @@ import type { Rgb } from '../../parser/color.ts';
 import { type Digest, parseDigest } from '../cache/digest.ts';
 import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../cache/fingerprint.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
+import { type BaseFiles, isRoleOf } from '../graph/model-folder.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import { lockedTools } from '../worker/lock-file.ts';
 import type { EncodeLatents } from '../worker/protocol.ts';
 import { type Answered, askWorkerForFiles } from './ask-worker.ts';
 import { checkSpace } from './check-space.ts';
+import { modelFiles } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import type { ManifestImage } from './manifest.ts';
 
@@ -103,12 +105,11 @@ async function encode(
     parts: [{ what: `${missing.length} encoded images`, bytes: missing.reduce((sum, each) => sum + sizeOf(each), 0) }],
   });
   const byName = new Map(missing.map((encoding) => [encoding.fingerprint as string, encoding]));
-  const { checkpoint } = readSettings(context);
   return askWorkerForFiles(context, request(context, missing), async (name, path) => {
     const encoding = byName.get(name);
     if (encoding === undefined)
       throw new Error(`Internal error: the worker encoded "${name}", which nobody asked for.`);
-    await context.requireUnchanged([checkpoint, imagePath(context, encoding.image)]);
+    await context.requireUnchanged([...vaeFiles(context), imagePath(context, encoding.image)]);
     const entry = await context.store.publishEntry(encoding.fingerprint, encoding.key, { latents: path });
     found.set(encoding.fingerprint, digestIn(entry.outputs));
   });
@@ -117,7 +118,7 @@ async function encode(
 function request(context: StageContext, missing: readonly Encoding[]): EncodeLatents {
   return {
     op: 'encode_latents',
-    checkpoint: readSettings(context).checkpoint,
+    checkpoint: modelFiles(readSettings(context).base),
     ...readingOf(context),
     items: missing.map(({ image, flipped, fingerprint }) => ({
       name: fingerprint,
@@ -179,5 +180,11 @@ function readAttributes({ node }: StageContext) {
 }
 
 function readSettings({ node }: StageContext) {
-  return node.settings as unknown as { readonly checkpoint: AbsolutePath };
+  return node.settings as unknown as { readonly base: BaseFiles };
+}
+
+/** What of the base the latents are made by. */
+function vaeFiles(context: StageContext): readonly AbsolutePath[] {
+  const { base } = readSettings(context);
+  return Object.entries(base).flatMap(([role, path]) => (role === 'checkpoint' || isRoleOf('vae', role) ? path : []));
 }

@@ -4,6 +4,7 @@
 
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
+import { baseOf } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import { drawGrid } from './pictures/draw-grid.ts';
 import {
@@ -53,7 +54,7 @@ export const preview: Stage = {
     const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
     const columns = columnsOf(context);
     const cells = columns.flatMap((column, index) => cellsOf(column, index, prompts));
-    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, process, wanted: cells };
+    const job = { base: baseOf(context), mixed_precision, process, wanted: cells };
     const files = await RunFiles.open(context, context.node.id);
     const fileNames = new Map(cells.map(({ name, fileName }) => [name, fileName]));
     await files.keepOnlyPictures('pictures', new Set(fileNames.values()));

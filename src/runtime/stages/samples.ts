@@ -6,6 +6,7 @@ import type { Digest } from '../cache/digest.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
+import { baseOf } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import { type PictureJob, planPictures, renderPictures, type WantedPicture } from './pictures/render.ts';
 import { readPrompts } from './pictures/sample-prompts.ts';
@@ -34,7 +35,7 @@ export const samples: Stage = {
   async run(context) {
     const wanted = await wantedPictures(context);
     const { mixed_precision, process } = context.node.attributes as unknown as Attributes;
-    const job = { checkpoint: inputOf(context, 'checkpoint'), mixed_precision, process, wanted };
+    const job = { base: baseOf(context), mixed_precision, process, wanted };
     const { pictures, record } = await renderPictures(context, job, await planPictures(context, job));
     const list = wanted.flatMap(({ name, step, index, prompt }): Sample[] => {
       const picture = pictures.get(name);

@@ -12,6 +12,7 @@ import type { Stage, StageContext } from '../stage.ts';
 import { presentBlocks } from '../surgery/chop-file.ts';
 import { openLora } from '../surgery/weights-file.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
+import { baseOf } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import { drawGrid } from './pictures/draw-grid.ts';
 import { measurePictures, type PicturePair } from './pictures/measure.ts';
@@ -244,7 +245,7 @@ class Studio {
         (part): WantedPicture => ({ name: `${index + 1}.${part.name}`, prompt, lora: this.#acting(file, part) }),
       ),
     );
-    return { checkpoint: inputOf(this.#context, 'checkpoint'), mixed_precision, process, wanted };
+    return { base: baseOf(this.#context), mixed_precision, process, wanted };
   }
 
   /** Every block on is the LoRA as it is, whose pictures a training or a preview may have made. */

@@ -1,10 +1,8 @@
 // How much a training is going to write: the LoRAs it saves and the states it can go on from.
 
-import type { AbsolutePath } from '../graph/graph.ts';
-import { CHECKPOINT_LIMITS } from '../safetensors/header.ts';
-import { readArchitecture } from '../sdxl/architecture.ts';
+import type { BaseFiles } from '../graph/model-folder.ts';
+import { openModel } from '../model/model-tensors.ts';
 import { type LoraTarget, loraTargets } from '../sdxl/modules.ts';
-import { openWeights } from '../surgery/weights-file.ts';
 import type { Train } from '../worker/protocol.ts';
 import type { SpaceNeeded } from './check-space.ts';
 
@@ -17,10 +15,10 @@ const BYTES = { fp16: 2, bf16: 2, fp32: 4 } as const;
 const HEADER_BYTES_PER_MODULE = 450;
 
 export async function trainingSpace(
-  checkpoint: AbsolutePath,
+  base: BaseFiles,
   { settings, save_steps }: Pick<Train, 'settings' | 'save_steps'>,
 ): Promise<SpaceNeeded['parts']> {
-  const { parameters, modules } = await networkSize(checkpoint, settings.network);
+  const { parameters, modules } = await networkSize(base, settings.network);
   const loraBytes = parameters * BYTES[settings.save_precision] + modules * HEADER_BYTES_PER_MODULE;
   const loras = save_steps.length + 1;
   return [
@@ -29,9 +27,9 @@ export async function trainingSpace(
   ];
 }
 
-async function networkSize(checkpoint: AbsolutePath, network: Train['settings']['network']) {
-  await using file = await openWeights(checkpoint, CHECKPOINT_LIMITS);
-  const targets = loraTargets(readArchitecture(file.header.tensors, file.header.metadata));
+async function networkSize(base: BaseFiles, network: Train['settings']['network']) {
+  await using model = await openModel(base);
+  const targets = loraTargets(await model.architecture());
   const chosen = targets.filter(({ name }) => name.startsWith('lora_unet_') || network.preset !== 'unet-only');
   const parameters = chosen.reduce((sum, target) => sum + parametersOf(target, network), 0);
   return { parameters, modules: chosen.length };

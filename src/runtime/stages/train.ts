@@ -14,6 +14,7 @@ import type { Stage, StageContext, StageResult } from '../stage.ts';
 import type { SamplePrompt, Train, TrainSettings } from '../worker/protocol.ts';
 import { askWorker } from './ask-worker.ts';
 import { checkSpace } from './check-space.ts';
+import { baseOf, modelFiles } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import type { ImageLatents } from './latents.ts';
 import type { ManifestImage } from './manifest.ts';
@@ -37,7 +38,7 @@ export const train: Stage = {
     const request = await planTraining(context);
     await checkSpace(context, {
       doing: `Training "${context.node.id}"`,
-      parts: await trainingSpace(inputOf(context, 'checkpoint').path, request),
+      parts: await trainingSpace(baseOf(context).files, request),
     });
     if (context.missing) return addSteps(context, request);
     const files = await RunFiles.open(context, context.node.id);
@@ -111,7 +112,7 @@ async function planTraining(context: StageContext): Promise<Train> {
   const save_steps = [...kept].filter((step) => step < steps).sort((a, b) => a - b);
   return {
     op: 'train',
-    checkpoint: inputOf(context, 'checkpoint').path,
+    checkpoint: modelFiles(baseOf(context).files),
     work: context.work,
     images: [...(held?.learned ?? images), ...(await planRegularization(context, images))],
     settings,
@@ -253,8 +254,8 @@ async function publishPictures(
     readonly loras: { readonly [output: string]: AbsolutePath };
   },
 ): Promise<void> {
-  const { digest: checkpoint, path: file } = inputOf(context, 'checkpoint');
-  await context.requireUnchanged([file]);
+  const { digest: checkpoint, paths } = baseOf(context);
+  await context.requireUnchanged(paths);
   const digests = new Map<number, Digest>();
   for (const [name, path] of Object.entries(done.outputs)) {
     const picture = parsePictureOutput(name);

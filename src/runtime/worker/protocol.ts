@@ -57,6 +57,18 @@ export interface WorkerFailure {
 
 export type Work = Look | EncodeLatents | Train | Sample | Measure | Grid | Decompose | ReferenceNumbers;
 
+/** A base: one file with everything, or the files of a diffusers folder, of each part all shards of one variant. */
+export type ModelFiles =
+  | string
+  | {
+      readonly unet: readonly string[];
+      readonly text_encoder: readonly string[];
+      readonly text_encoder_2: readonly string[];
+      readonly vae: readonly string[];
+      /** Its configuration, where there is one. */
+      readonly scheduler: string | null;
+    };
+
 /** What the pixels of images tell. Output `looks` is JSON: name of the item to `PixelLook` (dataset/pixel-look.ts). */
 export interface Look {
   readonly op: 'look';
@@ -67,7 +79,7 @@ export interface Look {
 /** VAE moments of images. Each item is written whole under its own name and announced by an `artifact` of that name. */
 export interface EncodeLatents {
   readonly op: 'encode_latents';
-  readonly checkpoint: string;
+  readonly checkpoint: ModelFiles;
   readonly vae_precision: 'fp32' | 'bf16';
   /** Whether pictures are turned upright first, or taken as they are stored. */
   readonly exif: 'apply' | 'ignore';
@@ -97,7 +109,7 @@ export interface EncodeLatents {
  */
 export interface Train {
   readonly op: 'train';
-  readonly checkpoint: string;
+  readonly checkpoint: ModelFiles;
   /** The folder that holds states, saved steps, samples and metrics, and survives a kill. */
   readonly work: string;
   readonly images: readonly {
@@ -292,7 +304,7 @@ export interface AppliedLora {
 /** Pictures of prompts, each with one LoRA (null: the bare checkpoint). PNG; an `artifact` for each. Neighbours with one path load it once. */
 export interface Sample {
   readonly op: 'sample';
-  readonly checkpoint: string;
+  readonly checkpoint: ModelFiles;
   /** Without it, all is as the file says. */
   readonly process?: DiffusionProcess | undefined;
   readonly mixed_precision: 'bf16' | 'fp32';

@@ -263,6 +263,7 @@ test('the command on files places the report and the grid, and a file of any oth
       lora: folder.at('hero.safetensors'),
       isCanonical,
       base: { checkpoint: folder.at('pony.safetensors') },
+      whole: { checkpoint: folder.at('pony.safetensors') },
       prompts: folder.at('prompts.txt'),
       share: 0.8,
       mixed_precision: 'bf16',

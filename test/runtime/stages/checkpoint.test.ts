@@ -106,6 +106,24 @@ test.each<[string, (folder: Folder) => Promise<string>, RegExp]>([
     /is an inpainting checkpoint: its UNet takes 9 channels, and 4 are needed\./,
   ],
   [
+    "SDXL's refiner",
+    (folder) =>
+      writeCheckpoint(folder.path('refiner.safetensors'), {
+        without: /^conditioner\.embedders\.1\./,
+        shapes: { 'conditioner.embedders.0.model.ln_final.weight': [32] },
+      }),
+    /is an SDXL refiner, and the base model is needed\./,
+  ],
+  [
+    'Stable Diffusion 1 or 2',
+    (folder) =>
+      writeCheckpoint(folder.path('sd15.safetensors'), {
+        without: /^conditioner\./,
+        shapes: { 'cond_stage_model.transformer.text_model.final_layer_norm.weight': [32] },
+      }),
+    /is a Stable Diffusion 1 or 2 checkpoint, and SDXL is needed\./,
+  ],
+  [
     'one weight missing',
     (folder) => writeCheckpoint(folder.path('x.safetensors'), { without: /middle_block\.1\.proj_in\.weight/ }),
     /lacks the tensor "model\.diffusion_model\.middle_block\.1\.proj_in\.weight"/,

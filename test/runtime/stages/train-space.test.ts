@@ -24,7 +24,7 @@ test("the guide's recipe on SDXL needs 240 MB for a LoRA and 1.4 GB for a state"
   const checkpoint = folder.at('sdxl.safetensors');
   await writeHollowCheckpoint(checkpoint);
   const settings = { network: usual, save_precision: 'fp16' } as unknown as TrainSettings;
-  const [loras, states] = await trainingSpace(checkpoint, { settings, save_steps: [10, 20] });
+  const [loras, states] = await trainingSpace({ checkpoint }, { settings, save_steps: [10, 20] });
   expect(loras).toEqual({ what: '3 saved LoRAs', bytes: expect.closeTo(3 * 240.6e6, -6) });
   expect(states).toEqual({ what: '3 states to go on from', bytes: 3 * 12 * 120_067_584 });
 });
@@ -35,7 +35,7 @@ test('other networks need more or less', async () => {
   await writeHollowCheckpoint(checkpoint);
   const millions = async (network: object) => {
     const settings = { network: { ...usual, ...network }, save_precision: 'fp32' } as unknown as TrainSettings;
-    const [, states] = await trainingSpace(checkpoint, { settings, save_steps: [] });
+    const [, states] = await trainingSpace({ checkpoint }, { settings, save_steps: [] });
     return Math.round((states?.bytes ?? 0) / 3 / 12 / 1e6);
   };
   expect(await millions({ preset: 'unet-only' })).toBe(113);

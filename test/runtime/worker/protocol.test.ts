@@ -170,7 +170,13 @@ const works: Work[] = [
   },
   {
     op: 'sample',
-    checkpoint: '/models/pony.safetensors',
+    checkpoint: {
+      unet: [1, 2].map((part) => `/models/sdxl/unet/diffusion_pytorch_model-0000${part}-of-00002.safetensors`),
+      text_encoder: ['/models/sdxl/text_encoder/model.safetensors'],
+      text_encoder_2: ['/models/sdxl/text_encoder_2/model.safetensors'],
+      vae: ['/models/sdxl/vae/diffusion_pytorch_model.safetensors'],
+      scheduler: '/models/sdxl/scheduler/scheduler_config.json',
+    },
     process: { prediction: 'v', zero_terminal_snr: 'auto' },
     mixed_precision: 'bf16',
     items: [

@@ -10,6 +10,7 @@ import { pathIn } from '../../graph/paths.ts';
 import type { Artifact, StageContext } from '../../stage.ts';
 import type { AppliedLora, Sample, SamplePrompt } from '../../worker/protocol.ts';
 import { type Answered, askWorkerForFiles } from '../ask-worker.ts';
+import { type Base, modelFiles } from '../checkpoint-files.ts';
 import type { RunFiles } from '../run-files.ts';
 import { type ActingLora, acting, findPicture, identify, type Picture, publishPicture } from './stored.ts';
 
@@ -27,7 +28,7 @@ export interface WantedPicture {
 }
 
 export interface PictureJob {
-  readonly checkpoint: Artifact;
+  readonly base: Base;
   readonly mixed_precision: Sample['mixed_precision'];
   readonly process?: Sample['process'];
   /** Neighbours with one LoRA load it once. */
@@ -55,7 +56,7 @@ export async function planPictures(context: StageContext, job: PictureJob): Prom
   for (const { name, lora, prompt } of job.wanted) {
     const acts = acting(lora && { digest: lora.file.digest, strength: lora.strength, blocks: lora.blocks });
     const { mixed_precision, process } = job;
-    const picture = { lora: acts, checkpoint: job.checkpoint.digest, prompt, mixed_precision, process };
+    const picture = { lora: acts, checkpoint: job.base.digest, prompt, mixed_precision, process };
     const { fingerprint } = identify(picture);
     const twin = missing.get(fingerprint);
     const digest = twin === undefined ? await findPicture(context.store, picture) : undefined;
@@ -111,15 +112,15 @@ export async function renderPictures(
 ): Promise<{ readonly pictures: ReadonlyMap<string, Digest>; readonly record: Answered['record'] | undefined }> {
   const pictures = new Map(found);
   if (missing.length === 0) return { pictures, record: undefined };
-  const sources = [job.checkpoint.path, ...job.wanted.flatMap(({ lora }) => (lora ? [lora.file.path] : []))];
+  const sources = [...job.base.paths, ...job.wanted.flatMap(({ lora }) => (lora ? [lora.file.path] : []))];
   const users = Object.values(context.node.files).filter((path) => sources.includes(path));
   const items = missing.map(({ lora, picture }, index) => {
     return { name: String(index), lora, prompt: picture.prompt, output: pathIn(context.work, `picture-${index}.png`) };
   });
-  const { checkpoint, mixed_precision, process } = job;
+  const { base, mixed_precision, process } = job;
   const work = {
     op: 'sample',
-    checkpoint: checkpoint.path,
+    checkpoint: modelFiles(base.files),
     ...(process && { process }),
     mixed_precision,
     items,

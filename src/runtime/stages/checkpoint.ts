@@ -7,6 +7,7 @@ import { extname } from 'node:path';
 import { StageFailure } from '../events.ts';
 import { pathIn } from '../graph/paths.ts';
 import { type ModelTensors, openModel } from '../model/model-tensors.ts';
+import { isProjectionTurned } from '../model/text-projection.ts';
 import { compareUtf8 } from '../safetensors/layout.ts';
 import { type Architecture, NotSdxl, VAE } from '../sdxl/architecture.ts';
 import { checkTargets, loraTargets } from '../sdxl/modules.ts';
@@ -27,6 +28,7 @@ export const checkpoint: Stage = {
     await using model = await told(one, () => openModel(files));
     const outputs = { architecture: pathIn(context.work, 'architecture.json'), vae: pathIn(context.work, 'vae.json') };
     await writeFile(outputs.architecture, JSON.stringify(await told(model.path, () => architectureOf(model))));
+    if (await isProjectionTurned(model)) context.report({ type: 'log', level: 'warning', message: turned(model) });
     await writeFile(outputs.vae, JSON.stringify({ digest: await digestVae(model, context) }));
     return { outputs };
   },
@@ -64,6 +66,14 @@ async function architectureOf(model: ModelTensors): Promise<Architecture> {
   const architecture = await model.architecture();
   checkTargets(loraTargets(architecture), model.tensors);
   return architecture;
+}
+
+function turned({ path }: ModelTensors): string {
+  return (
+    `"${path}" has the text projection of SDXL the wrong way round, as some converters leave it: whatever makes ` +
+    'pictures with this file gets another pooled text than SDXL was trained with. Use another copy of the model, or ' +
+    'write text_projection = transposed in the train block, which trains with the one that is meant.'
+  );
 }
 
 /** SHA-256 over name, type, shape and bytes of each tensor of the VAE, by name: free of where they lie. */

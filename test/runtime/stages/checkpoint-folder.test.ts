@@ -11,6 +11,7 @@ import { bytesOf, folderOf, writeModelFolder } from '../../helpers/model-folder.
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 import { narrowShapes } from '../sdxl/sdxl-fixtures.ts';
 import { runAlone } from './lab.ts';
+import { tensor } from './lora-files.ts';
 
 const UNET = 'unet/diffusion_pytorch_model.safetensors';
 const VAE = 'vae/diffusion_pytorch_model.safetensors';
@@ -37,9 +38,10 @@ async function toldOf(change: (files: Files) => void = () => {}, scheduler?: obj
   return await told(wholeModel(absolutePath(folder.at('sdxl'))), folder.at('work'));
 }
 
-async function toldOfFile() {
+async function toldOfFile(other?: TensorToWrite) {
   using folder = temporaryFolder();
   const tensors = [...narrowShapes()].map(([name, { shape }]): TensorToWrite => {
+    if (other?.name === name) return other;
     return { name, dtype: 'F8_E4M3', shape, source: { kind: 'bytes', bytes: bytesOf(name, shape) } };
   });
   const path = folder.at('toy.safetensors');
@@ -140,4 +142,32 @@ test.each<[string, Parameters<typeof toldOf>, RegExp]>([
   ['a configuration that is none', [undefined, []], /scheduler_config\.json that cannot be read/],
 ])('%s is refused by name', async (_, model, message) => {
   await expect(toldOf(...model)).rejects.toThrow(message);
+});
+
+const PROJECTION = 'conditioner.embedders.1.model.text_projection';
+
+/** The first row of a matrix of SDXL's and that of its transpose. */
+const rows = { right: [-0.0348, 0.0218, -0.0025], turned: [-0.0348, -0.0037, 0.0261] };
+
+function projection(first: readonly number[], dtype: 'F16' | 'F32', isFolder: boolean): TensorToWrite {
+  // In a folder, the row of a single file is the first column.
+  const places = new Map(first.map((value, index) => [isFolder ? 32 * index : index, value]));
+  const numbers = Array.from({ length: 32 * 32 }, (_, index) => places.get(index) ?? 0);
+  return tensor(isFolder ? 'text_projection.weight' : PROJECTION, dtype, [32, 32], numbers);
+}
+
+test.each(['F16', 'F32'] as const)('a text projection that is turned round is told of (%s)', async (dtype) => {
+  for (const [kind, first] of Object.entries(rows)) {
+    const file = await toldOfFile(projection(first, dtype, false));
+    const folder = await toldOf((files) =>
+      changed(files, 'text_encoder_2/model.safetensors', (each) =>
+        each.name === 'text_projection.weight' ? projection(first, dtype, true) : each,
+      ),
+    );
+    for (const { said } of [file, folder]) {
+      expect(said.map((text) => text.replace(/^"[^"]*"/, '"it"'))).toEqual(
+        kind === 'right' ? [] : [expect.stringMatching(/^"it" has the text projection of SDXL the wrong way round/)],
+      );
+    }
+  }
 });

@@ -29,9 +29,10 @@ export async function check(options: CheckOptions): Promise<number> {
 
 /** What is no mistake, and yet not what everyone expects. */
 function notes({ blocks }: CheckedProgram): string[] {
-  return blocks
-    .filter((block) => block.kind === 'train' && block.attributes.sample === undefined)
-    .map(({ name }) => `"${name}" makes no pictures while it trains: it has no sample = { prompts = … }.`);
+  const silent = blocks.filter((block) => block.kind === 'train' && block.attributes.sample === undefined);
+  return [...new Set(silent.map(({ name, variant }) => variant?.of ?? name))].map(
+    (name) => `"${name}" makes no pictures while it trains: it has no sample = { prompts = … }.`,
+  );
 }
 
 function asJson({ code, severity, message, span, related, hint }: Diagnostic) {

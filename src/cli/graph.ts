@@ -7,6 +7,7 @@ import { Store } from '../runtime/cache/store.ts';
 import { nodesToRerun, unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
+import { readNodeName, writeNodeName } from '../runtime/graph/node-name.ts';
 import { pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
 import { placesOf } from './places.ts';
@@ -24,19 +25,33 @@ export function storeOf(program: CheckedProgram, warn: (message: string) => void
 
 /** `--rerun` means one node, or its variants; a target may also be a block, with all its helpers. */
 export function requireNames(graph: Graph, targets: readonly string[], rerun: readonly string[]): void {
-  const names = graph.nodes.map(({ id }) => id);
   const [target] = unknownTargets(graph, targets);
-  if (target !== undefined) throw new UsageError(`There is no block or node "${target}".`, hintOn(target, names));
+  if (target !== undefined) throw new UsageError(`There is no block or node "${target}".`, hintOn(target, graph));
   const unknown = rerun.find((name) => nodesToRerun(graph, name).length === 0);
   if (unknown !== undefined) {
-    throw new UsageError(`--rerun names "${unknown}", and there is no such node.`, hintOn(unknown, names));
+    throw new UsageError(`--rerun names "${unknown}", and there is no such node.`, hintOn(unknown, graph));
   }
 }
 
-function hintOn(name: string, names: readonly string[]): string {
+const VARIANTS_SHOWN = 6;
+
+function hintOn(name: string, { nodes }: Graph): string {
   const found = statSync(name, { throwIfNoEntry: false });
   if (found?.isFile()) return 'there is a file of that name, and programs end in .lora';
   if (found?.isDirectory()) return `there is a folder of that name; as a program it is written ./${name}`;
+  const asked = readNodeName(name);
+  const variants = nodes.map(({ id }) => id).filter((id) => isVariantOf(asked.block, id));
+  if (asked.values.length > 0 && variants.length > 0) {
+    const shown = variants.slice(0, VARIANTS_SHOWN).join(', ');
+    return `the variants of ${asked.block} are ${shown}${variants.length > VARIANTS_SHOWN ? ' …' : ''}`;
+  }
+  // All variants of a block in one word, which means them all.
+  const names = [...new Set(nodes.map(({ id }) => writeNodeName({ ...readNodeName(id), values: [] })))];
   const meant = nearest(name, names);
   return `${meant === undefined ? '' : `perhaps ${meant}; `}there is ${names.join(', ')}`;
+}
+
+function isVariantOf(block: string, id: string): boolean {
+  const { block: own, values, helper } = readNodeName(id);
+  return own === block && values.length > 0 && helper === undefined;
 }

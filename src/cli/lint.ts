@@ -68,7 +68,7 @@ export async function lint(options: LintCommand): Promise<number> {
 
 function chosen(program: CheckedProgram, names: readonly string[]): readonly BlockOf<'dataset'>[] {
   const all = program.blocks.filter((block) => block.kind === 'dataset');
-  const unknown = names.find((name) => !all.some((block) => block.name === name));
+  const unknown = names.find((name) => !all.some((block) => isCalled(block, name)));
   if (unknown !== undefined) {
     const known = all.map(({ name }) => name);
     const meant = nearest(unknown, known);
@@ -79,8 +79,11 @@ function chosen(program: CheckedProgram, names: readonly string[]): readonly Blo
   }
   if (all.length === 0)
     throw new UsageError('The program has no dataset.', 'write one: dataset hero { images = "folder" }');
-  return names.length === 0 ? all : all.filter(({ name }) => names.includes(name));
+  return names.length === 0 ? all : all.filter((block) => names.some((name) => isCalled(block, name)));
 }
+
+/** A name without the values of sweeps means all variants. */
+const isCalled = ({ name, variant }: BlockOf<'dataset'>, wanted: string) => name === wanted || variant?.of === wanted;
 
 function tell(reports: readonly LintReport[], json: boolean): void {
   if (json) {

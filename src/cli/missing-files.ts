@@ -44,7 +44,14 @@ export function missingFiles(program: CheckedProgram, places: Places): Diagnosti
           return [];
       }
     })
-    .filter((diagnostic) => diagnostic !== undefined);
+    .filter((diagnostic) => diagnostic !== undefined)
+    .filter(isFirst);
+}
+
+/** The variants of a block read the same files. */
+function isFirst({ message, span }: Diagnostic, index: number, all: readonly Diagnostic[]): boolean {
+  const same = (other: Diagnostic) => other.message === message && other.span.start === span.start;
+  return all.findIndex((other) => same(other) && other.span.source === span.source) === index;
 }
 
 /** The part of a pattern before its first special character, as a folder. */

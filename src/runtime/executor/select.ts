@@ -3,6 +3,7 @@
 
 import { keyOfLabel } from '../../parser/sweeps.ts';
 import type { Graph, GraphNode } from '../graph/graph.ts';
+import { readNodeName } from '../graph/node-name.ts';
 
 /** The targets that name neither a block nor a node of the graph. */
 export function unknownTargets(graph: Graph, targets: readonly string[]): readonly string[] {
@@ -30,40 +31,26 @@ export function nodesToRerun(graph: Graph, name: string): readonly GraphNode[] {
  * `raw` is also `raw:samples`, but not `raw:decompose`, which a resize wants.
  */
 function namedNodes(graph: Graph, name: string): readonly GraphNode[] {
-  const own = ownNodes(graph, name);
-  return own.length > 0 ? own : variantsNamed(graph, name).flatMap(({ id }) => ownNodes(graph, id));
-}
-
-function ownNodes(graph: Graph, name: string): readonly GraphNode[] {
-  const main = graph.nodes.find((node) => node.id === name);
-  return graph.nodes.filter(
-    (node) => node === main || (node.id.startsWith(`${name}:`) && (main === undefined || node.origin === main.origin)),
+  return nodesToRerun(graph, name).flatMap((main) =>
+    graph.nodes.filter((node) => node === main || (node.id.startsWith(`${main.id}:`) && node.origin === main.origin)),
   );
 }
 
 /** The variants of `small`, of `small[thr=-3]`, or of a helper `raw:samples`. Of a dataset, which has helpers alone, these. */
 function variantsNamed(graph: Graph, name: string): readonly GraphNode[] {
-  const asked = readName(name);
+  const asked = readNodeName(name);
+  const wanted = asked.values.map(valueKey);
   const variants = graph.nodes.filter(({ id }) => {
-    const { block, values } = readName(id);
-    return block === asked.block && asked.values.every((value) => values.includes(value));
+    const { block, values } = readNodeName(id);
+    const own = values.map(valueKey);
+    return block === asked.block && wanted.every((value) => own.includes(value));
   });
-  const mains = variants.filter(({ id }) => readName(id).helper === asked.helper);
+  const mains = variants.filter(({ id }) => readNodeName(id).helper === asked.helper);
   return mains.length === 0 && asked.helper === undefined ? variants : mains;
 }
 
-interface NodeName {
-  readonly block: string;
-  /** `thr=-3`, with numbers written one way. */
-  readonly values: readonly string[];
-  readonly helper: string | undefined;
-}
-
-function readName(id: string): NodeName {
-  const [, block = id, values, helper] = /^([^[\]:]+)(?:\[([^[\]]*)\])?(?::(.*))?$/.exec(id) ?? [];
-  const pairs = (values ?? '').split(',').flatMap((pair) => {
-    const [, sweep, label] = /^\s*([^=]+?)\s*=\s*(.*?)\s*$/.exec(pair) ?? [];
-    return sweep === undefined || label === undefined ? [] : [`${sweep}=${keyOfLabel(label)}`];
-  });
-  return { block, values: pairs, helper };
+/** The same however a number and the blanks are written. */
+function valueKey(value: string): string {
+  const [sweep = '', ...label] = value.split('=');
+  return `${sweep.trim()}=${keyOfLabel(label.join('=').trim())}`;
 }

@@ -22,7 +22,8 @@
 //   preview grid { loras = [raw, tiny] }      raw, tiny ──▶ grid ──▶ grid.png
 //   analyze what { from = raw  prompts = … }  raw:decompose, pony:frobenius, what:sweep ──▶ what
 //
-// A block's main node has the block's name; helpers are "block:stage", made once and shared.
+// A block's main node has the block's name; helpers are "block:stage", made once and shared. Variants of a block are
+// blocks like any others here, "small[thr=-3]", and have helpers of their own where these differ.
 
 import type { CheckedBlock, CheckedProgram } from '../../parser/model.ts';
 import { orderBlocks } from '../../parser/order.ts';
@@ -31,6 +32,7 @@ import type { Graph, NodeId } from './graph.ts';
 import { GraphDraft, type Stages } from './graph-draft.ts';
 import type { Places } from './paths.ts';
 import { addAnalyze, addPreview } from './picture-nodes.ts';
+import { shareHelpers } from './shared-helpers.ts';
 import { addChop, addLora, addMerge, addResize, addSave } from './surgery-nodes.ts';
 import { addCheckpoint, addDataset, addTrain } from './training-nodes.ts';
 
@@ -40,7 +42,7 @@ export function buildGraph(program: CheckedProgram, options: Places & { readonly
   const { ordered } = orderBlocks(program.blocks);
   const draft = new GraphDraft(ordered, options);
   for (const block of ordered) addBlock(draft, block);
-  return { nodes: draft.nodes };
+  return { nodes: shareHelpers(draft.nodes) };
 }
 
 /** Gives the block's main node. What the block is made from has its nodes already. */

@@ -2,12 +2,12 @@
 
 import { statSync } from 'node:fs';
 import type { CheckedProgram } from '../parser/model.ts';
+import { readNodeName, writeNodeName } from '../parser/node-name.ts';
 import { nearest } from '../parser/suggest.ts';
 import { Store } from '../runtime/cache/store.ts';
 import { nodesToRerun, unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
-import { readNodeName, writeNodeName } from '../runtime/graph/node-name.ts';
 import { pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
 import { placesOf } from './places.ts';

@@ -10,6 +10,7 @@ import { reportTwice } from './check-references.ts';
 import * as problem from './diagnostics.ts';
 import { checkPicks, type Exclusion, holds, isCalled, type Picked, writtenNames } from './exclude.ts';
 import type { CheckedBlock } from './model.ts';
+import { writeNodeName } from './node-name.ts';
 import { gatheredOf, isReference, orderBlocks, referencesOf, replaceReferences } from './order.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
@@ -152,8 +153,12 @@ class Joining {
       const label = point.get(sweep)?.label;
       return label === undefined ? [] : [{ sweep: names.get(sweep) ?? sweep.path, label, inText: inText(sweep) }];
     });
-    const suffix = `[${values.map(({ sweep, label }) => `${sweep}=${label}`).join(',')}]`;
-    const name = block.kind === 'save' ? block.name : `${block.name}${suffix}`;
+    const parts = {
+      block: block.name,
+      values: values.map(({ sweep, label }) => `${sweep}=${label}`),
+      helper: undefined,
+    };
+    const name = block.kind === 'save' ? block.name : writeNodeName(parts);
     // A place of its own, so that the variants of one block can be told apart by it.
     return { block: { ...made, name, span: { ...block.span }, variant: { of: block.name, values } }, point };
   }

@@ -1,9 +1,9 @@
 // Which nodes a build is about: all of them, or those that its targets need. A name without the values of sweeps, or
 // with less than all of them, means all variants that have those: `small`, `small[thr=-3]`.
 
+import { readNodeName } from '../../parser/node-name.ts';
 import { keyOfLabel } from '../../parser/sweeps.ts';
 import type { Graph, GraphNode } from '../graph/graph.ts';
-import { readNodeName } from '../graph/node-name.ts';
 
 /** The targets that name neither a block nor a node of the graph. */
 export function unknownTargets(graph: Graph, targets: readonly string[]): readonly string[] {

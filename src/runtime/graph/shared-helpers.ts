@@ -1,8 +1,8 @@
 // Trainings that differ in a rate alone take the same latents: helpers of variants that do the same work are one node.
 // It is called by the values that all of these variants have: `raw:latents` where a sweep makes no difference to them.
 
+import { type NodeName, readNodeName, writeNodeName } from '../../parser/node-name.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
-import { type NodeName, readNodeName, writeNodeName } from './node-name.ts';
 
 /** `nodes`: each after those that it is made from, and so they stay. */
 export function shareHelpers(nodes: readonly GraphNode[]): readonly GraphNode[] {

@@ -3,6 +3,7 @@
 import { Box } from 'ink';
 import { looks, lossText, note, progressText, ratesText } from '../lines.ts';
 import { sparkline } from '../series.ts';
+import { shortName } from '../short-name.ts';
 import { duration } from '../units.ts';
 import type { Progress, Row, Running, Training } from '../view.ts';
 import { Toned } from './toned.tsx';
@@ -22,7 +23,7 @@ export function NodeRow({ row, nameWidth, columns, nowMs }: NodeRowProps & { rea
       <Toned tone={tone}>{mark}</Toned>
       <Box width={nameWidth} flexShrink={0}>
         <Toned wrap="truncate-middle" tone={row.state.status === 'waiting' ? 'quiet' : 'plain'}>
-          {row.name}
+          {shortName(row.name, nameWidth)}
         </Toned>
       </Box>
       <Box width={8} flexShrink={0}>

@@ -1,4 +1,5 @@
-// The parts of a node's name: `small`, `small[thr=-3]`, `raw[dim=4]:latents`, `pony:frobenius[small]`.
+// The parts of the name of a block, or of a node that it becomes: `small`, `small[thr=-3]`, `raw[dim=4]:latents`,
+// `pony:frobenius[small]`.
 
 export interface NodeName {
   readonly block: string;

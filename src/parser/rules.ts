@@ -11,6 +11,7 @@ import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { trainingRules } from './training-rules.ts';
 import { unreachable } from './unreachable.ts';
+import { sourceText } from './written.ts';
 
 /**
  * The block as it finally is; `undefined` after complaining. When it is not whole, something else has been complained
@@ -123,6 +124,7 @@ function scoreRule(scope: Scope, block: BlockOf<'resize'>, isWhole: boolean): Ch
     scope.report(problem.rankOrder(spans.min_rank ?? block.span, min_rank, max_rank));
     return undefined;
   }
+  complainOfQuotient(scope, block);
   const isCut = attributes.size !== undefined || cutKeys.some((key) => attributes[key] !== undefined);
   const thr = isCut && spans.thr === undefined ? undefined : attributes.thr;
   const needsScore = thr !== undefined || attributes.size !== undefined;
@@ -130,6 +132,13 @@ function scoreRule(scope: Scope, block: BlockOf<'resize'>, isWhole: boolean): Ch
     ...block,
     attributes: { ...attributes, fro_ckpt: written.length === 0 && needsScore ? 1 : attributes.fro_ckpt, thr },
   };
+}
+
+/** `thr = -3/-3.5`, as a recipe of `lorac resize` has two thresholds. */
+function complainOfQuotient(scope: Scope, { attributes: { thr }, attributeSpans: { thr: span } }: BlockOf<'resize'>) {
+  const numbers = span && /^-[\d.]+(?:\s*\/\s*-[\d.]+)+$/.test(sourceText(span)) ? sourceText(span).split('/') : [];
+  if (span === undefined || thr === undefined || numbers.length < 2) return;
+  scope.report(problem.quotientForSweep(span, { numbers: numbers.map((one) => one.trim()), thr }));
 }
 
 const choices = ['keep', 'drop', 'mask', 'weights'] as const;

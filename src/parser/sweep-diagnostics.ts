@@ -112,6 +112,19 @@ export function samePathVariants(
   });
 }
 
+/** Several thresholds as `lorac resize` takes them. */
+export function quotientForSweep(
+  span: Span,
+  { numbers, thr }: { readonly numbers: readonly string[]; readonly thr: number },
+): Diagnostic {
+  const sweep = `sweep [${numbers.join(', ')}]`;
+  return warning('quotient-for-sweep', span, {
+    message: `${numbers.join('/')} is several thresholds for "lorac resize", and here a division: ${Number(thr.toPrecision(4))}.`,
+    hint: `Write ${sweep} to make one LoRA for each.`,
+    fix: replace(span, sweep),
+  });
+}
+
 export function slashInPath(span: Span, label: string): Diagnostic {
   return error('slash-in-path', span, {
     message: `The value "${label}" has a slash in it, which would make folders of this path.`,

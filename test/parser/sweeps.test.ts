@@ -274,6 +274,13 @@ test('more variants than anyone looks at are a mistake and no hang', () => {
   expect(errorsOf(chain)).toEqual(['too-many-variants']);
 });
 
+test('several thresholds as lorac resize takes them are no quotient', () => {
+  const text = `${trained} resize small { from = raw  thr = «-3/-3.5» }`;
+  expectProblems(['quotient-for-sweep'], text);
+  expect(namesOf('resize', fixAll(text.replaceAll(/[«»]/g, '')))).toEqual(['small[thr=-3]', 'small[thr=-3.5]']);
+  expect(errorsOf(`${trained} resize small { from = raw  thr = -7 / 2 }`)).toEqual([]);
+});
+
 test('circles through sweeps are found, of lets and of blocks', () => {
   expect(errorsOf(`${trained} let a = sweep [b, 1] let b = sweep [a, 2] resize c { from = raw  thr = a }`)).toEqual([
     'cycle',

@@ -263,8 +263,8 @@ Errors are what a build would refuse; with one of them the exit code is 1. Warni
 What was seen in the pixels of an image is kept, so the next look is quick.`;
 
 const importExamples = `
-What is understood: commands of sd-scripts, with the lines that continue them in any shell; its configuration and dataset
-files (TOML).
+What is understood: commands of sd-scripts, with the lines that continue them in any shell, and its configuration and
+dataset files (TOML); settings of the kohya_ss GUI and of OneTrainer (JSON); jobs of ai-toolkit (YAML).
 What has no counterpart stands as a comment at the end of the program, with the reason. Nothing is run.
 
 Examples:

@@ -1,7 +1,12 @@
 // From the text of another trainer's configuration to the text of a program. Pure: what lies on the disk is asked for.
 // What kind of configuration it is, its content says: names of files say little, and pasted text has none.
 
+import { looksLikeAiToolkit, readAiToolkit } from './ai-toolkit.ts';
 import type { Draft } from './draft.ts';
+import { looksLikeKohyaGui, readKohyaGui } from './kohya-gui.ts';
+import { looksLikeOneTrainer, readOneTrainer } from './onetrainer.ts';
+import { parseFile } from './parse-file.ts';
+import { isRecord, type PlainRecord } from './plain.ts';
 import type { Recipe, Surroundings, Unreadable } from './recipe.ts';
 import { looksLikeCommand, readCommand } from './sd-scripts-command.ts';
 import { readToml } from './sd-scripts-files.ts';
@@ -23,6 +28,35 @@ function readRecipe(text: string, around: Surroundings): Recipe | Unreadable {
   if (/\0/.test(text)) return { problem: 'This is no text.', hint: 'Give a command, or a TOML, JSON or YAML file.' };
   if (text.trim() === '')
     return { problem: 'There is nothing to import.', hint: 'Give the file of a configuration, or paste a command.' };
-  if (looksLikeCommand(text)) return readCommand(text, around);
-  return readToml(text, around);
+  const start = text.trimStart()[0];
+  if (start === '{') return readJson(text, around);
+  if (looksLikeYaml(text)) return readYaml(text, around);
+  return looksLikeCommand(text) ? readCommand(text, around) : readToml(text, around);
 }
+
+function readJson(text: string, around: Surroundings): Recipe | Unreadable {
+  const parsed = parseFile('JSON', text);
+  if ('problem' in parsed) return parsed;
+  return readTable(isRecord(parsed.value) ? parsed.value : {}, around);
+}
+
+function readYaml(text: string, around: Surroundings): Recipe | Unreadable {
+  const parsed = parseFile('YAML', text);
+  if ('problem' in parsed) return parsed;
+  return readTable(isRecord(parsed.value) ? parsed.value : {}, around);
+}
+
+/** Whose it is, its keys say. */
+function readTable(table: PlainRecord, around: Surroundings): Recipe | Unreadable {
+  if (looksLikeAiToolkit(table)) return readAiToolkit(table);
+  if (looksLikeOneTrainer(table)) return readOneTrainer(table, around);
+  if (looksLikeKohyaGui(table)) return readKohyaGui(table);
+  return {
+    problem: 'This is a configuration of no trainer that lorac knows.',
+    hint: 'It knows sd-scripts (a command, or TOML), the kohya_ss GUI, OneTrainer (JSON) and ai-toolkit (YAML).',
+  };
+}
+
+/** A name and a colon at the beginning of a line, before any name and equals sign. */
+const looksLikeYaml = (text: string) =>
+  /^(?:---|["']?[\w-]+["']?:(?:\s|$))/m.test(text) && !/^\s*[\w-]+\s*=/m.test(text);

@@ -42,16 +42,23 @@ function usual(draft: Draft): readonly string[] {
         ? []
         : [row.type.kind === 'record' ? field : `${field} = ${write(row.type, value)}`];
     });
-    return same.length === 0 ? [] : wrap(`${kind} ${name}: ${same.join(', ')}`);
+    return same.length === 0 ? [] : wrap(`${kind} ${name}:`, same);
   });
   return lines.length === 0
     ? []
     : [['# The same as without a word, and so not written:', ...lines.map(comment)].join('\n')];
 }
 
-/** Lines of a comment, each with two blanks in front. */
-function wrap(text: string): readonly string[] {
-  return text.match(/.{1,108}(?:\s|$)/g)?.map((line, at) => `${at === 0 ? '  ' : '    '}${line.trimEnd()}`) ?? [];
+/** A list as lines of a comment, none of its items cut. */
+function wrap(heading: string, items: readonly string[]): readonly string[] {
+  const lines = [`  ${heading}`];
+  for (const [at, item] of items.entries()) {
+    const piece = at === items.length - 1 ? item : `${item},`;
+    const longer = `${lines.at(-1)} ${piece}`;
+    if (longer.length <= 110) lines[lines.length - 1] = longer;
+    else lines.push(`    ${piece}`);
+  }
+  return lines;
 }
 
 /** What is written of a block, in the order of the table. */

@@ -12,8 +12,10 @@ const ours = /(?:^|[\\/])(?:sdxl_)?train_network\.py$/;
 const others = /(?:^|[\\/])(\w*train\w*)\.py$/;
 const accelerateOnly = 'An option of accelerate, which lorac does not use.';
 
+/** Comments do not count: a TOML file may speak of flags. */
 export function looksLikeCommand(text: string): boolean {
-  return /(?:^|\s)--[a-z]\w+/.test(text) || /\.py(?:["']|\s|$)/m.test(text);
+  const lines = text.split('\n').filter((line) => !/^\s*(?:#|::|rem\s)/i.test(line));
+  return lines.some((line) => /(?:^|\s)--[a-z]\w+/.test(line) || /\.py(?:["']|\s|$)/.test(line));
 }
 
 export function readCommand(text: string, around: Surroundings): Recipe | Unreadable {
@@ -70,7 +72,7 @@ function readOptions(words: readonly string[]): { readonly options: Options; rea
 }
 
 /** `--name value`, `--name=value`, `--name` alone; of one that stands there twice, the last counts. */
-function optionsOf(words: readonly string[]): Options {
+export function optionsOf(words: readonly string[]): Options {
   const options: Options = new Map();
   let current: string | undefined;
   let values: string[] = [];

@@ -41,6 +41,7 @@ function lengthOf(values: Values, asked: Asked, epoch: Epoch): number | undefine
       put(values, 'steps', counted, `${epochs} epochs of ${epoch.steps} steps each`);
       return counted;
     }
+    values.set('steps', { value: 80, note: `to be set: ${epochs} epochs are asked for, see below`, always: true });
     asked.leave(
       'max_train_epochs',
       `The length of a training is said in steps here: ${epochs} × images × repeats / (batch_size × gradient_accumulation_steps). The images are not here, so this is to be done by hand.`,

@@ -79,8 +79,8 @@ function translateLearning(values: Values, asked: Asked): void {
   // Prodigy takes 1 where no rate is written, so that ours have to be, even where they are the defaults.
   const always = optimizer.kind === 'Prodigy';
   placeNumber(values, asked, { name: 'unet_lr', value: rates.unet_lr, always });
-  placeNumber(values, asked, { name: 'text_encoder_lr', value: rates.text_encoder_lr, always });
   if (asked.boolean('network_train_unet_only') || isUnetOnly) put(values, 'train_text_encoder', false);
+  else placeNumber(values, asked, { name: 'text_encoder_lr', value: rates.text_encoder_lr, always });
   if (asked.boolean('network_train_text_encoder_only')) put(values, 'train_unet', false);
   if (loraPlusRatio !== undefined && loraPlusRatio > 0) put(values, 'loraplus_lr_ratio', loraPlusRatio);
   const factors = { ...blockRates, ...rates.blockRates };

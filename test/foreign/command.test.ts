@@ -161,6 +161,7 @@ test('learning_rate stands in for the rate that is missing, and two text encoder
   const lycoris = '--network_module lycoris.kohya --text_encoder_lr 2e-5 1e-5';
   expect(trainOf(lycoris)).toMatchObject({ text_encoder_lr: 2e-5, block_lr: {} });
   expect(trainOf('--network_train_unet_only')).toMatchObject({ train_text_encoder: false, text_encoder_lr: 0 });
+  expect(imported(command('--network_train_unet_only --text_encoder_lr 1e-5')).text).not.toContain('text_encoder_lr');
 });
 
 test('networks: convolutions are there when their rank is said, and always with LyCORIS', () => {

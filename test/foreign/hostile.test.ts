@@ -13,10 +13,24 @@ const problemOf = (text: string) => {
   return 'problem' in result ? result.problem : undefined;
 };
 
+/** Nine lists of nine references each to the one before. */
+const bomb = `config: &a0 [x, x]\n${Array.from({ length: 9 }, (_, at) => `a${at + 1}: &a${at + 1} [${Array(9).fill(`*a${at}`)}]`).join('\n')}`;
+
 test.each([
   ['nothing', '', 'There is nothing to import.'],
   ['binary data', 'a\0b', 'This is no text.'],
   ['TOML that ends in the middle', 'a = "', /^This is no valid TOML: .* \(line 1\)\.$/],
+  ['JSON that ends in the middle', '{ "a": [1,', /^This is no valid JSON: /],
+  [
+    'JSON nested beyond reason',
+    `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
+    /^This JSON is nested too deeply/,
+  ],
+  ['JSON of no trainer', '{ "name": "lorac", "__proto__": { "LoRA_type": 1 } }', /no trainer that lorac knows/],
+  ['YAML of no trainer', 'a:\n  - b', /no trainer that lorac knows/],
+  ['YAML with a mistake', 'job: x\nconfig: [', /^This is no valid YAML: /],
+  ['YAML nested beyond reason', `config: ${'['.repeat(20_000)}${']'.repeat(20_000)}`, /YAML/],
+  ['YAML that unfolds to thousands of millions', bomb, /YAML/],
   ['TOML nested beyond reason', `a = ${'['.repeat(5000)}${']'.repeat(5000)}`, /TOML/],
 ])('%s is an answer in a sentence', (_, text, problem) => {
   expect(problemOf(text)).toMatch(problem);

@@ -5,7 +5,7 @@ import { chooseReporter, type ReporterKind } from '../tui/reporter.ts';
 import { compileOrExplain, explain } from './compile-file.ts';
 import { graphOf, requireNames, storeOf } from './graph.ts';
 import { missingFiles } from './missing-files.ts';
-import { placesOf } from './places.ts';
+import { placesOfUser } from './places.ts';
 import { type PlanOptions, plan } from './plan.ts';
 import { splitArguments } from './program-file.ts';
 import { runGraph } from './run-graph.ts';
@@ -27,7 +27,7 @@ export async function build(options: BuildOptions): Promise<number> {
   // A file that is not there is told now, with all others, and not after an hour of work on what does not need it.
   const wanted = new Set(selectNodes(graph, targets).map(({ origin }) => origin));
   const asked = { ...program, blocks: program.blocks.filter(({ span }) => wanted.has(span)) };
-  const missing = missingFiles(asked, placesOf(program.source));
+  const missing = missingFiles(asked, placesOfUser());
   explain(missing);
   if (missing.length > 0) return 2;
 

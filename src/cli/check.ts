@@ -6,7 +6,7 @@ import type { CheckedProgram } from '../parser/model.ts';
 import { positionOf, type Span } from '../parser/source.ts';
 import { compileFile, explain, type ProgramOptions } from './compile-file.ts';
 import { missingFiles } from './missing-files.ts';
-import { placesOf } from './places.ts';
+import { placesOfUser } from './places.ts';
 
 export interface CheckOptions extends ProgramOptions {
   readonly files: boolean;
@@ -15,8 +15,10 @@ export interface CheckOptions extends ProgramOptions {
 
 export async function check(options: CheckOptions): Promise<number> {
   const { source, program, diagnostics: written } = compileFile(options);
-  const places = placesOf(source);
-  const diagnostics = [...written, ...(program !== undefined && options.files ? missingFiles(program, places) : [])];
+  const diagnostics = [
+    ...written,
+    ...(program !== undefined && options.files ? missingFiles(program, placesOfUser()) : []),
+  ];
   const ok = !diagnostics.some(({ severity }) => severity === 'error');
   if (options.format === 'json') {
     process.stdout.write(`${jsonLine({ file: source.path, ok, diagnostics: diagnostics.map(asJson) })}\n`);

@@ -8,6 +8,7 @@ import { printDiagnostics, type Style } from '../parser/print-diagnostic.ts';
 import type { SourceFile } from '../parser/source.ts';
 import { count } from '../tui/units.ts';
 import { wantsColor } from './color.ts';
+import { filesOnDisk } from './imported-files.ts';
 import { readProgram } from './program-file.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -20,7 +21,7 @@ export interface ProgramOptions {
 export function compileFile({ file, param }: ProgramOptions): Compiled & { readonly source: SourceFile } {
   const params = parseParams(param);
   const source = readProgram(file);
-  return { source, ...compile(source, { params }) };
+  return { source, ...compile(source, { params, files: filesOnDisk() }) };
 }
 
 /** The program, or `undefined` after its mistakes have been printed. Warnings are printed either way. */
@@ -53,7 +54,7 @@ const colored: Style = (role, text) => styleText(styles[role], text, { validateS
 function parseParams(given: readonly string[]): ReadonlyMap<string, string> {
   const params = new Map<string, string>();
   for (const text of given) {
-    const [, name, value] = /^([A-Za-z_]\w*)=(.*)$/s.exec(text) ?? [];
+    const [, name, value] = /^([A-Za-z_]\w*(?:\.\w+)*)=(.*)$/s.exec(text) ?? [];
     if (name === undefined || value === undefined) {
       throw new UsageError(`-p needs NAME=VALUE, and "${text}" is not that.`, 'for example: -p name=other');
     }

@@ -8,19 +8,19 @@ import { Store } from '../runtime/cache/store.ts';
 import { nodesToRerun, unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
-import { pathIn } from '../runtime/graph/paths.ts';
+import { folderOf, pathIn } from '../runtime/graph/paths.ts';
 import { stages } from '../runtime/stages/index.ts';
-import { placesOf } from './places.ts';
+import { placesOfUser } from './places.ts';
 import { UsageError } from './usage-error.ts';
 import { namedStoreFolder } from './user-store.ts';
 
 export function graphOf(program: CheckedProgram): Graph {
-  return buildGraph(program, { ...placesOf(program.source), stages });
+  return buildGraph(program, { ...placesOfUser(), stages });
 }
 
 /** Beside the program, or where LORAC_STORE says. */
 export function storeOf(program: CheckedProgram, warn: (message: string) => void): Store {
-  return new Store(namedStoreFolder() ?? pathIn(placesOf(program.source).folder, '.lorac'), { warn });
+  return new Store(namedStoreFolder() ?? pathIn(folderOf(program.source), '.lorac'), { warn });
 }
 
 /** `--rerun` means one node, or its variants; a target may also be a block, with all its helpers. */

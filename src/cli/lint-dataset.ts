@@ -12,7 +12,7 @@ import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import type { Json } from '../runtime/graph/json.ts';
 import { pixelSettings } from '../runtime/graph/parity.ts';
 import { startOf } from '../runtime/graph/paths.ts';
-import { placesOf } from './places.ts';
+import { placesOfUser } from './places.ts';
 
 export type Looks = MutableMap<PixelLook & Json>;
 
@@ -43,7 +43,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     resolution,
     repeats,
   } = block.attributes;
-  const places = placesOf(program.source);
+  const places = placesOfUser();
   const captionLines = wildcards ? 'all' : 'first';
   const looked = await lookAtDataset({
     dataset: block.name,

@@ -3,11 +3,11 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import type { Diagnostic } from '../parser/diagnostics.ts';
-import type { CheckedProgram } from '../parser/model.ts';
+import type { CheckedProgram, ProgramPath } from '../parser/model.ts';
 import type { Span } from '../parser/source.ts';
 import { nearest } from '../parser/suggest.ts';
 import { BrokenFolder, modelFolderAt, wholeModel } from '../runtime/graph/model-folder.ts';
-import { type Places, resolvePath, startOf } from '../runtime/graph/paths.ts';
+import { type Places, resolvePath } from '../runtime/graph/paths.ts';
 
 export function missingFiles(program: CheckedProgram, places: Places): Diagnostic[] {
   return program.blocks
@@ -26,14 +26,9 @@ export function missingFiles(program: CheckedProgram, places: Places): Diagnosti
         case 'dataset':
           return [block.attributes.images].flat().map((images) => {
             const span = block.attributeSpans.images ?? block.span;
-            const { from, rest } = startOf(images, places);
-            const fixed = withoutPattern(rest);
-            return missing(
-              fixed === rest ? 'file or folder' : 'folder',
-              resolvePath(fixed, { ...places, folder: from }),
-              span,
-              places,
-            );
+            const { text } = images;
+            const fixed = withoutPattern(text);
+            return missing(fixed === text ? 'file or folder' : 'folder', { ...images, text: fixed }, span, places);
           });
         case 'train': {
           const { sample } = block.attributes;
@@ -60,7 +55,7 @@ function withoutPattern(pattern: string): string {
   return special < 0 ? pattern : dirname(`${pattern.slice(0, special)}x`);
 }
 
-function missingBase(written: string, span: Span, places: Places): Diagnostic | undefined {
+function missingBase(written: ProgramPath, span: Span, places: Places): Diagnostic | undefined {
   const path = resolvePath(written, places);
   const folder = existsSync(path) ? modelFolderAt(path) : undefined;
   if (folder === undefined) return missing('file', written, span, places);
@@ -74,9 +69,9 @@ function missingBase(written: string, span: Span, places: Places): Diagnostic | 
   }
 }
 
-function missing(what: string, written: string, span: Span, places: Places): Diagnostic | undefined {
+function missing(what: string, written: ProgramPath, span: Span, places: Places): Diagnostic | undefined {
   const path = resolvePath(written, places);
-  if (existsSync(path)) return what === 'file' && isFolder(path) ? folderForFile(path, written, span) : undefined;
+  if (existsSync(path)) return what === 'file' && isFolder(path) ? folderForFile(path, written.text, span) : undefined;
   const found = existing(dirname(path));
   return {
     code: 'missing-file',

@@ -24,15 +24,27 @@ const LARGEST_BYTES = 4 * 1024 * 1024;
 
 export function readProgram(file: string | undefined): SourceFile {
   const path = file === undefined ? onlyProgramIn('.') : isFolder(file) ? onlyProgramIn(file) : file;
+  return { path, text: readProgramText(path, 'program') };
+}
+
+/**
+ * Throws a `UsageError` for all that can be wrong with a path or with what lies there. A program that the user names may
+ * be a pipe; one that a program names may not, since it can be a device that never ends.
+ */
+export function readProgramText(path: string, what: 'program' | 'import'): string {
   try {
-    if (statSync(path).size > LARGEST_BYTES) {
+    const stat = statSync(path);
+    if (what === 'import' && !stat.isFile())
+      throw new UsageError(`${path} is ${stat.isDirectory() ? 'a folder' : 'no file'}.`);
+    if (stat.size > LARGEST_BYTES) {
       throw new UsageError(
         `${path} is too large for a program.`,
         'programs are texts of a few lines that end in .lora',
       );
     }
-    return { path, text: new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path)) };
+    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     if (error instanceof TypeError) {
       throw new UsageError(
         `${path} is not text: it has bytes that are not UTF-8.`,
@@ -40,8 +52,10 @@ export function readProgram(file: string | undefined): SourceFile {
       );
     }
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') throw new UsageError(`There is no file ${path}.`, programsNear(path));
-    if (code === 'EACCES') throw new UsageError(`${path} cannot be read: permission denied.`);
+    if (code === 'ENOENT' || code === 'ENOTDIR') throw new UsageError(`There is no file ${path}.`, programsNear(path));
+    if (code === 'EACCES' || code === 'EPERM') throw new UsageError(`${path} cannot be read: permission denied.`);
+    if (code === 'ENAMETOOLONG') throw new UsageError('This path is longer than any that a file can have.');
+    if (code === 'ELOOP') throw new UsageError(`${path} leads through links that lead to each other.`);
     throw error;
   }
 }
@@ -75,6 +89,6 @@ function programsIn(folder: string): string[] {
 function programsNear(path: string): string | undefined {
   const folder = resolve(path, '..');
   if (!isFolder(folder)) return undefined;
-  const programs = programsIn(folder);
+  const programs = programsIn(folder).slice(0, 8);
   return programs.length === 0 ? undefined : `in that folder there is ${programs.join(', ')}`;
 }

@@ -39,8 +39,9 @@ function reportMissingBases(scope: Scope, blocks: readonly CheckedBlock[], bases
     const { lora } = question.base;
     asking.set(lora, [...(asking.get(lora) ?? []), question]);
   }
-  const checkpoints = [...scope.blocks].filter(([, { kind }]) => kind === 'checkpoint').map(([name]) => name);
   for (const [lora, questions] of asking) {
+    const seen = scope.blocksSeenBy(lora.span.source);
+    const checkpoints = seen.filter(([, { kind }]) => kind === 'checkpoint').map(([name]) => name);
     const inside = behindBrace(lora.span);
     scope.report(problem.noBase({ lora: lora.name, header: lora.span, asking: questions, checkpoints, inside }));
   }
@@ -78,7 +79,7 @@ function questionOf(block: CheckedBlock, bases: Bases): Question | undefined {
 
 /** The place behind the brace that opens a block, for one more attribute. */
 function behindBrace({ source, end }: Span): Span | undefined {
-  const length = /^\s*(?:extends\s+\w+\s*)?\{/.exec(source.text.slice(end, end + 200))?.[0].length;
+  const length = /^\s*(?:extends\s+[\w.]+\s*)?\{/.exec(source.text.slice(end, end + 200))?.[0].length;
   return length === undefined ? undefined : { source, start: end + length, end: end + length };
 }
 

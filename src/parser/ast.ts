@@ -36,9 +36,14 @@ export interface Definition {
   readonly value: Expression | undefined;
 }
 
+/** `import "file.lora"`, `import "file.lora" as name`. */
 export interface ImportStatement {
   readonly kind: 'import';
   readonly span: Span;
+  /** What stands between the quotes; `undefined` where it is no path, which has been complained about. */
+  readonly path: Name | undefined;
+  /** What stands before the names of the file; `undefined`: nothing. */
+  readonly alias: Name | undefined;
 }
 
 export interface Attribute {

@@ -5,6 +5,7 @@ import type {
   Attribute,
   BlockStatement,
   Expression,
+  ImportStatement,
   Name,
   Operator,
   Program,
@@ -14,7 +15,7 @@ import type {
 import { type CstNode, parseExpression, type Token } from './cst.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
-import { readDuration, readNumber, readQuoted, readSize } from './literals.ts';
+import { isOddPath, readDuration, readNumber, readQuoted, readSize } from './literals.ts';
 import { misfitDiagnostics } from './misfits.ts';
 import type { SourceFile, Span } from './source.ts';
 import { arrangeTokens } from './token-stream.ts';
@@ -53,7 +54,7 @@ function statement(building: Building, node: CstNode): Statement[] {
   const definition = nodes(node, 'letStatement')[0] ?? nodes(node, 'paramStatement')[0];
   if (definition !== undefined) return definitionStatement(building, definition);
   const importing = nodes(node, 'importStatement')[0];
-  if (importing !== undefined) return [{ kind: 'import', span: spanOfNode(building.source, importing) }];
+  if (importing !== undefined) return [importStatement(building, importing)];
   const stray = nodes(node, 'attribute')[0];
   if (stray !== undefined) {
     const before = building.diagnostics.length;
@@ -65,6 +66,32 @@ function statement(building: Building, node: CstNode): Statement[] {
     }
   }
   return [];
+}
+
+function importStatement(building: Building, node: CstNode): ImportStatement {
+  const { source, diagnostics } = building;
+  const span = spanOfNode(source, node);
+  const as = tokens(node, 'As')[0];
+  const word = tokens(node, 'Word')[0];
+  if (as !== undefined && as.image !== 'as') diagnostics.push(problem.importAs(spanOf(source, as)));
+  const alias = word && nameOf(source, word);
+  if (alias?.text.includes('.')) diagnostics.push(problem.badName(alias.span));
+  return { kind: 'import', span, path: importedPath(building, node), alias };
+}
+
+function importedPath(building: Building, node: CstNode): Name | undefined {
+  const { source, diagnostics } = building;
+  const token = tokens(node, 'Text')[0];
+  if (token === undefined) return undefined;
+  const { span, parts } = textExpression(building, token);
+  const values = parts.filter((part) => typeof part !== 'string');
+  const text = parts.join('');
+  if (values.some(({ kind }) => kind === 'broken')) return undefined;
+  if (values.length > 0) diagnostics.push(problem.importedExpression(span));
+  else if (text.trim() === '') diagnostics.push(problem.emptyText(span, 'import'));
+  else if (isOddPath(text)) diagnostics.push(problem.oddPath(span, source.text.slice(span.start, span.end)));
+  else return { text, span };
+  return undefined;
 }
 
 function blockStatement(building: Building, node: CstNode): BlockStatement[] {

@@ -33,7 +33,7 @@ const constants: ReadonlyMap<string, Argument> = new Map<string, Argument>([
 ]);
 
 function checkArgument(scope: Scope, type: Type, name: string, expression: Expression): Argument | undefined {
-  const written = resolve(scope, expression, (word) => constants.has(word));
+  const written = resolve(scope, expression, ({ text }) => constants.has(text));
   if (written === undefined) return undefined;
   const { value } = written;
   switch (value.kind) {

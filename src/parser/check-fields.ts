@@ -72,11 +72,12 @@ export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedField
 function reportMissing(scope: Scope, { owner, ownerSpan }: FieldsToCheck, name: string, field: Setting): void {
   const { type, doc } = field;
   const kinds = kindsNamedBy(type);
-  const fitting = [...scope.blocks]
-    // A block is not made from itself.
-    .filter(
-      ([, { kind, span }]) => kinds.includes(kind) && (span.start < ownerSpan.start || span.start > ownerSpan.end),
-    )
+  // A block is not made from itself.
+  const isItself = ({ source, start }: Span) =>
+    source === ownerSpan.source && start >= ownerSpan.start && start <= ownerSpan.end;
+  const fitting = scope
+    .blocksSeenBy(ownerSpan.source)
+    .filter(([, { kind, span }]) => kinds.includes(kind) && !isItself(span))
     .map(([word]) => word);
   const isOne = type.kind === 'reference' ? fitting.length === 1 : fitting.length > 0 && fitting.length <= 4;
   const written = type.kind === 'reference' ? fitting.join() : `[${fitting.join(', ')}]`;

@@ -5,7 +5,7 @@ import { checkValue } from './check-value.ts';
 import { needs } from './describe.ts';
 import * as problem from './diagnostics.ts';
 import { integer, type NumberType, number, type Type } from './schema-types.ts';
-import { definitionNames, resolve, type Scope } from './scope.ts';
+import { resolve, type Scope } from './scope.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
 import type { ScheduleExpression } from './values.ts';
@@ -78,7 +78,7 @@ function computeOnce(scope: Scope, name: string, value: Expression): number | un
   }
   if (written.value.kind !== 'word') return wrongType(scope, number(), name, written);
   const { text } = written.value;
-  const names = definitionNames(scope);
+  const names = scope.definitionsSeenBy(written.value.span.source);
   const available = names.map((one) => `"${one}"`);
   scope.report(
     problem.unknownName(placeOf(written), { name: text, wanted: 'a number', meant: nearest(text, names), available }),
@@ -124,7 +124,7 @@ export function checkSchedule(
     return left === undefined || right === undefined ? undefined : { op: value.operator, left, right };
   }
   if (value.kind !== 'word') return wrongType(scope, type, name, written);
-  const names = ['step', ...definitionNames(scope)];
+  const names = ['step', ...scope.definitionsSeenBy(value.span.source)];
   const available = [`"${names.join('", "')}"`];
   const details = { name: value.text, wanted: needs(type), meant: nearest(value.text, names), available };
   scope.report(problem.unknownName(placeOf(written), details));

@@ -1,6 +1,6 @@
 // Names of other blocks: one, or several LoRAs with weights.
 
-import type { ChoiceExpression, Expression, VariantExpression } from './ast.ts';
+import type { ChoiceExpression, Expression, Name, VariantExpression } from './ast.ts';
 import { checkValue } from './check-value.ts';
 import { needs } from './describe.ts';
 import type { Via } from './diagnostics.ts';
@@ -25,21 +25,23 @@ export function checkReference(
   const { value, via } = written;
   if (value.kind === 'choice') return checkChosen(scope, type, name, { value, via });
   if (value.kind === 'variant') return checkVariantOf(scope, type, name, { value, via });
-  if (value.kind === 'list' && value.tag !== undefined && scope.blocks.has(value.tag.text)) {
+  if (value.kind === 'list' && value.tag !== undefined && scope.isBlock(value.tag)) {
     scope.report(problem.pickWithoutName(placeOf(written), value.tag.text));
     return undefined;
   }
   if (value.kind !== 'word') {
     // A block of that name, `my-hero`, has been complained about.
-    if (value.kind === 'binary' && scope.blocks.has(sourceText(value.span))) return undefined;
-    const better = unquoted(value, (word) => isOfKind(scope, type, word));
+    if (value.kind === 'binary' && scope.isBlock({ text: sourceText(value.span), span: value.span })) return undefined;
+    const better = unquoted(value, (text) => isOfKind(scope, type, { text, span: value.span }));
     return wrongType(scope, type, name, written, better);
   }
   const span = placeOf(written);
-  const block = scope.blocks.get(value.text);
+  const block = scope.blockNamed(value);
   if (block === undefined) {
-    const fitting = [...scope.blocks].filter(([, one]) => type.to.includes(one.kind)).map(([word]) => word);
-    const meant = nearest(value.text, fitting) ?? nearest(value.text, scope.blocks.keys());
+    const seen = scope.blocksSeenBy(value.span.source);
+    const fitting = seen.filter(([, one]) => type.to.includes(one.kind)).map(([word]) => word);
+    const anyBlock = seen.map(([word]) => word);
+    const meant = nearest(value.text, fitting) ?? nearest(value.text, anyBlock);
     const wanted = needs(type);
     const available = fitting.map((word) => `"${word}"`);
     scope.report(problem.unknownName(span, { name: value.text, wanted, meant: via ? undefined : meant, available }));
@@ -47,7 +49,10 @@ export function checkReference(
   }
   // A block of an unknown kind has been complained about; what it would have been is anyone's guess.
   if (block.kind === 'unknown') return undefined;
-  if (type.to.includes(block.kind)) return { kind: 'reference', block: value.text, span };
+  if (type.to.includes(block.kind)) {
+    scope.ask(block);
+    return { kind: 'reference', block: block.name, span };
+  }
   const details = { attribute: name, needed: type.to, name: value.text, kind: block.kind, definedAt: block.span };
   scope.report(problem.wrongKind(span, details));
   return undefined;
@@ -64,7 +69,7 @@ function checkChosen(
   const word: Written = { value: { kind: 'word', text: of.text, span: of.span }, via };
   const block = checkReference(scope, type, name, word);
   const step = checkChoice(scope, value);
-  const kind = block && scope.blocks.get(of.text)?.kind;
+  const kind = block && scope.blockNamed(of)?.kind;
   if (kind !== undefined && kind !== 'train') scope.report(problem.noStepChoice(value.span, of.text, kind));
   if (kind !== 'train' || block === undefined || step === undefined) return undefined;
   return { ...block, ...picksOf(value), step, span: via?.usedAt ?? value.span };
@@ -122,14 +127,14 @@ function withWeightOne(
   name: string,
   item: Expression,
 ): WeightedReference | undefined {
-  const written = resolve(scope, item, (word) => scope.blocks.has(word));
+  const written = resolve(scope, item, scope.isBlock);
   if (written === undefined || written.value.kind === 'broken') return undefined;
   const { value } = written;
   // `[{ a = 0.8 }, { b = 0.5 }]`, `[a * 0.8, b]`, `["a:0.8"]` and the like.
   const isWeighed =
     value.kind === 'record' ||
     (value.kind === 'text' && plainText(value)?.includes(':') === true) ||
-    (value.kind === 'binary' && !scope.blocks.has(sourceText(value.span)));
+    (value.kind === 'binary' && !scope.isBlock({ text: sourceText(value.span), span: value.span }));
   if (isWeighed) return wrongType(scope, type, name, written, inBraces);
   const reference = checkReference(scope, { kind: 'reference', to: type.to }, name, written);
   return reference && { ...reference, weight: 1 };
@@ -143,7 +148,7 @@ function withItsWeight(
 ): WeightedReference | undefined {
   const { text, span } = entry.name;
   // A let may name a step of a training: let early = raw@40.
-  const word = resolve(scope, { kind: 'word', text, span }, (each) => scope.blocks.has(each));
+  const word = resolve(scope, { kind: 'word', text, span }, scope.isBlock);
   const reference = word && checkReference(scope, { kind: 'reference', to: type.to }, name, word);
   const weight = checkValue(scope, number(), text, entry.value) as number | undefined;
   if (weight === 0) scope.report(problem.zeroWeight(entry.value.span, text));
@@ -155,11 +160,13 @@ const inBraces = { hint: 'Weights stand in one pair of braces: { a = 0.8  b = 0.
 /** One LoRA alone, arithmetic, or text such as "a:0.8". */
 function weightsMeant(scope: Scope, type: WeightedType, value: Expression) {
   const word = value.kind === 'word' ? value.text : plainText(value);
-  return word !== undefined && isOfKind(scope, type, word) ? instead(`[${word}]`) : inBraces;
+  return word !== undefined && isOfKind(scope, type, { text: word, span: value.span })
+    ? instead(`[${word}]`)
+    : inBraces;
 }
 
-const isOfKind = (scope: Scope, { to }: { readonly to: readonly string[] }, word: string): boolean =>
-  to.includes(scope.blocks.get(word)?.kind ?? '');
+const isOfKind = (scope: Scope, { to }: { readonly to: readonly string[] }, word: Name): boolean =>
+  to.includes(scope.blockNamed(word)?.kind ?? '');
 
 /** True when all are different. `what` is what an item says, as a message quotes it. */
 export function reportTwice(

@@ -1,14 +1,14 @@
 // Text: `${…}` filled in, paths and masks looked at more closely.
 
-import type { Attribute, Expression, TextExpression } from './ast.ts';
+import type { Attribute, Expression, Name, TextExpression } from './ast.ts';
 import { parseMask, SDXL } from './blocks.ts';
 import { compute } from './check-number.ts';
 import { parseColor } from './color.ts';
 import * as problem from './diagnostics.ts';
 import { attributesOf } from './extending.ts';
-import { writeText } from './literals.ts';
+import { isOddPath, writeText } from './literals.ts';
 import type { Type } from './schema-types.ts';
-import { definitionNames, resolve, type Scope } from './scope.ts';
+import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { complainOfForm, instead, placeOf, sourceText, type Written, wrongType } from './written.ts';
@@ -33,7 +33,7 @@ export function checkText(scope: Scope, type: TextType, name: string, written: W
     scope.report(problem.oddColor(placeOf(written), text));
     return undefined;
   }
-  if (type.what === 'path' && /[\n\t\r\0]/.test(text)) {
+  if (type.what === 'path' && isOddPath(text)) {
     scope.report(problem.oddPath(placeOf(written), sourceText(value.span)));
     return undefined;
   }
@@ -58,7 +58,7 @@ export function joinText(scope: Scope, value: TextExpression): string | undefine
 /** What an expression in a text is called in messages. */
 const inText = `\${…}`;
 
-const isBoolean = (word: string) => word === 'true' || word === 'false';
+const isBoolean = ({ text }: Name) => text === 'true' || text === 'false';
 
 /** Where an expression in a text is a value of a sweep: what it is called there. */
 export function sweptLabel(scope: Scope, part: Expression): string | undefined {
@@ -67,12 +67,12 @@ export function sweptLabel(scope: Scope, part: Expression): string | undefined {
 
 /** `small.thr` is what the block "small" says of "thr", `raw.network.dim` what stands deeper. */
 function attributeNamed(scope: Scope, part: Expression): Expression | undefined {
-  if (part.kind !== 'word' || scope.definitions.has(part.text)) return undefined;
+  if (part.kind !== 'word' || scope.definitionNamed(part) !== undefined) return undefined;
   const words = part.text.split('.');
   for (let count = words.length - 1; count > 0; count -= 1) {
-    const block = scope.statements.get(words.slice(0, count).join('.'));
+    const block = scope.blockNamed({ text: words.slice(0, count).join('.'), span: part.span })?.statement;
     if (block === undefined) continue;
-    let entries: readonly Attribute[] = attributesOf(scope, block, scope.statements);
+    let entries: readonly Attribute[] = attributesOf(scope, block);
     let found: Expression | undefined;
     for (const word of words.slice(count)) {
       found = entries.find(({ name }) => name.text === word)?.value;
@@ -105,7 +105,7 @@ function interpolate(scope: Scope, part: Expression): string | undefined {
     }
     case 'word': {
       if (value.text === 'true' || value.text === 'false') return value.text;
-      const names = definitionNames(scope);
+      const names = scope.definitionsSeenBy(value.span.source);
       const available = names.length === 0 ? [] : [names.join(', ')];
       const meant = nearest(value.text, names);
       scope.report(

@@ -31,28 +31,29 @@ import {
 
 /** `name` is what the value is called in messages: its attribute, or the attribute of its list. */
 export function checkValue(scope: Scope, type: Type, name: string, value: Expression): unknown {
-  const written = resolve(scope, value, (word) => claims(scope, type, word));
+  const written = resolve(scope, value, (word) => claims(type, word, scope.isBlock));
   return written === undefined ? undefined : checkWritten(scope, type, name, written);
 }
 
 /** Whether a word means something to the type itself, so that it is not the name of a let or a param. */
-export function claims(scope: Pick<Scope, 'blocks'>, type: Type, word: string): boolean {
+export function claims(type: Type, word: Name, isBlock: (word: Name) => boolean): boolean {
+  const { text } = word;
   switch (type.kind) {
     case 'words':
-      return type.words.includes(word);
+      return type.words.includes(text);
     case 'boolean':
-      return word === 'true' || word === 'false';
+      return text === 'true' || text === 'false';
     case 'reference':
     case 'weighted-references':
-      return scope.blocks.has(word);
+      return isBlock(word);
     case 'tagged':
-      return Object.hasOwn(type.variants, word);
+      return Object.hasOwn(type.variants, text);
     case 'network-block':
-      return blocksNamed(word) !== undefined;
+      return blocksNamed(text) !== undefined;
     case 'schedule':
-      return word === 'step';
+      return text === 'step';
     case 'either':
-      return type.of.some((one) => claims(scope, one, word));
+      return type.of.some((one) => claims(one, word, isBlock));
     default:
       return false;
   }
@@ -69,8 +70,11 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
   switch (type.kind) {
     case 'number':
       return checkNumber(scope, type, name, written);
-    case 'text':
-      return checkText(scope, type, name, written);
+    case 'text': {
+      const text = checkText(scope, type, name, written);
+      if (text === undefined || type.what !== 'path') return text;
+      return { text, writtenIn: scope.fileOf(value.span.source) };
+    }
     case 'boolean':
       return checkBoolean(scope, type, name, written);
     case 'size':

@@ -2,20 +2,23 @@
 // A mistake in one place never stops the rest from being checked.
 
 import { checkAcross } from './across-blocks.ts';
-import type { Attribute, BlockStatement, Definition, Expression, Program, TextExpression } from './ast.ts';
+import type { Attribute, BlockStatement, Expression, TextExpression } from './ast.ts';
 import { checkFields } from './check-fields.ts';
 import { joinText, sweptLabel } from './check-text.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import { splitExclude } from './exclude.ts';
 import { attributesOf } from './extending.ts';
+import { blocksIn, type LinkedProgram } from './imports.ts';
 import { joinVariants, type VariedBlock } from './join-variants.ts';
+import { isOddPath } from './literals.ts';
 import type { CheckedBlock, CheckedProgram } from './model.ts';
+import { type NamedBlock, type Namespace, nameAll } from './namespaces.ts';
+import { madeFrom } from './order.ts';
 import { setParams } from './params.ts';
 import { applyRules } from './rules.ts';
-import { type BlockKind, blockKinds, fieldsOf, isBlockKind } from './schema.ts';
-import { createScope, type NamedBlock, type Scope } from './scope.ts';
-import { nearest } from './suggest.ts';
+import { type BlockKind, fieldsOf, isBlockKind } from './schema.ts';
+import { createScope, type Scope } from './scope.ts';
 import { collectSweeps, type Sweeps } from './sweeps.ts';
 import { inEveryVariant, mostVariants } from './variants.ts';
 import { sourceText } from './written.ts';
@@ -25,71 +28,87 @@ export interface Checking {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-export function checkProgram(written: Program, params: ReadonlyMap<string, string>): Checking {
+export function checkProgram(linked: LinkedProgram, params: ReadonlyMap<string, string>): Checking {
   const diagnostics: Diagnostic[] = [];
-  const blocks = written.statements.filter((statement) => statement.kind === 'block');
-  const defined = collectDefinitions(written, diagnostics);
-  const definitions = setParams(defined, params, diagnostics);
-  const { named, statements } = collectBlocks(blocks, diagnostics);
-  const scope = createScope({ blocks: named, definitions, statements }, diagnostics);
-  for (const statement of written.statements) {
-    if (statement.kind === 'import') scope.report(problem.noImport(statement.span));
-  }
-  const sweeps = collectSweeps(definitions, blocks, scope.report);
-  const checked = joinVariants(
-    scope,
-    blocks.flatMap((block) => checkBlock(scope, block, sweeps) ?? []),
+  const spaces = nameAll(linked, diagnostics);
+  setParams(spaces, params, diagnostics);
+  const asked = new Set<NamedBlock>();
+  const scope = createScope(spaces, (block) => asked.add(block), diagnostics);
+  const sweeps = collectSweeps(spaces, scope.report);
+  const own = blocksIn(linked.root).flatMap((block) => checkBlock(scope, { block, sweeps, prefix: '' }) ?? []);
+  const imported = checkImported(scope, { spaces: spaces.slice(1), asked, sweeps });
+  const joined = joinVariants(scope, [...own, ...imported]);
+  const { source } = linked.root;
+  // Of imported blocks all variants were made, and perhaps one is asked for.
+  const blocks = madeFrom(
+    joined,
+    joined.filter(({ span }) => span.source === source),
   );
-  checkAcross(scope, checked);
-  return { program: { source: written.source, blocks: checked }, diagnostics };
+  checkAcross(scope, blocks);
+  return { program: { source, blocks }, diagnostics };
 }
 
-function collectDefinitions(written: Program, diagnostics: Diagnostic[]): ReadonlyMap<string, Definition> {
-  const definitions = new Map<string, Definition>();
-  for (const statement of written.statements) {
-    if (statement.kind !== 'let' && statement.kind !== 'param') continue;
-    const first = definitions.get(statement.name.text);
-    if (first === undefined) definitions.set(statement.name.text, statement);
-    else diagnostics.push(problem.duplicateName(statement.name, first.name.span));
+/**
+ * Of imported files, the blocks that the program is made from. All others are there to be extended: they may lack what
+ * has to be written, and are told of everything else.
+ */
+function checkImported(
+  scope: Scope,
+  {
+    spaces,
+    asked,
+    sweeps,
+  }: {
+    readonly spaces: readonly Namespace[];
+    readonly asked: ReadonlySet<NamedBlock>;
+    readonly sweeps: Sweeps;
+  },
+): readonly VariedBlock[] {
+  const blocks: VariedBlock[] = [];
+  const checked = new Set<BlockStatement>();
+  const prefixes = new Map(spaces.map(({ module, prefix }) => [module.source, prefix]));
+  // Grows while it is walked: what a block is made from is asked for as well.
+  for (const { statement: block } of asked) {
+    const prefix = block && prefixes.get(block.header.source);
+    if (block === undefined || prefix === undefined) continue;
+    checked.add(block);
+    const found = checkBlock(scope, { block, sweeps, prefix });
+    if (found !== undefined) blocks.push(found);
   }
-  return definitions;
-}
-
-interface CollectedBlocks {
-  readonly named: ReadonlyMap<string, NamedBlock>;
-  readonly statements: ReadonlyMap<string, BlockStatement>;
-}
-
-/** Every name before any is used, so that the order of blocks does not matter. */
-function collectBlocks(blocks: readonly BlockStatement[], diagnostics: Diagnostic[]): CollectedBlocks {
-  const named = new Map<string, NamedBlock>();
-  const statements = new Map<string, BlockStatement>();
-  for (const block of blocks) {
-    const { blockKind, name } = block;
-    const kind: BlockKind | 'unknown' = isBlockKind(blockKind.text) ? blockKind.text : 'unknown';
-    if (kind === 'unknown') diagnostics.push(problem.unknownKind(blockKind, nearest(blockKind.text, blockKinds)));
-    if (name === undefined || kind === 'save') continue;
-    const text = 'text' in name ? name.text : name.parts.filter((part) => typeof part === 'string').join('');
-    const first = named.get(text);
-    if (!('text' in name) && kind !== 'unknown') diagnostics.push(problem.quotedName(name.span, kind, text));
-    if (first !== undefined) {
-      diagnostics.push(problem.duplicateName({ text, span: name.span }, first.span));
-    } else {
-      named.set(text, { kind, span: name.span });
-      statements.set(text, block);
+  const lenient: Scope = {
+    ...scope,
+    ask: () => {},
+    report: (diagnostic) => (diagnostic.code === 'missing-attribute' ? undefined : scope.report(diagnostic)),
+  };
+  for (const { module, prefix } of spaces) {
+    for (const block of blocksIn(module)) {
+      if (!checked.has(block)) checkBlock(lenient, { block, sweeps, prefix, isToExtend: true });
     }
   }
-  return { named, statements };
+  return blocks;
+}
+
+interface BlockToCheck {
+  readonly block: BlockStatement;
+  readonly sweeps: Sweeps;
+  /** What stands before its name in the program. */
+  readonly prefix: string;
+  /** Then it need not be whole, and rules about what goes together apply where it is. */
+  readonly isToExtend?: boolean;
 }
 
 /** The block in all of its own variants. `undefined` when none of them is right, after complaining about all of it. */
-function checkBlock(scope: Scope, block: BlockStatement, sweeps: Sweeps): VariedBlock | undefined {
+function checkBlock(
+  scope: Scope,
+  { block, sweeps, prefix, isToExtend = false }: BlockToCheck,
+): VariedBlock | undefined {
   const kind = block.blockKind.text;
   if (!isBlockKind(kind)) return undefined;
-  const { entries, exclusions } = splitExclude(attributesOf(scope, block, scope.statements), kind, scope.report);
-  const check = (inVariant: Scope) => checkVariant(inVariant, { block, kind, entries });
+  const { entries, exclusions } = splitExclude(attributesOf(scope, block), kind, scope.report);
+  const check = (inVariant: Scope) => checkVariant(inVariant, { block, kind, prefix, entries, isToExtend });
   const { found, areTooMany } = inEveryVariant(scope, { sweeps, exclusions, check });
-  const called = block.name !== undefined && 'text' in block.name ? `"${block.name.text}"` : `this ${kind} block`;
+  const called =
+    block.name !== undefined && 'text' in block.name ? `"${prefix}${block.name.text}"` : `this ${kind} block`;
   if (areTooMany) {
     const met = new Set(found.flatMap(({ point }) => [...point.keys()]));
     const shown = [...met].map(({ path, values }) => `${values.length} of ${path}`);
@@ -103,17 +122,23 @@ function checkBlock(scope: Scope, block: BlockStatement, sweeps: Sweeps): Varied
 interface WrittenBlock {
   readonly block: BlockStatement;
   readonly kind: BlockKind;
+  readonly prefix: string;
+  readonly isToExtend: boolean;
   /** With those of the blocks that it extends. */
   readonly entries: readonly Attribute[];
 }
 
 /** `undefined` when anything is wrong with it, after complaining about all of it. */
-function checkVariant(scope: Scope, { block, kind, entries }: WrittenBlock): CheckedBlock | undefined {
-  const name = nameOf(scope, block);
+function checkVariant(
+  scope: Scope,
+  { block, kind, prefix, entries, isToExtend }: WrittenBlock,
+): CheckedBlock | undefined {
+  const name = nameOf(scope, block, prefix);
   const owner = kind === 'save' || name === undefined ? `This ${kind} block` : `The ${kind} block "${name}"`;
   const checked = checkFields(scope, { fields: fieldsOf(kind), entries, owner, ownerSpan: block.header });
-  // The one place where what the table promises about a kind and what was checked by it meet.
   const { values: attributes, spans: attributeSpans, isWhole } = checked;
+  if (isToExtend && !isWhole) return undefined;
+  // The one place where what the table promises about a kind and what was checked by it meet.
   const found = {
     ...{ kind, name: name ?? '', variant: undefined, span: block.header },
     ...{ attributes, attributeSpans },
@@ -122,9 +147,9 @@ function checkVariant(scope: Scope, { block, kind, entries }: WrittenBlock): Che
   return isWhole && name !== undefined ? ruled : undefined;
 }
 
-function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | undefined {
+function nameOf(scope: Scope, { blockKind, name }: BlockStatement, prefix: string): string | undefined {
   if (name === undefined) return undefined;
-  if (blockKind.text !== 'save') return 'text' in name ? name.text : joinText(scope, name);
+  if (blockKind.text !== 'save') return `${prefix}${'text' in name ? name.text : joinText(scope, name)}`;
   if ('text' in name) {
     scope.report(problem.saveName(name));
     return undefined;
@@ -132,7 +157,7 @@ function nameOf(scope: Scope, { blockKind, name }: BlockStatement): string | und
   const path = joinText(scope, name);
   if (path === undefined) return undefined;
   if (path.trim() === '') scope.report(problem.emptyText(name.span, 'save'));
-  else if (/[\n\t\r\0]/.test(path)) scope.report(problem.oddPath(name.span, sourceText(name.span)));
+  else if (isOddPath(path)) scope.report(problem.oddPath(name.span, sourceText(name.span)));
   else if (!complainOfSlashes(scope, name)) return path;
   return undefined;
 }

@@ -4,7 +4,7 @@ import type { Expression } from './ast.ts';
 import { writeNumber, writeText } from './literals.ts';
 import { blockKinds, loraKinds } from './schema.ts';
 import type { NumberType, Type } from './schema-types.ts';
-import { nameOfReference, type Reference, type Size, type WeightedReference } from './values.ts';
+import { nameOfReference, type ProgramPath, type Reference, type Size, type WeightedReference } from './values.ts';
 
 /** `a, b and c`, or with another last word. */
 export function enumerate(words: readonly string[], last = 'and'): string {
@@ -138,7 +138,7 @@ export function writeValue(type: Type, value: unknown): string {
     case 'steps-or-share':
       return writeNumber(value as number);
     case 'text':
-      return writeText(value as string);
+      return writeText(type.what === 'path' ? (value as ProgramPath).text : (value as string));
     case 'size': {
       const { width, height } = value as Size;
       return `${width}x${height}`;

@@ -6,6 +6,8 @@ export * from './choice-diagnostics.ts';
 export type { Diagnostic, Fix, Related } from './diagnostic.ts';
 /** Images on their way into training. */
 export * from './image-diagnostics.ts';
+/** Other files. */
+export * from './import-diagnostics.ts';
 /** What can be read, and makes no sense. */
 export * from './meaning-diagnostics.ts';
 /** Learning rates, and what changes them. */

@@ -1,10 +1,9 @@
 // `train b extends a { … }`: the attributes of `a`, with those of `b` over them.
 // Records are merged key by key; everything else, lists included, is replaced.
 
-import type { Attribute, BlockStatement, Expression } from './ast.ts';
+import type { Attribute, BlockStatement, Expression, Name } from './ast.ts';
 import * as problem from './diagnostics.ts';
-import { isBlockKind } from './schema.ts';
-import type { Scope } from './scope.ts';
+import type { NamedBlock, Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { isSweep } from './sweeps.ts';
@@ -12,19 +11,16 @@ import { isSweep } from './sweeps.ts';
 /** Longer lines of blocks than anyone writes. */
 const longestLine = 50;
 
-export function attributesOf(
-  scope: Scope,
-  block: BlockStatement,
-  statements: ReadonlyMap<string, BlockStatement>,
-): readonly Attribute[] {
+export function attributesOf(scope: Scope, block: BlockStatement): readonly Attribute[] {
   const line: BlockStatement[] = [block];
   const steps: { from: string; to: string; span: Span }[] = [];
   for (let current = block; current.extending !== undefined; ) {
     const { text, span } = current.extending;
-    const other = statements.get(text);
+    const named = scope.blockNamed(current.extending);
+    const other = named?.statement;
     if (other === undefined || other.blockKind.text !== block.blockKind.text) {
       // A block further up complains for itself.
-      if (current === block) complain(scope, block, other, text, span);
+      if (current === block) complain(scope, block, named, current.extending);
       break;
     }
     steps.push({ from: nameOf(current), to: text, span });
@@ -47,24 +43,20 @@ function nameOf({ name, blockKind }: BlockStatement): string {
   return name !== undefined && 'text' in name ? name.text : blockKind.text;
 }
 
-function complain(
-  scope: Scope,
-  block: BlockStatement,
-  other: BlockStatement | undefined,
-  name: string,
-  span: Span,
-): void {
+function complain(scope: Scope, block: BlockStatement, other: NamedBlock | undefined, { text, span }: Name): void {
   const kind = block.blockKind.text;
   if (other !== undefined) {
     // A block of an unknown kind has been complained about.
-    if (!isBlockKind(other.blockKind.text)) return;
-    const details = { name, kind, other: other.blockKind.text, definedAt: other.header };
-    scope.report(problem.wrongBlockType(span, details));
+    if (other.kind === 'unknown') return;
+    scope.report(problem.wrongBlockType(span, { name: text, kind, other: other.kind, definedAt: other.span }));
     return;
   }
-  const available = [...scope.blocks].filter(([, one]) => one.kind === kind).map(([word]) => word);
+  const available = scope
+    .blocksSeenBy(span.source)
+    .filter(([, one]) => one.kind === kind)
+    .map(([word]) => word);
   const wanted = `another ${kind} block`;
-  scope.report(problem.unknownName(span, { name, wanted, meant: nearest(name, available), available: [] }));
+  scope.report(problem.unknownName(span, { name: text, wanted, meant: nearest(text, available), available: [] }));
 }
 
 function mergeAttributes(below: readonly Attribute[], above: readonly Attribute[]): readonly Attribute[] {

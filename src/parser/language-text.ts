@@ -34,6 +34,8 @@ mean nothing, and commas between attributes are optional.
 |---|---|
 | \`kind name { … }\` | a block: one thing that is to exist |
 | \`kind name extends other { … }\` | the attributes of another block of the same kind, with these over them; records are merged, lists are replaced |
+| \`import "file.lora"\` | the blocks, lets and params of another file, under their own names |
+| \`import "file.lora" as kohya\` | the same, with a name before them: \`train mine extends kohya.raw { … }\`, \`-p kohya.name=other\` |
 | \`let name = value\` | a name for a value |
 | \`param name = value\` | the same, and \`lorac build -p name=other\` sets it; without a value it has to be set |
 
@@ -56,7 +58,13 @@ mean nothing, and commas between attributes are optional.
 | \`small[thr=-3]\` | where a block is asked for: the variants of it that have this value |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |
 
-Relative paths start at the folder of the \`.lora\` file, and \`~\` is the home folder. Blocks of the network are \`IN00\` to
+The path of an import starts at the folder of the file that has it. What that file imports comes with it. A name means what
+it means in the file that wrote it, so an imported file does not change by being imported. Of an imported file nothing is
+made but what the program's own blocks are made from: its other blocks are there to be extended, and may leave out what
+has to be written, such as \`base\` and \`data\` of a training. Its \`save\` blocks are never made, since nothing can name
+them. A program can import 100 files.
+
+Relative paths start at the folder of the \`.lora\` file that wrote them, and \`~\` is the home folder. Blocks of the network are \`IN00\` to
 \`IN08\`, \`MID00\` to \`MID02\`, \`OUT00\` to \`OUT08\`, \`TE1\`, \`TE2\`, and \`REST\` for time, label, in and out layers; \`IN\`, \`MID\`,
 \`OUT\` and \`TE\` stand for all of theirs, and patterns such as \`"OUT0*"\` for all that fit. \`OUT1\`, \`INP01\`, \`M1\` and
 \`output_blocks.1\` are understood. The layers of the text encoders are \`TE1.0\` to \`TE1.11\` and \`TE2.0\` to \`TE2.31\`; a

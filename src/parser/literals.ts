@@ -66,6 +66,11 @@ export function readQuoted(span: Span): { pieces: readonly TextPiece[]; diagnost
   return { pieces: pieces.filter((piece) => piece !== ''), diagnostics };
 }
 
+/** No file has such a name, or none that anyone meant: `"C:\new"` says a line break. */
+export function isOddPath(text: string): boolean {
+  return /[\n\t\r\0]/.test(text);
+}
+
 /** How text is written so that it reads back as itself. */
 export function writeText(text: string): string {
   const escaped = text

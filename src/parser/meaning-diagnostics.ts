@@ -79,13 +79,6 @@ export function noFunction(span: Span, name: string): Diagnostic {
   });
 }
 
-export function noImport(span: Span): Diagnostic {
-  return error('no-import', span, {
-    message: 'A program is one file: there is no "import".',
-    hint: 'Copy the blocks that are needed into this file.',
-  });
-}
-
 export function noNorms(span: Span): Diagnostic {
   return error('no-norms', span, {
     message: '"train_norm" has nothing to train: there are no norms among the layers of preset attn-only.',
@@ -106,6 +99,8 @@ export function nothingAsked(span: Span): Diagnostic {
 
 /** `written` is the text with its quotes. */
 export function oddPath(span: Span, written: string): Diagnostic {
+  if (written.includes('\0'))
+    return error('odd-path', span, { message: 'This path has a character that no path can have.' });
   return error('odd-path', span, {
     message: 'This path has a line break or a tab in it, from "\\n" or "\\t".',
     hint: `Text with backslashes stands in single quotes: ${quote(written.slice(1, -1))}. Forward slashes work as well.`,
@@ -256,10 +251,11 @@ export function unknownWord(
   });
 }
 
-export function unsetParam(name: Name): Diagnostic {
+/** `whole` is what the command line calls it: with the name of the import before it, where it comes from another file. */
+export function unsetParam(name: Name, whole: string): Diagnostic {
   return error('unset-param', name.span, {
-    message: `The param "${name.text}" has no value.`,
-    hint: `Set it with -p ${name.text}=…, or give it a default: param ${name.text} = …`,
+    message: `The param "${whole}" has no value.`,
+    hint: `Set it with -p ${whole}=…, or give it a default: param ${name.text} = …`,
   });
 }
 

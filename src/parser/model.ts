@@ -8,6 +8,7 @@ export type { AttributesOf, BlockKind } from './schema.ts';
 export type {
   Arguments,
   Duration,
+  ProgramPath,
   Reference,
   ScheduleExpression,
   Size,
@@ -31,7 +32,7 @@ export interface BlockOf<K extends BlockKind> {
   readonly variant: Variant | undefined;
   /** The kind and the name, as written. */
   readonly span: Span;
-  /** Every attribute of the kind. Paths are as written. */
+  /** Every attribute of the kind. */
   readonly attributes: AttributesOf<K>;
   /** Where each value is written; `undefined` where it is the default. */
   readonly attributeSpans: { readonly [A in keyof AttributesOf<K>]: Span | undefined };

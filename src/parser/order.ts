@@ -75,6 +75,20 @@ function stepsOf(circle: readonly Visit[]): readonly CircleStep[] {
   );
 }
 
+/** Of all blocks those that some are made from, and these themselves, in the order of all. */
+export function madeFrom(all: readonly CheckedBlock[], some: readonly CheckedBlock[]): readonly CheckedBlock[] {
+  const byName = new Map(all.filter((block) => block.kind !== 'save').map((block) => [block.name, block]));
+  const wanted = new Set(some);
+  // Grows while it is walked.
+  for (const block of wanted) {
+    for (const reference of referencesOf(block)) {
+      const other = byName.get(reference.block);
+      if (other !== undefined) wanted.add(other);
+    }
+  }
+  return all.filter((block) => wanted.has(block));
+}
+
 /** The blocks that a block is made from, as it names them. */
 export function referencesOf(block: CheckedBlock): Reference[] {
   const values = Object.values<unknown>(block.attributes).flatMap((value) =>

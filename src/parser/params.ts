@@ -1,11 +1,12 @@
 // Values from the command line, `-p name=value`. A param is typed by its default: where that is text, so is the value,
 // as it stands; otherwise the value is read as it would be in a program.
 
-import type { Definition, Expression } from './ast.ts';
+import type { Expression } from './ast.ts';
 import { buildExpression } from './build-ast.ts';
 import { parseExpression } from './cst.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { findDefinition, homeOf, type Namespace, visible } from './namespaces.ts';
 import type { SourceFile, Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { isSweep, partsOf } from './sweeps.ts';
@@ -13,43 +14,52 @@ import { arrangeTokens } from './token-stream.ts';
 import { tokenize } from './tokens.ts';
 import { sourceText } from './written.ts';
 
-/** The definitions with the params of the command line set. */
+/** Sets the params of the command line: those of the program, and of imported files with the import's name before them. */
 export function setParams(
-  definitions: ReadonlyMap<string, Definition>,
+  spaces: readonly Namespace[],
   params: ReadonlyMap<string, string>,
   diagnostics: Diagnostic[],
-): ReadonlyMap<string, Definition> {
-  const names = [...definitions.values()].filter(({ kind }) => kind === 'param').map(({ name }) => name.text);
-  const result = new Map(definitions);
-  for (const [name, text] of params) {
+): void {
+  const root = spaces[0] as Namespace;
+  const values = [...params].flatMap(([name, text]) => {
     const source: SourceFile = { path: '<command line>', text: `-p ${name}=${text}` };
     const span: Span = { source, start: '-p '.length + name.length + 1, end: source.text.length };
-    const definition = definitions.get(name);
-    if (definition?.kind !== 'param') {
+    const found = findDefinition(root, name);
+    if (found === 'unreadable') return [];
+    if (found?.value.kind !== 'param') {
       const nameSpan = { source, start: '-p '.length, end: '-p '.length + name.length };
+      const names = paramsSeenBy(root);
       diagnostics.push(problem.unknownParam(nameSpan, name, nearest(name, names), names));
-    } else {
-      const needed = definition.value && followed(definition.value, definitions);
-      const value = needed === undefined ? readFree(span) : readFor(needed, definitions, span);
-      if (value === undefined) {
-        diagnostics.push(problem.paramKind(span, name, needed as Expression, definition.name.span));
-      }
-      result.set(name, { ...definition, value: value ?? { kind: 'broken', span } });
+      return [];
+    }
+    const { space, key, value: definition } = found;
+    const needed = definition.value && followed(definition.value, spaces);
+    const value = needed === undefined ? readFree(span) : readFor(needed, spaces, span);
+    if (value === undefined) {
+      diagnostics.push(problem.paramKind(span, name, needed as Expression, definition.name.span));
+    }
+    return [() => space.definitions.set(key, { ...definition, value: value ?? { kind: 'broken', span } })];
+  });
+  // Each is typed by the defaults as they are written, so none is set before all are read.
+  for (const set of values) set();
+  for (const { prefix, definitions } of spaces) {
+    for (const { name, value } of definitions.values()) {
+      if (value === undefined) diagnostics.push(problem.unsetParam(name, `${prefix}${name.text}`));
     }
   }
-  for (const definition of result.values()) {
-    if (definition.value === undefined) diagnostics.push(problem.unsetParam(definition.name));
-  }
-  return result;
 }
 
+const paramsSeenBy = (space: Namespace): readonly string[] =>
+  [...visible(space, ({ definitions }) => definitions)].flatMap(([name, { kind }]) => (kind === 'param' ? [name] : []));
+
 /** A default that is a name counts as what it stands for. */
-function followed(value: Expression, definitions: ReadonlyMap<string, Definition>): Expression {
+function followed(value: Expression, spaces: readonly Namespace[]): Expression {
+  const home = homeOf(spaces);
   let current = value;
   for (let step = 0; step < 20 && current.kind === 'word'; step += 1) {
-    const next = definitions.get(current.text)?.value;
-    if (next === undefined) return current;
-    current = next;
+    const found = findDefinition(home(current.span.source), current.text);
+    if (found === undefined || found === 'unreadable' || found.value.value === undefined) return current;
+    current = found.value.value;
   }
   return current;
 }
@@ -69,10 +79,10 @@ function readFree(span: Span): Expression {
 }
 
 /** A default with several values wants values like the first of them: one, or again several. */
-function readFor(needed: Expression, definitions: ReadonlyMap<string, Definition>, span: Span): Expression | undefined {
+function readFor(needed: Expression, spaces: readonly Namespace[], span: Span): Expression | undefined {
   const [first] = isSweep(needed) ? partsOf(needed) : [];
   if (first === undefined) return needed.kind === 'text' ? plainText(span) : readLike(needed, span);
-  const one = followed(first, definitions);
+  const one = followed(first, spaces);
   const value = read(span);
   const isSeveral = value !== undefined && isSweep(value);
   return one.kind === 'text' && !isSeveral ? plainText(span) : readLike(one, span);

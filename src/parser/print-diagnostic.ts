@@ -18,7 +18,11 @@ export function printDiagnostic(diagnostic: Diagnostic, style: Style = plain): s
   const place = style('place', `${visible(span.source.path)}:${line}:${column}`);
   const head = `${place} ${style(severity, `${severity}:`)} ${visible(message)} ${style('code', `[${code}]`)}`;
   const lines = [head, ...quote(span, width, '^', '', style)];
-  for (const one of related) lines.push(...quote(one.span, width, '-', one.message, style));
+  for (const one of related) {
+    // A line number says little about a line of another file.
+    const where = one.span.source === span.source ? '' : `, in ${one.span.source.path}`;
+    lines.push(...quote(one.span, width, '-', `${one.message}${where}`, style));
+  }
   if (hint !== undefined)
     lines.push(`${' '.repeat(width + 2)} ${style('margin', '=')} ${style('hint', `hint: ${visible(hint)}`)}`);
   return lines.join('\n');

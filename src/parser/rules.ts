@@ -59,7 +59,7 @@ function trainRules(scope: Scope, block: BlockOf<'train'>): CheckedBlock | undef
 }
 
 function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'>): CheckedBlock | undefined {
-  const { path } = block.attributes;
+  const path = block.attributes.path.text;
   if (!/\.(?:ckpt|pt|pth|bin|pkl)$/i.test(path)) return block;
   scope.report(problem.pickledFile(block.attributeSpans.path ?? block.span, path, block.kind === 'checkpoint'));
   return undefined;
@@ -162,7 +162,7 @@ function strengthRule(scope: Scope, block: BlockOf<'preview'>): CheckedBlock | u
 /** A LoRA is saved as safetensors, in one format or another; a picture as a PNG. */
 function savedRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefined {
   const from: BlockOf<'save'>['attributes']['from'] | undefined = block.attributes.from;
-  const kind = from && scope.blocks.get(from.block)?.kind;
+  const kind = from && scope.kindOf(from);
   const isPicture = pictureKinds.some((one) => one === kind);
   const suffix = isPicture ? '.png' : '.safetensors';
   let isGood = true;

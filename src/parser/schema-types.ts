@@ -1,7 +1,16 @@
 // The words that the schema table is written in: kinds of values, and rows that say what an attribute is.
 // Each constructor carries the TypeScript type of its values, so that a checked program is typed by the table alone.
 
-import type { Arguments, Duration, Reference, ScheduleExpression, Size, Steps, WeightedReference } from './values.ts';
+import type {
+  Arguments,
+  Duration,
+  ProgramPath,
+  Reference,
+  ScheduleExpression,
+  Size,
+  Steps,
+  WeightedReference,
+} from './values.ts';
 
 /** What an attribute accepts. The second half exists only for the compiler: the type of the checked value. */
 export type Type<T = unknown> = TypeShape & { readonly __value?: T };
@@ -120,7 +129,9 @@ export function positive(): NumberSetting {
   return number({ min: 0, openMin: true });
 }
 
-export function text(what: 'text' | 'path' | 'mask' | 'color' = 'text'): Type<string> {
+export function text(what: 'path'): Type<ProgramPath>;
+export function text(what?: 'text' | 'mask' | 'color'): Type<string>;
+export function text(what: 'text' | 'path' | 'mask' | 'color' = 'text'): Type<string | ProgramPath> {
   return { kind: 'text', what };
 }
 

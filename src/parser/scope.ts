@@ -1,18 +1,30 @@
 // What names mean while a program is checked: blocks, and the values of lets and params.
 
-import type { BlockStatement, Definition, Expression } from './ast.ts';
+import type { Definition, Expression, Name, WordExpression } from './ast.ts';
 import type { Diagnostic, Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
-import type { BlockKind } from './schema.ts';
-import type { Span } from './source.ts';
+import { findBlock, findDefinition, homeOf, type NamedBlock, type Namespace, visible } from './namespaces.ts';
+import type { SourceFile, Span } from './source.ts';
 import { isSweep, type SweptValue } from './sweeps.ts';
+import type { Reference } from './values.ts';
+
+export type { NamedBlock } from './namespaces.ts';
 
 export interface Scope {
-  readonly blocks: ReadonlyMap<string, NamedBlock>;
-  /** Lets and params; a param that was set on the command line has that value. */
-  readonly definitions: ReadonlyMap<string, Definition>;
-  /** Blocks as they are written, by name: of two of one name the first. */
-  readonly statements: ReadonlyMap<string, BlockStatement>;
+  /** A word means what it means in the file that wrote it, which its span knows. */
+  blockNamed(word: Name): NamedBlock | undefined;
+  isBlock(word: Name): boolean;
+  definitionNamed(word: Name): Definition | undefined;
+  /** What kind of block a reference leads to. */
+  kindOf(reference: Reference): NamedBlock['kind'] | undefined;
+  /** The blocks that a file can name, as it would write them. */
+  blocksSeenBy(source: SourceFile): readonly (readonly [string, NamedBlock])[];
+  /** The lets and params that a file can name, as it would write them. */
+  definitionsSeenBy(source: SourceFile): readonly string[];
+  /** The file whose folder relative paths of a source start at. */
+  fileOf(source: SourceFile): SourceFile;
+  /** A block that a block of the program is made from is one of the program, whatever file it is in. */
+  ask(block: NamedBlock): void;
   /** The value of a sweep in the variant that is being checked. `undefined` where the sweep itself is wrong. */
   sweptValue(sweep: Expression): SweptValue | undefined;
   report(diagnostic: Diagnostic): void;
@@ -23,26 +35,21 @@ export interface Scope {
   step<T>(span: Span, evaluate: () => T): T | undefined;
 }
 
-export interface NamedBlock {
-  /** `unknown`: a kind that does not exist. It complains about nothing further. */
-  readonly kind: BlockKind | 'unknown';
-  readonly span: Span;
-}
-
 const mostSteps = 1_000_000;
 const deepest = 400;
 
+/** `ask` hears of each block that another is made from. */
 export function createScope(
-  { blocks, definitions, statements }: Pick<Scope, 'blocks' | 'definitions' | 'statements'>,
+  spaces: readonly Namespace[],
+  ask: (block: NamedBlock) => void,
   diagnostics: Diagnostic[],
 ): Scope {
   let [taken, depth] = [0, 0];
   let isTooComplex = false;
   const said = new Set<string>();
   return {
-    blocks,
-    definitions,
-    statements,
+    ...namesOf(spaces),
+    ask,
     // Outside of any variant.
     sweptValue: () => undefined,
     report(diagnostic) {
@@ -65,6 +72,51 @@ export function createScope(
   };
 }
 
+type Names = Pick<
+  Scope,
+  'blockNamed' | 'isBlock' | 'definitionNamed' | 'kindOf' | 'blocksSeenBy' | 'definitionsSeenBy' | 'fileOf'
+>;
+
+function namesOf(spaces: readonly Namespace[]): Names {
+  const home = homeOf(spaces);
+  const blocks = new Map<Namespace, readonly (readonly [string, NamedBlock])[]>();
+  const definitions = new Map<Namespace, readonly string[]>();
+  const blockNamed = (word: Name): NamedBlock | undefined => {
+    const found = findBlock(home(word.span.source), word.text);
+    return found === 'unreadable'
+      ? { name: word.text, kind: 'unknown', span: word.span, statement: undefined }
+      : found?.value;
+  };
+  return {
+    blockNamed,
+    isBlock: (word) => blockNamed(word) !== undefined,
+    definitionNamed(word) {
+      const found = findDefinition(home(word.span.source), word.text);
+      return found === 'unreadable'
+        ? { kind: 'let', name: word, value: { kind: 'broken', span: word.span } }
+        : found?.value;
+    },
+    kindOf({ block }) {
+      const found = findBlock(spaces[0] as Namespace, block);
+      return found === 'unreadable' ? 'unknown' : found?.value.kind;
+    },
+    blocksSeenBy: (source) => remembered(blocks, home(source), (space) => [...visible(space, (one) => one.blocks)]),
+    definitionsSeenBy: (source) =>
+      remembered(definitions, home(source), (space) =>
+        [...visible(space, (one) => one.definitions)].map(([name]) => name),
+      ),
+    fileOf: (source) => home(source).module.source,
+  };
+}
+
+function remembered<K, V>(known: Map<K, V>, key: K, make: (key: K) => V): V {
+  const before = known.get(key);
+  if (before !== undefined) return before;
+  const value = make(key);
+  known.set(key, value);
+  return value;
+}
+
 /** What is used in many places, or inherited, is wrong in one. Only what is missing has no place of its own. */
 export function mistakeOf({ code, span, message }: Diagnostic): string {
   return `${code} ${span.source.path} ${span.start} ${code === 'missing-attribute' ? message : ''}`;
@@ -82,8 +134,12 @@ export interface Resolved {
  * word that `claims` wants stays a word, and so does one that nothing is called. `undefined` after complaining that
  * names go round in a circle.
  */
-export function resolve(scope: Scope, value: Expression, claims: (word: string) => boolean): Resolved | undefined {
-  const steps: { from: string; to: string; span: Span }[] = [];
+export function resolve(
+  scope: Scope,
+  value: Expression,
+  claims: (word: WordExpression) => boolean,
+): Resolved | undefined {
+  const steps: { definition: Definition; from: string; to: string; span: Span }[] = [];
   let current = value;
   let via: Via | undefined;
   let label: string | undefined;
@@ -97,15 +153,16 @@ export function resolve(scope: Scope, value: Expression, claims: (word: string) 
       via = undefined;
       continue;
     }
-    if (current.kind !== 'word' || claims(current.text)) break;
-    const definition = scope.definitions.get(current.text);
+    if (current.kind !== 'word' || claims(current)) break;
+    const definition = scope.definitionNamed(current);
     if (definition === undefined) break;
     if (steps.length >= deepest) {
       scope.report(problem.tooComplex(value.span));
       return undefined;
     }
-    if (steps.some((step) => step.from === definition.name.text)) {
-      scope.report(problem.cycle(steps.slice(steps.findIndex((step) => step.from === definition.name.text))));
+    const before = steps.findIndex((step) => step.definition === definition);
+    if (before >= 0) {
+      scope.report(problem.cycle(steps.slice(before)));
       return undefined;
     }
     // A param without a value has been complained about.
@@ -117,7 +174,7 @@ export function resolve(scope: Scope, value: Expression, claims: (word: string) 
     };
     const next = definition.value;
     const to = next.kind === 'word' ? next.text : definition.name.text;
-    steps.push({ from: definition.name.text, to, span: next.span });
+    steps.push({ definition, from: definition.name.text, to, span: next.span });
     current = next;
   }
   return { value: current, via, label };
@@ -126,8 +183,4 @@ export function resolve(scope: Scope, value: Expression, claims: (word: string) 
 /** Where a value stands: of a sweep, that of the value that this variant has. */
 export function spanOfValue(scope: Scope, value: Expression): Span {
   return (isSweep(value) ? scope.sweptValue(value)?.value.span : undefined) ?? value.span;
-}
-
-export function definitionNames(scope: Scope): string[] {
-  return [...scope.definitions.keys()];
 }

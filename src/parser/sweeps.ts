@@ -1,10 +1,12 @@
 // Where a program says `sweep`: one place with several values, of which each makes a variant of what depends on it.
 // A sweep is known by the place that wrote it, so one that is reached along two ways is still one.
 
-import type { Attribute, BlockStatement, Definition, Expression } from './ast.ts';
+import type { Attribute, Expression } from './ast.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { blocksIn } from './imports.ts';
 import { readNumber } from './literals.ts';
+import type { Namespace } from './namespaces.ts';
 import type { Span } from './source.ts';
 
 export interface Sweep {
@@ -36,21 +38,20 @@ export function isSweep(value: Expression): boolean {
 }
 
 /** Every sweep that stands where one can stand: behind the "=" of a let, a param, an attribute or an entry of a record. */
-export function collectSweeps(
-  definitions: ReadonlyMap<string, Definition>,
-  blocks: readonly BlockStatement[],
-  report: (diagnostic: Diagnostic) => void,
-): Sweeps {
+export function collectSweeps(spaces: readonly Namespace[], report: (diagnostic: Diagnostic) => void): Sweeps {
   const sweeps = new Map<Expression, Sweep>();
   const collect: Collecting = { sweeps, report };
-  for (const { name, value } of definitions.values()) {
-    if (value !== undefined) visit(collect, value, { name: name.text, path: name.text, canBeNamed: true });
-  }
-  for (const { blockKind, name, attributes } of blocks) {
-    const isNamed = name !== undefined && 'text' in name;
-    const owner = { path: isNamed ? name.text : blockKind.text, canBeNamed: isNamed };
-    visitEntries(collect, attributes, owner);
-    if (name !== undefined && !('text' in name)) visit(collect, name, undefined);
+  for (const { module, prefix, definitions } of spaces) {
+    for (const { name, value } of definitions.values()) {
+      const path = `${prefix}${name.text}`;
+      if (value !== undefined) visit(collect, value, { name: name.text, path, canBeNamed: true });
+    }
+    for (const { blockKind, name, attributes } of blocksIn(module)) {
+      const isNamed = name !== undefined && 'text' in name;
+      const owner = { path: isNamed ? `${prefix}${name.text}` : blockKind.text, canBeNamed: isNamed };
+      visitEntries(collect, attributes, owner);
+      if (name !== undefined && !('text' in name)) visit(collect, name, undefined);
+    }
   }
   return sweeps;
 }

@@ -1,7 +1,7 @@
 // The forms that values take once a program is checked. Everything else is a number, text, a boolean or a list of those.
 
 import type { Picked } from './exclude.ts';
-import type { Span } from './source.ts';
+import type { SourceFile, Span } from './source.ts';
 
 /** Pixels: `1024x768`. */
 export interface Size {
@@ -17,6 +17,12 @@ export interface Duration {
 /** A plain number where a duration could stand: so many optimizer steps. */
 export interface Steps {
   readonly steps: number;
+}
+
+/** A path as it is written. Where it is relative, it starts at the folder of the file that wrote it. */
+export interface ProgramPath {
+  readonly text: string;
+  readonly writtenIn: SourceFile;
 }
 
 /** The name of another block of the same program, of a kind that fits. */

@@ -4,7 +4,7 @@ import type { Expression } from './ast.ts';
 import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import type { Type } from './schema-types.ts';
-import { definitionNames, type Scope } from './scope.ts';
+import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 
@@ -36,7 +36,10 @@ export function unquoted(value: Expression, isKnown: (word: string) => boolean):
 export function wrongType(scope: Scope, type: Type, name: string, written: Written, better: Better = {}): undefined {
   const { value, via } = written;
   if (value.kind === 'broken') return;
-  const meant = value.kind === 'word' && via === undefined ? nearest(value.text, definitionNames(scope)) : undefined;
+  const meant =
+    value.kind === 'word' && via === undefined
+      ? nearest(value.text, scope.definitionsSeenBy(value.span.source))
+      : undefined;
   const similar = meant === undefined ? {} : { hint: `There is one with a similar name: ${meant}`, fix: meant };
   scope.report(problem.wrongType(placeOf(written), { name, type, value, via, ...similar, ...better }));
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { missingFiles } from '../../src/cli/missing-files.ts';
-import { placesOf } from '../../src/cli/places.ts';
+import { placesOfUser } from '../../src/cli/places.ts';
 import { readProgram, splitArguments } from '../../src/cli/program-file.ts';
 import { namedStoreFolder } from '../../src/cli/user-store.ts';
 import { compile } from '../../src/parser/check.ts';
@@ -78,7 +78,7 @@ train two { base = pony  data = gone }
   const source = { path: 'hero.lora', text };
   const { program, diagnostics } = compile(source, { params: new Map() });
   expect(diagnostics).toEqual([]);
-  const found = program && missingFiles(program, placesOf(source));
+  const found = program && missingFiles(program, placesOfUser());
   expect(found?.map(({ message, span }) => `${positionOf(span).line}: ${message.replace(process.cwd(), '.')}`)).toEqual(
     [
       '1: There is no file "./models/pony.safetensors".',
@@ -98,7 +98,7 @@ analyze numbers { from = hero }
 `;
   const source = { path: 'hero.lora', text };
   const { program } = compile(source, { params: new Map() });
-  const found = program && missingFiles(program, placesOf(source));
+  const found = program && missingFiles(program, placesOfUser());
   expect(found?.map(({ message, span }) => `${positionOf(span).line}: ${message.replace(process.cwd(), '.')}`)).toEqual(
     [
       '2: There is no file "./hero.safetensors".',
@@ -117,7 +117,7 @@ test('a folder in place of a file is told, and the one file in it that can be me
   const text = 'lora one { path = "adapter/" } lora many { path = "many" } checkpoint base { path = "many" }';
   const source = { path: 'hero.lora', text };
   const { program } = compile(source, { params: new Map() });
-  const found = program && missingFiles(program, placesOf(source));
+  const found = program && missingFiles(program, placesOfUser());
   expect(found?.map(({ message, hint }) => [message.replace(process.cwd(), '.'), hint])).toEqual([
     ['"./adapter" is a folder, and a file is needed.', 'Write "adapter/adapter_model.safetensors"'],
     ['"./many" is a folder, and a file is needed.', undefined],
@@ -135,7 +135,7 @@ test('the folder of a diffusers model is a checkpoint, and what is missing of it
   const text = 'checkpoint a { path = "sdxl" } checkpoint b { path = "sdxl/model_index.json" }';
   const source = { path: 'hero.lora', text };
   const { program } = compile(source, { params: new Map() });
-  const look = () => (program ? missingFiles(program, placesOf(source)) : []);
+  const look = () => (program ? missingFiles(program, placesOfUser()) : []);
   const message =
     '"./sdxl/text_encoder_2" has its weights as a pickle ("pytorch_model.bin"), and loading one runs code of whoever made it.';
   const found = look().map((each) => [each.code, each.message.replaceAll(process.cwd(), '.')]);
@@ -150,7 +150,7 @@ test('a file whose name is nearly that of another is answered with the other', (
   writeFileSync('Pony-v6.safetensors', '');
   const source = { path: 'hero.lora', text: 'checkpoint pony { path = "pony-v6.safetensor" }' };
   const { program } = compile(source, { params: new Map() });
-  expect(program && missingFiles(program, placesOf(source)).map(({ hint }) => hint)).toEqual([
+  expect(program && missingFiles(program, placesOfUser()).map(({ hint }) => hint)).toEqual([
     'That folder has one with a similar name: "Pony-v6.safetensors"',
   ]);
 });

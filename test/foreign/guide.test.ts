@@ -22,7 +22,7 @@ function graphOf(text: string) {
   const { program, diagnostics } = compile({ path: '/project/main.lora', text }, { params: new Map() });
   expect(diagnostics).toEqual([]);
   if (program === undefined) throw new Error('It does not check.');
-  return buildGraph(program, { folder: absolutePath('/project'), home: absolutePath('/home/me'), stages });
+  return buildGraph(program, { home: absolutePath('/home/me'), stages });
 }
 
 test('the program that the guide becomes', () => {

@@ -32,7 +32,7 @@ test('of an option, the word of the subset goes first, then those of its dataset
   const flags = '--dataset_config d.toml --keep_tokens 9 --caption_prefix "a photo of" --caption_dropout_rate 0.1';
   const result = imported(command(flags), files);
   expect(blockIn(result, 'dataset').attributes).toMatchObject({
-    images: ['a/fox/*', 'a/cat/*'],
+    images: [{ text: 'a/fox/*' }, { text: 'a/cat/*' }],
     keep_tokens: 3,
     shuffle_caption: true,
     caption_extension: '.txt',
@@ -56,15 +56,18 @@ test('folders with different options are datasets of their own, of which the fir
   const result = imported(
     dataset.replace('num_repeats = 5\n  keep_tokens = 3\n\n', 'num_repeats = 2\n  keep_tokens = 3\n\n'),
   );
-  expect(blockIn(result, 'dataset', 'pictures').attributes).toMatchObject({ images: 'a/fox/*', repeats: 2 });
-  expect(blockIn(result, 'dataset', 'pictures_2').attributes).toMatchObject({ images: 'a/cat/*', repeats: 5 });
+  expect(blockIn(result, 'dataset', 'pictures').attributes).toMatchObject({ images: { text: 'a/fox/*' }, repeats: 2 });
+  expect(blockIn(result, 'dataset', 'pictures_2').attributes).toMatchObject({
+    images: { text: 'a/cat/*' },
+    repeats: 5,
+  });
   expect(result.lost).toEqual(['datasets']);
 });
 
 test('folders of regularization images are a dataset beside the other', () => {
   const result = imported(`${dataset}\n  is_reg = true`);
   expect(blockIn(result, 'train').attributes.regularization?.block).toBe('known');
-  expect(blockIn(result, 'dataset', 'known').attributes).toMatchObject({ images: 'a/cat/*' });
+  expect(blockIn(result, 'dataset', 'known').attributes).toMatchObject({ images: { text: 'a/cat/*' } });
 });
 
 const config = `
@@ -83,8 +86,8 @@ resolution = "1024,1024"
 
 test('a configuration file has flags by their names, in sections that mean nothing', () => {
   const result = imported(config);
-  expect(blockIn(result, 'checkpoint').attributes.path).toBe('/m/pony.safetensors');
-  expect(blockIn(result, 'dataset').attributes).toMatchObject({ images: 'C:\\pics\\fox', flip_aug: true });
+  expect(blockIn(result, 'checkpoint').attributes.path.text).toBe('/m/pony.safetensors');
+  expect(blockIn(result, 'dataset').attributes).toMatchObject({ images: { text: 'C:\\pics\\fox' }, flip_aug: true });
   expect(blockIn(result, 'train').attributes).toMatchObject({
     steps: 500,
     network: { kind: 'locon', conv_dim: 4 },
@@ -96,7 +99,7 @@ test('the command line goes before the configuration file', () => {
   const files = { readText: (path: string) => (path === 'c.toml' ? config : undefined) };
   const result = imported('accelerate launch sdxl_train_network.py --config_file c --max_train_steps 9', files);
   expect(blockIn(result, 'train').attributes.steps).toBe(9);
-  expect(blockIn(result, 'checkpoint').attributes.path).toBe('/m/pony.safetensors');
+  expect(blockIn(result, 'checkpoint').attributes.path.text).toBe('/m/pony.safetensors');
 });
 
 test('a file that is named and not there is said to be missing', () => {

@@ -69,7 +69,7 @@ export async function openLab(
     const text = readFileSync(folder.at(program), 'utf8');
     const { program: checked, diagnostics } = compile({ path: folder.at(program), text }, { params: new Map() });
     if (checked === undefined) throw new Error(diagnostics.map(({ message }) => message).join('\n'));
-    return buildGraph(checked, { folder: folder.path, home: folder.at('home'), stages });
+    return buildGraph(checked, { home: folder.at('home'), stages });
   };
 
   let runs = 0;

@@ -341,7 +341,7 @@ describe('params', () => {
   test('with text for a default take any text', () => {
     const text = 'param n = "a" checkpoint c { path = n }';
     for (const value of ['b', '5', 'true', 'a "quoted" \\ $n', "it's", '/x/y z']) {
-      expect(blockOf(text, 'checkpoint', { n: value }).attributes.path).toBe(value);
+      expect(blockOf(text, 'checkpoint', { n: value }).attributes.path.text).toBe(value);
     }
   });
 

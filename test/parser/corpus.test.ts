@@ -1,19 +1,23 @@
 // The corpus in grammar/: programs that are right, and programs that are wrong beside what is said about them.
 // The printed text is the product, so it is kept whole: UPDATE=1 … or `vitest -u` writes it anew.
 
-import { globSync, readFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { compile } from '../../src/parser/check.ts';
 import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
-import { compileText, fixAll } from './marked.ts';
+import { compileText, filesFrom, fixAll } from './marked.ts';
 
 const corpus = new URL('../../grammar/corpus/', import.meta.url);
 const programs = (folder: string) => globSync(`${folder}/*.lora`, { cwd: corpus }).toSorted();
 
 function check(path: string) {
   const text = readFileSync(new URL(path, corpus), 'utf8');
-  return compile({ path: basename(path), text }, { params: new Map() });
+  const files = filesFrom((imported) => {
+    const file = new URL(join(dirname(path), imported), corpus);
+    return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
+  });
+  return compile({ path: basename(path), text }, { params: new Map(), files });
 }
 
 test.each(programs('good'))('%s is right', (path) => {

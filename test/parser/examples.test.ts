@@ -2,7 +2,7 @@
 
 import { globSync, readFileSync } from 'node:fs';
 import { expect, expectTypeOf, test } from 'vitest';
-import type { AttributesOf } from '../../src/parser/model.ts';
+import type { AttributesOf, ProgramPath } from '../../src/parser/model.ts';
 import type { TrainSettings } from '../../src/runtime/worker/protocol.ts';
 import { blockOf, compileText } from './marked.ts';
 
@@ -15,9 +15,11 @@ test.each(globSync('examples/**/*.lora', { cwd: root }))('%s checks without a wo
   expect(compileText(read(path)).diagnostics).toEqual([]);
 });
 
-/** References by name alone, so that two programs can be compared. */
+const places = ['span', 'writtenIn'];
+
+/** What is said, and not where, so that two programs can be compared. */
 function plain(attributes: object): unknown {
-  return JSON.parse(JSON.stringify(attributes, (key, value) => (key === 'span' ? undefined : value)));
+  return JSON.parse(JSON.stringify(attributes, (key, value) => (places.includes(key) ? undefined : value)));
 }
 
 test('the settings of the ten-minute program are the defaults: both programs resize and chop alike', () => {
@@ -31,10 +33,12 @@ test('both programs train alike but for save_every and sample', () => {
   const { save_every: usually, sample: none, data: other, ...short } = blockOf(hero, 'train').attributes;
   expect(plain(rest)).toEqual(plain(short));
   expect([save_every, usually]).toEqual([1, 10]);
-  expect([sample, none]).toEqual([
-    { every: 10, prompts: '/training_dir/sample-prompts.txt', sampler: 'euler_a' },
-    undefined,
-  ]);
+  expect(sample).toMatchObject({
+    every: 10,
+    prompts: { text: '/training_dir/sample-prompts.txt' },
+    sampler: 'euler_a',
+  });
+  expect(none).toBeUndefined();
   expect([data.block, other.block]).toEqual(['character', 'hero']);
 });
 
@@ -42,7 +46,10 @@ test('the datasets of both programs differ only in where their images are', () =
   const { images, ...rest } = blockOf(tenMinute, 'dataset').attributes;
   const { images: folder, ...short } = blockOf(hero, 'dataset').attributes;
   expect(rest).toEqual(short);
-  expect([images, folder]).toEqual(['/training_dir/**/*.{png,jpg,jpeg,webp}', 'training_dir']);
+  expect([images, folder]).toMatchObject([
+    { text: '/training_dir/**/*.{png,jpg,jpeg,webp}' },
+    { text: 'training_dir' },
+  ]);
 });
 
 test('every attribute of the short program is the default that the reference names', () => {
@@ -64,7 +71,7 @@ test('a checked train block fits what the worker is told', () => {
   // What the noise is divided by is known once parity is.
   type Told = Omit<TrainSettings, 'captions' | 'noise' | 'regularization' | 'resolution'>;
   expectTypeOf<AttributesOf<'train'>>().toExtend<Told>();
-  expectTypeOf<AttributesOf<'dataset'>['images']>().toEqualTypeOf<string | readonly string[]>();
+  expectTypeOf<AttributesOf<'dataset'>['images']>().toEqualTypeOf<ProgramPath | readonly ProgramPath[]>();
   expectTypeOf<AttributesOf<'chop'>['text_encoders']>().toEqualTypeOf<'keep' | 'drop' | number>();
   expectTypeOf<AttributesOf<'resize'>['fro_ckpt']>().toEqualTypeOf<number | undefined>();
 });

@@ -1,12 +1,38 @@
 // Programs in tests, with «…» around each place that a diagnostic points at.
 
+import { posix } from 'node:path';
 import { expect } from 'vitest';
-import { type Compiled, compile } from '../../src/parser/check.ts';
+import { type Compiled, compile, type ImportedFiles } from '../../src/parser/check.ts';
 import type { Diagnostic } from '../../src/parser/diagnostics.ts';
 import type { BlockKind, BlockOf } from '../../src/parser/model.ts';
 
 export function compileText(text: string, params: { readonly [name: string]: string } = {}): Compiled {
   return compile({ path: 'test.lora', text }, { params: new Map(Object.entries(params)) });
+}
+
+/** Files by path, of which `main.lora` is the program. */
+export interface Files {
+  readonly 'main.lora': string;
+  readonly [path: string]: string;
+}
+
+export function compileFiles(texts: Files, params: { readonly [name: string]: string } = {}): Compiled {
+  const source = { path: 'main.lora', text: texts['main.lora'] };
+  return compile(source, { params: new Map(Object.entries(params)), files: filesFrom((path) => texts[path]) });
+}
+
+/** Imports without a disk: paths are joined as they are on one. */
+export function filesFrom(textOf: (path: string) => string | undefined): ImportedFiles {
+  return {
+    load(written, from) {
+      const id = posix.join(posix.dirname(from.path), written);
+      const text = textOf(id);
+      return text === undefined
+        ? { status: 'problem', message: `There is no file ${id}.` }
+        : { status: 'found', id, source: { path: id, text } };
+    },
+    identify: ({ path }) => path,
+  };
 }
 
 /** The program has exactly these problems, in the order of the text, each at its mark. */

@@ -1,7 +1,7 @@
 // Blocks about LoRAs that are there already: sums, bases, pictures, and what they are saved as.
 
 import { describe, expect, expectTypeOf, test } from 'vitest';
-import type { AttributesOf } from '../../src/parser/model.ts';
+import type { AttributesOf, ProgramPath } from '../../src/parser/model.ts';
 import { around, blockOf, compileText, expectProblems, fixAll } from './marked.ts';
 
 const loras = `${around}
@@ -264,7 +264,7 @@ describe('words', () => {
   test('checked blocks have the types that the graph reads', () => {
     expectTypeOf<AttributesOf<'merge'>['from'][number]>().toExtend<{ block: string; weight: number }>();
     expectTypeOf<AttributesOf<'preview'>['strengths']>().toEqualTypeOf<readonly number[]>();
-    expectTypeOf<AttributesOf<'analyze'>['prompts']>().toEqualTypeOf<string | undefined>();
+    expectTypeOf<AttributesOf<'analyze'>['prompts']>().toEqualTypeOf<ProgramPath | undefined>();
     expectTypeOf<AttributesOf<'resize'>['extract']>().toEqualTypeOf<number | undefined>();
   });
 });

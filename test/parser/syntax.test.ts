@@ -232,11 +232,10 @@ describe('what stands between blocks', () => {
 });
 
 describe('what is not in the language says what is', () => {
-  test('import, a step that is none, functions, other blocks', () => {
+  test('a step that is none, functions, other blocks', () => {
     const found = expectProblems(
-      ['no-import', 'unknown-kind', 'odd-choice', 'no-function'],
-      `«import "other.lora" as other»
-       ${around}
+      ['unknown-kind', 'odd-choice', 'no-function'],
+      `${around}
        train raw { base = pony data = hero }
        «run» both { command = "upload" }
        resize a { from = «raw@last» }

@@ -14,7 +14,7 @@ const saveus = (attributes: string, more = '') => {
   return optimizer;
 };
 const path = (value: string, more = '') =>
-  blockOf(`${more} checkpoint a { path = ${value} }`, 'checkpoint').attributes.path;
+  blockOf(`${more} checkpoint a { path = ${value} }`, 'checkpoint').attributes.path.text;
 
 describe('numbers', () => {
   test('a number reads back as it was written, whatever it is', () => {
@@ -159,8 +159,11 @@ describe('other values', () => {
   });
 
   test('one path or several', () => {
-    expect(blockOf('dataset a { images = "x" }', 'dataset').attributes.images).toBe('x');
-    expect(blockOf('dataset a { images = ["x", "y"] }', 'dataset').attributes.images).toEqual(['x', 'y']);
+    expect(blockOf('dataset a { images = "x" }', 'dataset').attributes.images).toMatchObject({ text: 'x' });
+    expect(blockOf('dataset a { images = ["x", "y"] }', 'dataset').attributes.images).toMatchObject([
+      { text: 'x' },
+      { text: 'y' },
+    ]);
   });
 
   test('where a value is written is kept, and not where it is a default', () => {

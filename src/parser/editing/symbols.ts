@@ -159,8 +159,9 @@ class Walk {
     }
   }
 
-  #word(place: Place, type: Type, { text, span }: Name): void {
-    const claiming = typesIn(type).find((one) => claims({ blocks: this.#kinds }, one, text));
+  #word(place: Place, type: Type, word: Name): void {
+    const { text, span } = word;
+    const claiming = typesIn(type).find((one) => claims(one, word, (other) => this.#kinds.has(other.text)));
     if (claiming === undefined) this.#use(span, this.values.get(text));
     else if (claiming.kind === 'reference' || claiming.kind === 'weighted-references')
       this.#use(span, this.blocks.get(text));

@@ -1,6 +1,6 @@
 // From a checked program to the graph of everything that it asks for.
 //
-//   buildGraph(program, { folder, home, stages }): Graph
+//   buildGraph(program, { home, stages }): Graph
 //
 //   checkpoint pony                        dataset hero
 //      pony ────────────┐                     hero:manifest

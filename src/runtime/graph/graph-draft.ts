@@ -8,6 +8,7 @@ import {
   type BlockOf,
   type CheckedBlock,
   nameOfReference,
+  type ProgramPath,
   type Reference,
   type StepChoice,
   savedSteps,
@@ -166,7 +167,7 @@ export class GraphDraft {
     return { process: { prediction, zero_terminal_snr } };
   }
 
-  path(written: string): AbsolutePath {
+  path(written: ProgramPath): AbsolutePath {
     return resolvePath(written, this.#places);
   }
 

@@ -1,12 +1,13 @@
 // Paths as users write them, made into paths that do not depend on the current folder.
 
-import { isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
+import type { ProgramPath } from '../../parser/model.ts';
+import type { SourceFile } from '../../parser/source.ts';
 import type { AbsolutePath } from './graph.ts';
 
-/** Where a program's relative paths start, and what `~` means. */
+/** What a program does not say of its paths. */
 export interface Places {
-  /** The folder of the `.lora` file. */
-  readonly folder: AbsolutePath;
+  /** What `~` means. */
   readonly home: AbsolutePath;
 }
 
@@ -21,8 +22,13 @@ export function pathIn(folder: AbsolutePath, ...parts: readonly string[]): Absol
   return join(folder, ...parts) as AbsolutePath;
 }
 
-/** What a path in a program means: `~` is home, and a relative path starts at the program's folder. */
-export function resolvePath(written: string, places: Places): AbsolutePath {
+/** Where the relative paths of a `.lora` file start: its own folder. */
+export function folderOf({ path }: SourceFile): AbsolutePath {
+  return dirname(resolve(path)) as AbsolutePath;
+}
+
+/** What a path in a program means: `~` is home, and a relative path starts at the folder of the file that wrote it. */
+export function resolvePath(written: ProgramPath, places: Places): AbsolutePath {
   const { from, rest } = startOf(written, places);
   return resolve(from, rest) as AbsolutePath;
 }
@@ -31,8 +37,11 @@ export function resolvePath(written: string, places: Places): AbsolutePath {
  * A pattern of files, as the folder where it starts and the rest of it.
  * Apart, because the folder's own name may hold characters that mean something in a pattern.
  */
-export function startOf(written: string, places: Places): { readonly from: AbsolutePath; readonly rest: string } {
-  if (written === '~') return { from: places.home, rest: '' };
-  if (/^~[/\\]/.test(written)) return { from: places.home, rest: written.slice(2) };
-  return { from: places.folder, rest: written };
+export function startOf(
+  { text, writtenIn }: ProgramPath,
+  places: Places,
+): { readonly from: AbsolutePath; readonly rest: string } {
+  if (text === '~') return { from: places.home, rest: '' };
+  if (/^~[/\\]/.test(text)) return { from: places.home, rest: text.slice(2) };
+  return { from: folderOf(writtenIn), rest: text };
 }

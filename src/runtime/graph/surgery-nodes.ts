@@ -98,7 +98,7 @@ export function addMerge(draft: GraphDraft, block: BlockOf<'merge'>): NodeId {
 
 export function addSave(draft: GraphDraft, block: BlockOf<'save'>): NodeId {
   const { from, format, overwrite } = block.attributes;
-  const target = draft.path(block.name);
+  const target = draft.path({ text: block.name, writtenIn: block.span.source });
   // So that no path is taken for a block, or for this way of saying that it is none.
   const isTaken = draft.has(block.name) || block.name.startsWith('save:');
   const id = isTaken ? `save:${block.name}` : block.name;

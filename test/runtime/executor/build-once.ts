@@ -25,7 +25,7 @@ const train: Stage = {
 };
 const messages: string[] = [];
 const { ok, computed, fresh } = await runBuild({
-  graph: buildGraph(program, { folder, home: folder, stages: { ...labStages, train } }),
+  graph: buildGraph(program, { home: folder, stages: { ...labStages, train } }),
   store: new Store(pathIn(folder, '.lorac')),
   listener: (event) => {
     if (event.type === 'message') messages.push(event.message);

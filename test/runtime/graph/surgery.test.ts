@@ -8,7 +8,7 @@ import type { Graph, GraphNode } from '../../../src/runtime/graph/graph.ts';
 import { absolutePath } from '../../../src/runtime/graph/paths.ts';
 import { stages } from '../../../src/runtime/stages/index.ts';
 
-const places = { folder: absolutePath('/project'), home: absolutePath('/home/me') };
+const places = { home: absolutePath('/home/me') };
 
 function graphOf(text: string): Graph {
   const { program, diagnostics } = compile({ path: '/project/main.lora', text }, { params: new Map() });

@@ -70,10 +70,13 @@ function checkChosen(
   const block = checkReference(scope, type, name, word);
   const step = checkChoice(scope, value);
   const kind = block && scope.blockNamed(of)?.kind;
-  if (kind !== undefined && kind !== 'train') scope.report(problem.noStepChoice(value.span, of.text, kind));
+  if (kind !== undefined && kind !== 'train') scope.report(problem.noStepChoice(value.span, variantOf(value), kind));
   if (kind !== 'train' || block === undefined || step === undefined) return undefined;
   return { ...block, ...picksOf(value), step, span: via?.usedAt ?? value.span };
 }
+
+/** What stands before the "@". */
+const variantOf = ({ span }: ChoiceExpression) => sourceText(span).split('@')[0] as string;
 
 /** `small[thr=-3.55]`. Whether there is such a variant shows once all are known. */
 function checkVariantOf(

@@ -6,6 +6,7 @@ import { type Diagnostic, error, type Related, replace, warning } from './diagno
 import { quote, snippet } from './literals.ts';
 import type { NumberType, Type } from './schema-types.ts';
 import type { Span } from './source.ts';
+import { howToSweep } from './sweep-diagnostics.ts';
 
 /** A name that stands for a value: where it is used, and where it is defined. */
 export interface Via {
@@ -75,7 +76,12 @@ export function missingAttribute(
 export function noFunction(span: Span, name: string): Diagnostic {
   return error('no-function', span, {
     message: `There is no function "${name}": values are written out, or come from a let or a param.`,
-    hint: name === 'env' ? 'Make it a param, and pass the variable: lorac build -p name=$NAME' : undefined,
+    hint:
+      name === 'sweep'
+        ? howToSweep
+        : name === 'env'
+          ? 'Make it a param, and pass the variable: lorac build -p name=$NAME'
+          : undefined,
   });
 }
 
@@ -211,7 +217,7 @@ export function unknownName(
   },
 ): Diagnostic {
   const { name, wanted, meant, available } = details;
-  const list = available.length === 0 ? undefined : `There is ${enumerate(available)}.`;
+  const list = name === 'sweep' ? howToSweep : available.length === 0 ? undefined : `There is ${enumerate(available)}.`;
   return error('unknown-name', span, {
     message: `Nothing is called "${name}", and ${wanted} is needed here.`,
     hint: meant === undefined ? list : `There is one with a similar name: ${meant}`,

@@ -1,4 +1,4 @@
-// No two blocks save to one place, and no two variants of one block.
+// No two blocks save to one place, nor two variants of one block; and no variants of a block save the same.
 
 import type { Fix } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
@@ -16,12 +16,30 @@ export function reportSamePaths(scope: Scope, blocks: readonly CheckedBlock[]): 
     const path = plainPath(block.name);
     places.set(path, [...(places.get(path) ?? []), block]);
   }
+  const firsts: Save[] = [];
   for (const [first, ...others] of places.values()) {
     if (first === undefined) continue;
     const variants = [first, ...others.filter((other) => isSamePlace(other.span, first.span))];
     if (variants.length > 1) scope.report(samePathVariants(variants));
+    if (variants.length === 1) firsts.push(first);
     const [another] = others.filter((other) => !isSamePlace(other.span, first.span));
     if (another !== undefined) scope.report(problem.samePath(another.span, another.name, first.span));
+  }
+  reportSameContent(scope, firsts);
+}
+
+/** One LoRA under several paths, each of which promises another. */
+function reportSameContent(scope: Scope, saves: readonly Save[]): void {
+  const contents = new Map<string, Save[]>();
+  for (const save of saves) {
+    const { from, format } = save.attributes;
+    const key = `${save.span.source.path} ${save.span.start} ${format} ${nameOfReference(from)}`;
+    contents.set(key, [...(contents.get(key) ?? []), save]);
+  }
+  for (const [first, ...others] of contents.values()) {
+    if (first === undefined || others.length === 0) continue;
+    const paths = [first, ...others].map(({ name }) => `"${name}"`);
+    scope.report(problem.savedAgain(first.span, { what: nameOfReference(first.attributes.from), paths }));
   }
 }
 

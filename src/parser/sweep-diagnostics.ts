@@ -6,10 +6,12 @@ import { type Diagnostic, error, type Fix, replace, warning } from './diagnostic
 import { snippet } from './literals.ts';
 import type { Span } from './source.ts';
 
+export const howToSweep = 'The values of a sweep stand in brackets: sweep [-3, -3.5, -4]';
+
 export function emptySweep(span: Span, name: string): Diagnostic {
   return error('empty-sweep', span, {
     message: `"${name}" has a sweep without values, so there is nothing to make.`,
-    hint: 'Write the values in brackets, such as sweep [-3, -3.5, -4]',
+    hint: howToSweep,
   });
 }
 
@@ -36,6 +38,15 @@ export function misplacedSweep(span: Span): Diagnostic {
   return error('misplaced-sweep', span, {
     message: 'A sweep is a value as a whole, and this one is a part of something.',
     hint: `Give it a name, and write that here: let value = ${snippet(span)}`,
+  });
+}
+
+/** `sweep [-3 -4]` is one number. */
+export function missingSweepComma(span: Span, text: string): Diagnostic {
+  return error('missing-sweep-comma', span, {
+    message: 'This is a subtraction, and so one value.',
+    hint: `Between values stands a comma: ${text}`,
+    fix: replace(span, text),
   });
 }
 
@@ -122,6 +133,19 @@ export function quotientForSweep(
     message: `${numbers.join('/')} is several thresholds for "lorac resize", and here a division: ${Number(thr.toPrecision(4))}.`,
     hint: `Write ${sweep} to make one LoRA for each.`,
     fix: replace(span, sweep),
+  });
+}
+
+/** The variants of a block that saves one thing several times. */
+export function savedAgain(
+  span: Span,
+  details: { readonly what: string; readonly paths: readonly string[] },
+): Diagnostic {
+  const { what, paths } = details;
+  const shown = paths.length > 4 ? [...paths.slice(0, 3), `${paths.length - 3} more`] : paths;
+  return warning('saved-again', span, {
+    message: `"${what}" is saved ${paths.length} times, and is the same each time: ${enumerate(shown)}.`,
+    hint: 'Save what varies, or leave the value out of the path.',
   });
 }
 

@@ -8,6 +8,7 @@ import { blocksIn } from './imports.ts';
 import { readNumber } from './literals.ts';
 import type { Namespace } from './namespaces.ts';
 import type { Span } from './source.ts';
+import { sourceText } from './written.ts';
 
 export interface Sweep {
   /** Of the let, or of the attribute: `thr`. */
@@ -123,8 +124,8 @@ function register({ sweeps, report }: Collecting, expression: Expression, place:
   const hasHole = partsOf(expression).some(({ kind }) => kind === 'broken');
   if (partsOf(expression).length === 0) report(problem.emptySweep(span, place.name));
   if (values.size === 0) return;
-  if (written.length === 1 && partsOf(expression).length === 1 && !hasHole)
-    report(problem.sweepOfOne(span, place.name));
+  const isOne = written.length === 1 && partsOf(expression).length === 1;
+  if (isOne && !hasHole && !partsOf(expression).some(isRowOfNumbers)) report(problem.sweepOfOne(span, place.name));
   sweeps.set(expression, { ...place, values: [...values.values()], span });
 }
 
@@ -141,14 +142,21 @@ function unnamed(expression: Expression, report: Collecting['report']): readonly
   const items = partsOf(expression).filter(({ kind }) => kind !== 'broken');
   const labels = items.map(labelOf);
   const odd = items.find((_, index) => labels[index] === undefined);
-  if (odd !== undefined) report(problem.namelessValue(odd.span, expression.span, items));
+  const inRow = items.find(isRowOfNumbers);
+  if (inRow !== undefined) report(problem.missingSweepComma(inRow.span, withCommas(inRow)));
+  else if (odd !== undefined) report(problem.namelessValue(odd.span, expression.span, items));
   return items.map((value, index) => ({ label: labels[index] ?? `${index + 1}`, value, span: value.span }));
 }
 
+/** `-3 -4`, as someone writes two values who forgets the comma. */
+const isRowOfNumbers = (item: Expression) =>
+  item.kind === 'binary' && /^-?[\d.]+(?:\s+-[\d.]+)+$/.test(sourceText(item.span));
+
+const withCommas = (item: Expression) => sourceText(item.span).replaceAll(/\s+-/g, ', -');
+
 /** A value as it is written, where that is short and can stand in brackets and in the name of a file. */
 export function labelOf(value: Expression): string | undefined {
-  const { source, start, end } = value.span;
-  const written = source.text.slice(start, end);
+  const written = sourceText(value.span);
   switch (value.kind) {
     case 'number':
     case 'size':

@@ -3,10 +3,12 @@
 import type { Expression } from './ast.ts';
 import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { snippet } from './literals.ts';
 import type { Type } from './schema-types.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
+import { howToSweep } from './sweep-diagnostics.ts';
 
 /** A value as it is written, and the name that it came through, if any. */
 export interface Written {
@@ -40,8 +42,19 @@ export function wrongType(scope: Scope, type: Type, name: string, written: Writt
     value.kind === 'word' && via === undefined
       ? nearest(value.text, scope.definitionsSeenBy(value.span.source))
       : undefined;
-  const similar = meant === undefined ? {} : { hint: `There is one with a similar name: ${meant}`, fix: meant };
+  const similar =
+    meant === undefined ? sweepMeant(type, value) : { hint: `There is one with a similar name: ${meant}`, fix: meant };
   scope.report(problem.wrongType(placeOf(written), { name, type, value, via, ...similar, ...better }));
+}
+
+/** Several values where there is one, or `sweep` written in another way. */
+function sweepMeant(type: Type, value: Expression): Better {
+  if (value.kind === 'word' && value.text === 'sweep') return { hint: howToSweep };
+  if (value.kind !== 'list' || type.kind === 'list' || type.kind === 'weighted-references') return {};
+  const { tag, items } = value;
+  const list = sourceText(tag === undefined ? value.span : { ...value.span, start: tag.span.end }).trim();
+  if (tag !== undefined) return instead(nearest(tag.text, ['sweep']) && `sweep ${list}`);
+  return items.length < 2 ? {} : { hint: `Write sweep ${snippet(value.span)} to have it made once for each.` };
 }
 
 /** Forms that the grammar knows and no attribute takes. */

@@ -221,6 +221,14 @@ describe('paths', () => {
     expect(errorsOf(`${swept} save "a\${t}.safetensors" { from = small[max_rank=few] }`)).toEqual([]);
   });
 
+  test('that promise other values than what is saved has are warned of', () => {
+    const [found] = expectProblems(['saved-again'], `${swept} «save "a\${t}.safetensors"» { from = raw }`);
+    expect(found?.message).toContain('"raw" is saved 2 times');
+    expect(errorsOf(`${swept} save "a\${t}.safetensors" { from = small[t=-4, max_rank=few] }`)).toEqual([
+      'saved-again',
+    ]);
+  });
+
   test('with slashes from a value are none', () => {
     const text = `checkpoint c { path = sweep ["a/x.safetensors", "b/x.safetensors"] } dataset d { images = "i" }
       train raw { base = c  data = d } save "o-\${«c.path»}.safetensors" { from = raw }`;
@@ -248,6 +256,17 @@ describe('what is no sweep', () => {
     expectProblems(['sweep-of-one'], chop('«sweep [1]»'));
     expectProblems(['swept-twice'], chop('sweep [0.5, keep, «.5»]'));
     expect(errorsOf(chop('sweep { a = 1  a = 2 }'))).toEqual(['swept-twice']);
+  });
+
+  test('what was probably meant as one says how it is written', () => {
+    const resize = (thr: string) => `${trained} resize small { from = raw  thr = ${thr} }`;
+    const twoOf = (thr: string) => namesOf('resize', fixAll(resize(thr)));
+    expect(twoOf('sweep [-3 -4]')).toEqual(['small[thr=-3]', 'small[thr=-4]']);
+    expect(twoOf('Sweep [-3, -4]')).toEqual(['small[thr=-3]', 'small[thr=-4]']);
+    expect(hintsOf(resize('[-3, -4]'))).toEqual(['Write sweep [-3, -4] to have it made once for each.']);
+    for (const odd of ['sweep', 'sweep (-3, -4)', 'sweep []']) {
+      expect(hintsOf(resize(odd)), odd).toEqual(['The values of a sweep stand in brackets: sweep [-3, -3.5, -4]']);
+    }
   });
 
   test('values that no name can be made of get the names to write', () => {

@@ -21,8 +21,11 @@ export interface ProgramOptions {
 export function compileFile({ file, param }: ProgramOptions): Compiled & { readonly source: SourceFile } {
   const params = parseParams(param);
   const source = readProgram(file);
-  return { source, ...compile(source, { params, files: filesOnDisk() }) };
+  return { source, ...compile(source, { params, files: filesOnDisk(), environment: variable }) };
 }
+
+const variable = (name: string): string | undefined =>
+  Object.hasOwn(process.env, name) ? process.env[name] : undefined;
 
 /** The program, or `undefined` after its mistakes have been printed. Warnings are printed either way. */
 export function compileOrExplain(options: ProgramOptions): CheckedProgram | undefined {

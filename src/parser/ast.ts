@@ -64,8 +64,7 @@ export type Expression =
   | BinaryExpression
   | ChoiceExpression
   | VariantExpression
-  /** `env("HOME")`. */
-  | { readonly kind: 'call'; readonly span: Span; readonly name: Name }
+  | CallExpression
   | { readonly kind: 'broken'; readonly span: Span };
 
 export interface NumberExpression {
@@ -125,6 +124,14 @@ export interface VariantExpression {
   readonly span: Span;
   readonly of: Name;
   readonly picks: readonly Attribute[];
+}
+
+/** `env("HOME")`. */
+export interface CallExpression {
+  readonly kind: 'call';
+  readonly span: Span;
+  readonly name: Name;
+  readonly given: readonly Expression[];
 }
 
 export interface BinaryExpression {

@@ -296,7 +296,8 @@ function namedExpression(building: Building, node: CstNode): Expression {
     return isVariant ? { kind: 'variant', span, of: tag, picks } : { kind: 'list', span, tag, items };
   }
   if (choice !== undefined) return choiceExpression(building, choice, { of: tag, picks: [], span });
-  if (nodes(node, 'argumentList').length > 0) return { kind: 'call', span, name: tag };
+  const given = nodes(node, 'argumentList')[0];
+  if (given !== undefined) return { kind: 'call', span, name: tag, given: listItems(building, given) };
   // A word that is left over from something broken has been complained about by the parser.
   return node.recoveredNode && diagnostics.length > 0
     ? { kind: 'broken', span }

@@ -4,6 +4,7 @@
 import { checkProgram } from './checker.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import type { Environment } from './environment.ts';
 import { type ImportedFiles, linkProgram, type Module } from './imports.ts';
 import type { CheckedProgram } from './model.ts';
 import { type Reading, readSource, withoutConsequences } from './read-source.ts';
@@ -17,7 +18,11 @@ export interface CompileOptions {
   readonly params: ReadonlyMap<string, string>;
   /** Where imports are looked for. Without it nothing can be imported. */
   readonly files?: ImportedFiles;
+  /** What `env("NAME")` reads. Without it no variable is set. */
+  readonly environment?: Environment;
 }
+
+const nothingSet: Environment = () => undefined;
 
 export interface Compiled {
   /** `undefined` when a diagnostic is an error. */
@@ -32,10 +37,10 @@ export function compile(source: SourceFile, options: CompileOptions): Compiled {
   return checkReading(readSource(source), options);
 }
 
-export function checkReading(reading: Reading, { params, files }: CompileOptions): Compiled {
+export function checkReading(reading: Reading, { params, files, environment = nothingSet }: CompileOptions): Compiled {
   const { source } = reading.program;
   const linked = linkProgram(reading, files);
-  const checked = checkProgram(linked, params);
+  const checked = checkProgram(linked, { params, environment });
   const written = linked.modules.flatMap(({ reading }) => reading.diagnostics);
   const misfits = linked.modules.flatMap(({ reading }) => reading.misfits);
   const meant = withoutConsequences(misfits, [...linked.diagnostics, ...checked.diagnostics]);

@@ -7,6 +7,7 @@ import { checkFields } from './check-fields.ts';
 import { joinText, sweptLabel } from './check-text.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import type { Environment } from './environment.ts';
 import { splitExclude } from './exclude.ts';
 import { attributesOf } from './extending.ts';
 import { blocksIn, type LinkedProgram } from './imports.ts';
@@ -28,12 +29,15 @@ export interface Checking {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-export function checkProgram(linked: LinkedProgram, params: ReadonlyMap<string, string>): Checking {
+export function checkProgram(
+  linked: LinkedProgram,
+  { params, environment }: { readonly params: ReadonlyMap<string, string>; readonly environment: Environment },
+): Checking {
   const diagnostics: Diagnostic[] = [];
   const spaces = nameAll(linked, diagnostics);
   setParams(spaces, params, diagnostics);
   const asked = new Set<NamedBlock>();
-  const scope = createScope(spaces, (block) => asked.add(block), diagnostics);
+  const scope = createScope(spaces, { environment, ask: (block) => asked.add(block) }, diagnostics);
   const sweeps = collectSweeps(spaces, scope.report);
   const own = blocksIn(linked.root).flatMap((block) => checkBlock(scope, { block, sweeps, prefix: '' }) ?? []);
   const imported = checkImported(scope, { spaces: spaces.slice(1), asked, sweeps });

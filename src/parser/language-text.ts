@@ -44,6 +44,7 @@ mean nothing, and commas between attributes are optional.
 | \`3e-4\`, \`1_000\`, \`-2\`, \`2 ** 3 + 1\` | numbers and arithmetic: \`+ - * / **\` and parentheses |
 | \`"text"\`, \`"\${name}.safetensors"\` | text on one line; \`\${…}\` is the value of an expression, \`\\"\`, \`\\\\\`, \`\\n\`, \`\\t\` and \`\\$\` stand for single characters |
 | \`'C:\\pics'\` | text as it stands, without escapes |
+| \`env("NAME", "default")\` | a variable of the environment, read as \`-p\` would: where the default is text, as text. Without a default it has to be set. What is made depends on its value, and not on where that comes from |
 | \`true\`, \`false\` | |
 | \`1024x768\` | a size: width, height |
 | \`30s\`, \`5min\`, \`2h\` | a duration |

@@ -79,9 +79,7 @@ export function noFunction(span: Span, name: string): Diagnostic {
     hint:
       name === 'sweep'
         ? howToSweep
-        : name === 'env'
-          ? 'Make it a param, and pass the variable: lorac build -p name=$NAME'
-          : undefined,
+        : 'The one function is env("NAME", "default"), which reads a variable of the environment.',
   });
 }
 
@@ -100,6 +98,13 @@ export function nothingAsked(span: Span): Diagnostic {
   return warning('nothing-asked', span, {
     message: 'This program has no blocks, so there is nothing to make.',
     hint: `The blocks are ${allKinds}.`,
+  });
+}
+
+export function oddVariable(span: Span): Diagnostic {
+  return error('odd-variable', span, {
+    message: 'After "env" stand the name of a variable, in quotes, and perhaps a default: a number, text, or one word.',
+    hint: 'Write env("NAME") or env("NAME", "default")',
   });
 }
 
@@ -262,6 +267,26 @@ export function unsetParam(name: Name, whole: string): Diagnostic {
   return error('unset-param', name.span, {
     message: `The param "${whole}" has no value.`,
     hint: `Set it with -p ${whole}=…, or give it a default: param ${name.text} = …`,
+  });
+}
+
+export function unsetVariable(span: Span, name: string): Diagnostic {
+  return error('unset-variable', span, {
+    message: `The environment has no variable "${name}", or it is empty.`,
+    hint: `Set it, or give a default: env("${name}", "…")`,
+  });
+}
+
+/** `given` is where the value stands. */
+export function variableKind(
+  span: Span,
+  details: { readonly name: string; readonly needed: Expression; readonly given: Span },
+): Diagnostic {
+  const { name, needed, given } = details;
+  const wanted = needed.kind === 'word' && /^(?:true|false)$/.test(needed.text) ? 'true or false' : found(needed);
+  return error('variable-kind', span, {
+    message: `The default of "${name}" is ${wanted}, and "${snippet(given)}" is not of that kind.`,
+    related: [{ message: `"${name}" is set here`, span: given }],
   });
 }
 

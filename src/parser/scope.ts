@@ -1,8 +1,9 @@
 // What names mean while a program is checked: blocks, and the values of lets and params.
 
-import type { Definition, Expression, Name, WordExpression } from './ast.ts';
+import type { CallExpression, Definition, Expression, Name, WordExpression } from './ast.ts';
 import type { Diagnostic, Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { type Environment, readVariable, type Variable } from './environment.ts';
 import { findBlock, findDefinition, homeOf, type NamedBlock, type Namespace, visible } from './namespaces.ts';
 import type { SourceFile, Span } from './source.ts';
 import { isSweep, type SweptValue } from './sweeps.ts';
@@ -25,6 +26,8 @@ export interface Scope {
   fileOf(source: SourceFile): SourceFile;
   /** A block that a block of the program is made from is one of the program, whatever file it is in. */
   ask(block: NamedBlock): void;
+  /** What `env("NAME")` stands for. `undefined` where it has no value, which has been complained about. */
+  variable(call: CallExpression): Variable | undefined;
   /** The value of a sweep in the variant that is being checked. `undefined` where the sweep itself is wrong. */
   sweptValue(sweep: Expression): SweptValue | undefined;
   report(diagnostic: Diagnostic): void;
@@ -41,22 +44,29 @@ const deepest = 400;
 /** `ask` hears of each block that another is made from. */
 export function createScope(
   spaces: readonly Namespace[],
-  ask: (block: NamedBlock) => void,
+  { environment, ask }: { readonly environment: Environment; readonly ask: (block: NamedBlock) => void },
   diagnostics: Diagnostic[],
 ): Scope {
   let [taken, depth] = [0, 0];
   let isTooComplex = false;
   const said = new Set<string>();
+  const report = (diagnostic: Diagnostic) => {
+    const key = mistakeOf(diagnostic);
+    if (!said.has(key)) diagnostics.push(diagnostic);
+    said.add(key);
+  };
+  const variables = new Map<CallExpression, Variable | undefined>();
   return {
     ...namesOf(spaces),
     ask,
+    report,
+    variable(call) {
+      // Read once, so that its value is one expression wherever it is used.
+      if (!variables.has(call)) variables.set(call, readVariable(call, { environment, spaces, report }));
+      return variables.get(call);
+    },
     // Outside of any variant.
     sweptValue: () => undefined,
-    report(diagnostic) {
-      const key = mistakeOf(diagnostic);
-      if (!said.has(key)) diagnostics.push(diagnostic);
-      said.add(key);
-    },
     step(span, evaluate) {
       taken += 1;
       if (taken > mostSteps || depth >= deepest) {
@@ -151,6 +161,13 @@ export function resolve(
       label = swept.label;
       // A value in a sweep has a place of its own to point at.
       via = undefined;
+      continue;
+    }
+    if (current.kind === 'call' && current.name.text === 'env') {
+      const variable = scope.variable(current);
+      if (variable === undefined) return { value: { kind: 'broken', span: current.span }, via, label };
+      via ??= { name: variable.name, usedAt: current.span, definedAt: variable.definedAt };
+      current = variable.value;
       continue;
     }
     if (current.kind !== 'word' || claims(current)) break;

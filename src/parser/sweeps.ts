@@ -102,6 +102,8 @@ export function partsOf(value: Expression): readonly Expression[] {
       return [value.of];
     case 'binary':
       return [value.left, value.right];
+    case 'call':
+      return value.given;
     case 'choice':
       return [...(value.given ?? []), ...value.picks.map((pick) => pick.value)];
     case 'variant':

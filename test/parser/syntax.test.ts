@@ -239,7 +239,7 @@ describe('what is not in the language says what is', () => {
        train raw { base = pony data = hero }
        «run» both { command = "upload" }
        resize a { from = «raw@last» }
-       resize b { from = raw rescale = «env("RESCALE", "1")» }`,
+       resize b { from = raw rescale = «getenv("RESCALE")» }`,
     );
     for (const { hint } of found) expect(hint).toBeDefined();
   });

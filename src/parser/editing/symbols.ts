@@ -223,6 +223,8 @@ function partsOf(value: Expression): readonly Expression[] {
       return value.parts.filter((part) => typeof part !== 'string');
     case 'choice':
       return value.given ?? [];
+    case 'call':
+      return value.given;
     case 'negate':
       return [value.of];
     case 'binary':

@@ -73,7 +73,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
       }),
     ),
     settings: {
-      bucket: { ...bucket, resolution: [resolution.width, resolution.height], upscale: true },
+      bucket: { ...bucket, resolution: [resolution.width, resolution.height] },
       repeats,
       asStored: readings.some(({ exif }) => exif === 'ignore'),
       alphaIsMeant: block.attributeSpans.transparency !== undefined,

@@ -3,6 +3,8 @@
 
 /** What stands behind "@". */
 export * from './choice-diagnostics.ts';
+/** What can be read, and is no dataset. */
+export * from './dataset-diagnostics.ts';
 export type { Diagnostic, Fix, Related } from './diagnostic.ts';
 /** Images on their way into training. */
 export * from './image-diagnostics.ts';

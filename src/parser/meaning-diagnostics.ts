@@ -18,17 +18,6 @@ export interface Via {
 const definedHere = (via: Via | undefined): readonly Related[] =>
   via === undefined ? [] : [{ message: `"${via.name}" is defined here`, span: via.definedAt }];
 
-export function bucketOrder(
-  name: string,
-  min: Span,
-  values: { readonly min: number; readonly max: number },
-): Diagnostic {
-  return error('bucket-order', min, {
-    message: `The shortest side of "${name}" is ${values.min}, and its longest is ${values.max}.`,
-    hint: 'min must not be above max.',
-  });
-}
-
 /** `steps` are the places where each block of the cycle names the next. */
 export function cycle(
   steps: readonly { readonly from: string; readonly to: string; readonly span: Span }[],

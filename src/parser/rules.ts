@@ -2,6 +2,7 @@
 // Each rule complains, and gives the attributes as they finally are.
 
 import type { Name } from './ast.ts';
+import { bucketRules } from './bucket-rules.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock } from './model.ts';
 import { processRule } from './prediction-rules.ts';
@@ -66,14 +67,8 @@ function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'
 }
 
 function datasetRules(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {
-  const isGood = [bucketRule, separatorRule, repeatsRule].map((rule) => rule(scope, block));
+  const isGood = [bucketRules, separatorRule, repeatsRule].map((rule) => rule(scope, block));
   return isGood.includes(false) ? undefined : block;
-}
-
-function bucketRule(scope: Scope, { attributes: { bucket }, attributeSpans, span }: BlockOf<'dataset'>): boolean {
-  if (bucket.min <= bucket.max) return true;
-  scope.report(problem.bucketOrder('bucket', attributeSpans.bucket ?? span, bucket));
-  return false;
 }
 
 /** Folders that count say how often by themselves: what `repeats` is to mean beside them, nobody knows. */

@@ -37,6 +37,18 @@ export const bucket = record({
   step: preset(integer({ min: 32, max: 1024, multipleOf: 32 }), 32, 'Sides of buckets are multiples of this.', {
     synonyms: ['bucket_reso_steps', 'bucket_step'],
   }),
+  upscale: preset(
+    boolean(),
+    true,
+    'Enlarge small images to fill a bucket. false: an image keeps its size, cut down to whole steps, and only one above the resolution is made smaller; min and max mean nothing then.',
+    { synonyms: ['bucket_no_upscale', 'no_upscale', 'allow_upscale'] },
+  ),
+  distance: preset(
+    words('ratio', 'log_ratio'),
+    'ratio',
+    'Which bucket is the nearest. ratio: by the difference of width / height, as in sd-scripts, which has more room for portraits than for landscapes. log_ratio: by the difference of its logarithm, the same for both.',
+    { synonyms: ['bucket_distance', 'ratio_distance', 'nearest'] },
+  ),
 });
 
 export const noise = tagged({

@@ -284,6 +284,18 @@ describe('save', () => {
 });
 
 describe('other rules', () => {
+  test('buckets fit the resolution, and what means nothing is told', () => {
+    const dataset = (written: string) => `dataset a { images = "x" ${written} }`;
+    expectProblems(['bucket-step'], dataset('resolution = 64x64  bucket = «{ step = 128 }»'));
+    expectProblems(['square-only'], dataset('resolution = «128x128»'));
+    expectProblems(['square-only'], dataset('bucket = «{ max = 512 }»'));
+    expectProblems(['idle-bucket'], dataset('bucket = «{ upscale = false  max = 1024 }»'));
+    expectProblems(['idle-bucket'], dataset('bucket = «{ upscale = false  distance = log_ratio }»'));
+    expectProblems(['unknown-word'], dataset('bucket = { distance = «log» }'));
+    expectProblems([], dataset('resolution = 128x128  bucket = { upscale = false }'));
+    expectProblems([], dataset('bucket = { distance = log_ratio }'));
+  });
+
   test('the shortest side of a bucket is not above the longest', () => {
     expectProblems(['bucket-order'], 'dataset a { images = "x" bucket = «{ min = 512 max = 256 }» }');
   });

@@ -194,7 +194,10 @@ describe('other things', () => {
   });
 
   test('commas between attributes are welcome and not needed', () => {
-    expectProblems([], 'dataset hero { images = "a", repeats = 2, bucket = { min = 64, max = 128 } flip_aug = true, }');
+    expectProblems(
+      [],
+      'dataset hero { images = "a", repeats = 2, bucket = { min = 64, max = 2048 } flip_aug = true, }',
+    );
   });
 
   test('both kinds of comment, line ends of Windows, a byte order mark', () => {

@@ -11,6 +11,8 @@ export interface BucketSettings {
   readonly step: number;
   /** Whether small images are enlarged. Where not, an image keeps its size, cut down to whole steps. */
   readonly upscale: boolean;
+  /** Of the ratios of width to height: their difference, or that of their logarithms. */
+  readonly distance: 'ratio' | 'log_ratio';
 }
 
 /** How one image gets into its bucket: resized to `resized`, then cropped from `crop` (left, top). */
@@ -39,36 +41,57 @@ export function bucketSizes(settings: BucketSettings): readonly Size[] {
   return [...sizes.values()].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
 }
 
-/** Chooses the bucket of an image. `sizes` is what `bucketSizes` gave. */
-export function fitImage(image: Size, settings: BucketSettings, sizes: readonly Size[]): Fit {
-  const { bucket, resized } = settings.upscale ? fitCovering(image, sizes) : fitKeeping(image, settings);
+/**
+ * Chooses the bucket of an image. `sizes` is what `bucketSizes` gave. Nothing where images are not enlarged and a side
+ * has less than one step.
+ */
+export function fitImage(image: Size, settings: BucketSettings, sizes: readonly Size[]): Fit | undefined {
+  const { bucket, resized } = settings.upscale ? fitCovering(image, settings, sizes) : fitKeeping(image, settings);
+  if (!bucket.every((side) => side >= settings.step)) return undefined;
   const crop = [Math.floor((resized[0] - bucket[0]) / 2), Math.floor((resized[1] - bucket[1]) / 2)] as const;
   return { bucket, resized, crop };
 }
 
-function fitCovering(image: Size, sizes: readonly Size[]): { readonly bucket: Size; readonly resized: Size } {
+/** What is wrong with an image that no bucket fits. */
+export function noBucket(image: Size, { step }: BucketSettings): string {
+  return `The image has ${image.join('x')} pixels, which leaves a side with less than ${step}, and small images are not enlarged.`;
+}
+
+interface Resizing {
+  readonly bucket: Size;
+  readonly resized: Size;
+}
+
+function fitCovering(image: Size, { distance }: BucketSettings, sizes: readonly Size[]): Resizing {
   const [width, height] = image;
   const ratio = width / height;
-  const bucket = sizes.find((size) => size[0] === width && size[1] === height) ?? nearestRatio(ratio, sizes);
+  const bucket =
+    sizes.find((size) => size[0] === width && size[1] === height) ?? nearest(sizes, errors[distance](ratio));
   const scale = ratio > bucket[0] / bucket[1] ? bucket[1] / height : bucket[0] / width;
   return { bucket, resized: [round(width * scale), round(height * scale)] };
 }
 
-/** By the absolute difference of ratios, as sd-scripts has it, which favours portrait shapes. The first of equals. */
-function nearestRatio(ratio: number, sizes: readonly Size[]): Size {
-  let nearest = sizes[0] as Size;
+/** How far a bucket is from an image of that ratio. The plain difference, as sd-scripts has it, favours portrait shapes. */
+const errors = {
+  ratio: (image: number) => (bucket: number) => Math.abs(bucket - image),
+  log_ratio: (image: number) => (bucket: number) => Math.abs(Math.log(bucket / image)),
+} as const;
+
+/** The first of equals. */
+function nearest(sizes: readonly Size[], error: (ratio: number) => number): Size {
+  let found = sizes[0] as Size;
   let smallest = Number.POSITIVE_INFINITY;
   for (const size of sizes) {
-    const error = Math.abs(size[0] / size[1] - ratio);
-    if (error < smallest) {
-      smallest = error;
-      nearest = size;
+    const one = error(size[0] / size[1]);
+    if (one < smallest) {
+      smallest = one;
+      found = size;
     }
   }
-  return nearest;
+  return found;
 }
 
-function fitKeeping(image: Size, settings: BucketSettings): { readonly bucket: Size; readonly resized: Size } {
+function fitKeeping(image: Size, settings: BucketSettings): Resizing {
   const resized = areaOf(settings) < image[0] * image[1] ? shrink(image, settings) : image;
   return { bucket: [floorTo(resized[0], settings.step), floorTo(resized[1], settings.step)], resized };
 }

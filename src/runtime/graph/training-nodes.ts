@@ -4,7 +4,7 @@ import type { BlockOf } from '../../parser/model.ts';
 import { schema } from '../../parser/schema.ts';
 import { captionsAtVisits } from '../../parser/schema-captions.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
-import { type GraphDraft, withoutGaps } from './graph-draft.ts';
+import { canonical, type GraphDraft, withoutGaps } from './graph-draft.ts';
 import type { Json } from './json.ts';
 import { type PixelSettings, paritySettings, pixelSettings } from './parity.ts';
 import { startOf } from './paths.ts';
@@ -21,7 +21,11 @@ export function addDataset(draft: GraphDraft, block: BlockOf<'dataset'>): NodeId
   return draft.node(manifestOf(block), {
     stage: draft.stages.manifest,
     origin: block.span,
-    attributes: { resolution: [resolution.width, resolution.height], bucket: { ...bucket }, repeats },
+    attributes: canonical(draft.stages.manifest, {
+      resolution: [resolution.width, resolution.height],
+      bucket: { ...bucket },
+      repeats,
+    }),
     settings: {
       dataset: block.name,
       images: patterns.map(({ from, rest }) => ({ from, pattern: rest })),
@@ -56,13 +60,13 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
   const main = draft.node(block.name, {
     stage: stages.train,
     origin: block.span,
-    attributes: {
+    attributes: canonical(stages.train, {
       ...learning,
       ...draft.processOf(base),
       captions: captionsOf(data),
       regularization: kept ? { captions: captionsOf(kept), prior_loss_weight: prior_loss_weight ?? 1 } : null,
       resolution: [resolution.width, resolution.height],
-    },
+    }),
     settings: {
       save_every,
       save_steps: draft.namedSteps(block.name),

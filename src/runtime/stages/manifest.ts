@@ -4,12 +4,14 @@
 
 import { writeFile } from 'node:fs/promises';
 import { digestOf } from '../cache/digest.ts';
-import { type BucketSettings, bucketSizes, fitImage, type Size } from '../dataset/buckets.ts';
+import { type BucketSettings, bucketSizes, type Fit, fitImage, noBucket, type Size } from '../dataset/buckets.ts';
 import type { CaptionLines, CaptionMissing } from '../dataset/captions.ts';
 import type { ImagePattern } from '../dataset/find-images.ts';
 import { turned } from '../dataset/image-facts.ts';
 import { captionText, type SurveyedImage, surveyImages } from '../dataset/survey.ts';
+import { StageFailure } from '../events.ts';
 import type { GraphNode } from '../graph/graph.ts';
+import type { Json } from '../graph/json.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { Stage } from '../stage.ts';
 
@@ -47,6 +49,7 @@ export const manifest: Stage = {
       signal,
       say,
     });
+    if (!readAttributes(node).bucket.upscale) refuseTiny(images, node);
     return {
       digests: {
         images: digestOf(images.map(({ digest, repeats }) => [digest, repeats ?? []].flat().join(' ')).join('\n')),
@@ -54,6 +57,13 @@ export const manifest: Stage = {
       },
       images,
     };
+  },
+
+  /** What came later is left out where it is as it was before, so that datasets of before are the same. */
+  canonical({ bucket, ...others }) {
+    const { upscale, distance, ...shape } = bucket as { readonly [name: string]: Json };
+    const later = { ...(upscale === false && { upscale }), ...(distance !== 'ratio' && { distance }) };
+    return { ...others, bucket: { ...shape, ...later } };
   },
 
   async run({ node, survey, work }) {
@@ -71,15 +81,30 @@ export const manifest: Stage = {
   },
 };
 
+/** Before anything runs, all of them at once. Images that may be enlarged always find a bucket. */
+function refuseTiny(images: readonly SurveyedImage[], node: GraphNode): void {
+  const { bucket } = readAttributes(node);
+  const tiny = images.filter(({ size, orientation }) =>
+    [size, turned(size, orientation)].some((one) => fitImage(one, bucket, []) === undefined),
+  );
+  if (tiny.length === 0) return;
+  throw new StageFailure({
+    kind: 'bad-input',
+    message: `The dataset "${readSettings(node).dataset}" has ${tiny.length === 1 ? 'an image' : `${tiny.length} images`} too small for its buckets.`,
+    hint: 'Find larger originals, take them out of the folder, or write upscale = true in bucket = { … }.',
+    problems: tiny.map(({ path, size }) => ({ path, message: noBucket(size, bucket) })),
+  });
+}
+
 function fitImages(images: readonly SurveyedImage[], node: GraphNode): readonly ManifestImage[] {
-  const { repeats, ...attributes } = readAttributes(node);
-  const settings: BucketSettings = { ...attributes, upscale: true };
+  const { repeats, bucket: settings } = readAttributes(node);
   const sizes = bucketSizes(settings);
   const seen = new Map<string, number>();
   return images.map(({ digest, size, repeats: own }) => {
     const index = seen.get(digest) ?? 0;
     seen.set(digest, index + 1);
-    const { bucket, resized, crop } = fitImage(size, settings, sizes);
+    // The survey has refused images without one.
+    const { bucket, resized, crop } = fitImage(size, settings, sizes) as Fit;
     return { digest, index, original: size, resized, crop, bucket, repeats: own ?? repeats };
   });
 }
@@ -106,11 +131,11 @@ function linesOf(node: GraphNode): CaptionLines {
   return readSettings(node).wildcards ? 'all' : 'first';
 }
 
-function readAttributes({ attributes }: GraphNode) {
+function readAttributes({ attributes }: GraphNode): { readonly bucket: BucketSettings; readonly repeats: number } {
   const { resolution, bucket, repeats } = attributes as unknown as {
     readonly resolution: Size;
-    readonly bucket: { readonly min: number; readonly max: number; readonly step: number };
+    readonly bucket: Pick<BucketSettings, 'min' | 'max' | 'step'> & Partial<BucketSettings>;
     readonly repeats: number;
   };
-  return { resolution, ...bucket, repeats };
+  return { bucket: { upscale: true, distance: 'ratio', ...bucket, resolution }, repeats };
 }

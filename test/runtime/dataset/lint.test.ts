@@ -22,12 +22,12 @@ function image(name: string, facts: Partial<SurveyedImage> = {}): SurveyedImage 
   };
 }
 
-const usual = {
-  bucket: { resolution: [1024, 1024], min: 256, max: 2048, step: 32, upscale: true },
+const usual: LintInput['settings'] = {
+  bucket: { resolution: [1024, 1024], min: 256, max: 2048, step: 32, upscale: true, distance: 'ratio' },
   repeats: 1,
   asStored: false,
   alphaIsMeant: false,
-} as const;
+};
 
 function lint(images: readonly SurveyedImage[], input: Partial<LintInput> = {}) {
   return lintDataset({
@@ -148,4 +148,20 @@ test('a look that somebody else wrote is not taken', () => {
   expect(parseLook(seen())).toEqual(seen());
   for (const bad of [null, 'x', {}, { ...seen(), hash: 'xyz' }, { ...seen(), plain: 1 }])
     expect(parseLook(bad)).toBeUndefined();
+});
+
+test('where small images are not enlarged, the preview keeps their sizes, and an error names what is smaller than a step', () => {
+  const images = [image('thin', { size: [20, 400] }), image('small', { size: [500, 333] })];
+  const report = lint(images, {
+    settings: { ...usual, bucket: { ...usual.bucket, upscale: false } },
+  });
+  expect(report.buckets.map(({ size, images: [one] }) => [size, one?.scale])).toEqual([[[480, 320], 1]]);
+  expect(told(report)).toEqual([
+    [
+      'tiny',
+      'thin',
+      'The image has 20x400 pixels, which leaves a side with less than 32, and small images are not enlarged.',
+    ],
+  ]);
+  expect(report.findings[0]?.severity).toBe('error');
 });

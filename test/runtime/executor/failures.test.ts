@@ -12,6 +12,7 @@ import type { Stage } from '../../../src/runtime/stage.ts';
 import { type Lab, openLab, outputOf } from '../../helpers/lab.ts';
 import { allNodes, project } from '../../helpers/lab-project.ts';
 import { labStages, latentsStage, textStage } from '../../helpers/lab-stages.ts';
+import { pngOf } from '../../helpers/pictures.ts';
 
 const branches = `
 checkpoint pony { path = "pony.safetensors" }
@@ -73,6 +74,19 @@ test('all that is wrong with the images is told before anything is trained', asy
     skipped: allNodes.slice(2),
   });
   expect(run.failures['hero:manifest']?.problems).toHaveLength(4);
+});
+
+test('where small images are not enlarged, those that no bucket fits are named before anything is trained', async () => {
+  const files = { 'images/thin.png': pngOf({ width: 20, height: 500 }), 'images/thin.txt': 'thin' };
+  const keeping = project['main.lora'].replace('"images" }', '"images"  bucket = { upscale = false } }');
+  using lab = await openLab({ ...project, ...files, 'main.lora': keeping });
+  const run = await lab.run();
+  expect(run.failures['hero:manifest']).toMatchObject({
+    message: 'The dataset "hero" has an image too small for its buckets.',
+    problems: [{ path: lab.at('images/thin.png'), message: expect.stringContaining('20x500 pixels') }],
+  });
+  lab.write({ 'main.lora': project['main.lora'] });
+  expect((await lab.run()).finished.ok).toBe(true);
 });
 
 test('a missing file is named', async () => {

@@ -1,5 +1,7 @@
 // Which nodes a program becomes, and what each of them is made from.
 
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
 import { expect, test } from 'vitest';
 import { compile } from '../../../src/parser/check.ts';
 import { buildGraph } from '../../../src/runtime/graph/build.ts';
@@ -162,6 +164,39 @@ test('blocks may be written in any order', () => {
     for (const input of Object.values(inputs)) expect(seen).toContain(input.node);
     seen.add(id);
   }
+});
+
+test('two ways to say the same training or dataset have one fingerprint, and the worker hears of blocks alone', () => {
+  const attributesOf = (written: string, id = 'raw', dataset = '') => {
+    const text = `checkpoint pony { path = "p.safetensors" } dataset hero { images = "x" ${dataset} }`;
+    return node(graphOf(`${text} train raw { base = pony  data = hero ${written} }`), id).attributes;
+  };
+  const grouped = attributesOf('network = locon { dims = { MID = 32  MID1 = 8 } }  block_lr = { M00 = 2 }');
+  expect(grouped).toMatchObject({ network: { dims: { MID00: 32, MID01: 8, MID02: 32 } }, block_lr: { MID00: 2 } });
+  const spelt = 'network = locon { dims = { MID00 = 32  MID01 = 8  MID02 = 32 } }  block_lr = { MID00 = 2 }';
+  expect(attributesOf(spelt)).toEqual(grouped);
+  expect(attributesOf('train_unet = false')).toEqual(attributesOf('unet_lr = 0'));
+  const manifest = attributesOf('', 'hero:manifest');
+  expect(attributesOf('', 'hero:manifest', 'bucket = { upscale = true  distance = ratio }')).toEqual(manifest);
+  expect(attributesOf('', 'hero:manifest', 'bucket = { upscale = false }')).not.toEqual(manifest);
+  expect(attributesOf('', 'hero:manifest', 'bucket = { distance = log_ratio }')).not.toEqual(manifest);
+});
+
+/** A setting that came later is left out of attributes where a program does not use it. Else all of these train again. */
+test('programs that use nothing new keep the fingerprints that they had', () => {
+  const keys = (written: string) => {
+    const text = `checkpoint pony { path = "p.safetensors" } dataset hero { images = "x" }`;
+    const graph = graphOf(`${text} train raw { base = pony  data = hero ${written} }`);
+    return ['raw', 'hero:manifest'].map((id) =>
+      createHash('sha256')
+        .update(canonicalize(node(graph, id).attributes) ?? '')
+        .digest('hex')
+        .slice(0, 16),
+    );
+  };
+  expect(keys('')).toEqual(['8c0ea7e2869bbab6', '0811b2ee9a272271']);
+  expect(keys('network = lokr { dim = 4 }  unet_lr = 0')[0]).toBe('9a93bf560acfe375');
+  expect(keys('block_lr = { OUT01 = 0.5 }  noise = plain')[0]).toBe('d2b34498658b0858');
 });
 
 test('two ways to say the same resize or chop have one fingerprint', () => {

@@ -8,12 +8,16 @@ const usual = { kind: 'locon', preset: 'full', modules: [], dims: {}, conv_dims:
 const canonical = (network: { readonly [name: string]: Json }) =>
   canonicalTraining({ steps: 80, network: { ...usual, ...network } }).network;
 
+/** A rate says what is not trained, so these two are always the same. */
+const trained = { train_unet: true, train_text_encoder: true };
+
 test('what is not written stays as it is', () => {
-  expect(canonicalTraining({ steps: 80, network: usual })).toEqual({ steps: 80, network: usual });
+  const written = { steps: 80, network: usual, ...trained };
+  expect(canonicalTraining(written)).toEqual(written);
 });
 
 test('settings that came later are no part of a training that does not use them', () => {
-  const before = { steps: 80, network: usual };
+  const before = { steps: 80, network: usual, ...trained };
   const later = { crop_conditioning: 'real', latents: 'fresh' };
   expect(canonicalTraining({ ...before, ...later })).toEqual(before);
   const used = { crop_conditioning: 'sd_scripts', latents: 'frozen' };
@@ -37,6 +41,7 @@ test('a layer of a text encoder goes before its encoder', () => {
 test('rates by block mean blocks, and what is not trained is said by its rate', () => {
   const written = { network: usual, train_unet: true, train_text_encoder: false, block_lr: { MID: 2, INP01: 0.5 } };
   expect(canonicalTraining(written)).toEqual({
+    ...trained,
     network: usual,
     block_lr: { IN01: 0.5, MID00: 2, MID01: 2, MID02: 2 },
   });
@@ -44,5 +49,5 @@ test('rates by block mean blocks, and what is not trained is said by its rate', 
 
 test('a network without ranks gets none', () => {
   const full = { kind: 'full', preset: 'full', modules: ['b', 'a'] };
-  expect(canonicalTraining({ network: full })).toEqual({ network: { ...full, modules: ['a', 'b'] } });
+  expect(canonicalTraining({ network: full })).toEqual({ ...trained, network: { ...full, modules: ['a', 'b'] } });
 });

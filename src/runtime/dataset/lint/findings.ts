@@ -24,6 +24,7 @@ export const findingKinds = {
   unreadable: { severity: 'error', advice: 'Save it anew with an image program, or take it out of the folder.' },
   'no-caption': { severity: 'error', advice: 'Write its caption, or take the image out of the folder.' },
   'bad-caption': { severity: 'error', advice: 'Write the caption on the first line, as UTF-8.' },
+  tiny: { severity: 'error', advice: 'Find a larger original, or write upscale = true in bucket = { … }.' },
   small: {
     severity: 'warning',
     advice: 'Find a larger original, or train at a lower resolution: blur is learned too.',

@@ -10,7 +10,7 @@ import type { LookedAt, SurveyedImage } from '../survey.ts';
 import { captionFindings } from './captions.ts';
 import { type Finding, finding, findingCodes } from './findings.ts';
 import { pictureFindings } from './pictures.ts';
-import { type BucketPreview, previewBuckets, shapeFindings } from './shapes.ts';
+import { type BucketPreview, previewBuckets, shapeFindings, tinyFindings } from './shapes.ts';
 
 export interface LintInput {
   readonly dataset: string;
@@ -86,6 +86,7 @@ export function lintDataset(input: LintInput): LintReport {
     ...looked.problems.map(({ code, path, message }) => finding(code, [path as AbsolutePath], message)),
     ...pictureFindings(images, looks, settings),
     ...captionFindings(input.captions),
+    ...tinyFindings(images, settings),
     ...shapeFindings(buckets, images, Math.max(0, ...trainings.map((one) => one.batchSize))),
     ...trainings
       .filter(({ epochs }) => epochs > 0 && epochs < 1)

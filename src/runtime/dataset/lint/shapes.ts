@@ -1,7 +1,7 @@
 // Which buckets images fall into, and what that costs them: pixels that are cropped away, or blown up.
 
 import type { AbsolutePath } from '../../graph/graph.ts';
-import { bucketSizes, type Fit, fitImage, type Size } from '../buckets.ts';
+import { bucketSizes, type Fit, fitImage, noBucket, type Size } from '../buckets.ts';
 import { type Finding, finding } from './findings.ts';
 import type { DatasetSettings, LintedImage } from './lint.ts';
 
@@ -25,15 +25,13 @@ const MOST_SCALE = 1.5;
 /** More than this much of a side is worth a word. */
 const MOST_CUT = 0.05;
 
-/** Every bucket that is used, the fullest first. */
+/** Every bucket that is used, the fullest first. Images that are too small for any are in none. */
 export function previewBuckets(images: readonly LintedImage[], settings: DatasetSettings): readonly BucketPreview[] {
   const sizes = bucketSizes(settings.bucket);
-  const fitted = images.map(({ path, size, repeats }) => ({
-    path,
-    size,
-    repeats: repeats ?? settings.repeats,
-    fit: fitImage(size, settings.bucket, sizes),
-  }));
+  const fitted = images.flatMap(({ path, size, repeats }) => {
+    const fit = fitImage(size, settings.bucket, sizes);
+    return fit === undefined ? [] : [{ path, size, repeats: repeats ?? settings.repeats, fit }];
+  });
   const groups = Map.groupBy(fitted, ({ fit }) => fit.bucket.join('x'));
   const previews = [...groups.values()].map((members): BucketPreview => {
     const { bucket } = (members[0] as { fit: Fit }).fit;
@@ -49,6 +47,14 @@ export function previewBuckets(images: readonly LintedImage[], settings: Dataset
     };
   });
   return previews.sort((a, b) => b.visits - a.visits || a.size[0] - b.size[0] || a.size[1] - b.size[1]);
+}
+
+/** Images that a build refuses. */
+export function tinyFindings(images: readonly LintedImage[], { bucket }: DatasetSettings): readonly Finding[] {
+  if (bucket.upscale) return [];
+  return images
+    .filter(({ size }) => fitImage(size, bucket, []) === undefined)
+    .map(({ path, size }) => finding('tiny', [path], noBucket(size, bucket)));
 }
 
 export function shapeFindings(

@@ -59,7 +59,7 @@ class LossWeights:
     @staticmethod
     def parse(settings: Fields) -> LossWeights:
         """Raises ProtocolError."""
-        gamma = settings.number("min_snr_gamma") if "min_snr_gamma" in settings.raw else None
+        gamma = settings.number_if_there("min_snr_gamma")
         like = settings.number("v_pred_like_loss")
         if (gamma is not None and gamma <= 0) or like < 0:
             raise ProtocolError(

@@ -94,6 +94,9 @@ class Fields:
     def number(self, name: str) -> float:
         return float(self._typed(name, "a number", _is_number))
 
+    def number_if_there(self, name: str) -> float | None:
+        return self.number(name) if name in self.raw else None
+
     def one_of(self, name: str, words: tuple[str, ...]) -> Any:
         return self._typed(name, " or ".join(f'"{word}"' for word in words), lambda value: value in words)
 

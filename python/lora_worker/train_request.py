@@ -95,6 +95,7 @@ class TrainSettings:
     # What came later, as it was before. States of trainings that do not ask for it are gone on from.
     crop_conditioning: Literal["real", "sd_scripts"] = "real"
     latents: Literal["fresh", "frozen"] = "fresh"
+    ema: float | None = None
 
     @property
     def images_per_step(self) -> int:
@@ -248,6 +249,7 @@ def _settings(settings: Fields) -> TrainSettings:
         resolution=settings.pair("resolution"),
         crop_conditioning=settings.one_of_or_first("crop_conditioning", ("real", "sd_scripts")),
         latents=settings.one_of_or_first("latents", ("fresh", "frozen")),
+        ema=settings.number_if_there("ema"),
     )
 
 

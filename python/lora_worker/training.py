@@ -21,6 +21,7 @@ from lora_worker.dropouts import Masks
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
+from lora_worker.moving_average import MovingAverage
 from lora_worker.network import Network
 from lora_worker.optimizer_state import restore_optimizer, save_optimizer
 from lora_worker.optimizers import build_optimizer
@@ -90,6 +91,7 @@ class Trainer:
         trained = set(self._parameters)
         for parameter in self._names:
             parameter.requires_grad_(parameter in trained)
+        self.average = None if settings.ema is None else MovingAverage(self._trained(), settings.ema)
         self._is_saveable = False
         self._rates: dict[str, float] = {}
         self._memory = Memory(
@@ -118,6 +120,8 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             return Reading(values, images, is_skipped=True)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(index)
         self.optimizer.zero_grad(set_to_none=True)
         if not self._is_saveable:
             # Found out now, and not when a night's state is to be written.
@@ -144,7 +148,8 @@ class Trainer:
         """All that is needed to go on after `step` steps. The tensors are the live ones."""
         memory, values = save_optimizer(self.optimizer, self._names)
         parameters = {name: parameter.data for parameter, name in self._names.items()}
-        return State(step, {**parameters, **memory}, {"optimizer": values})
+        average = self.average.state() if self.average is not None else {}
+        return State(step, {**parameters, **memory, **average}, {"optimizer": values})
 
     def restore(self, state: State) -> None:
         """Goes on from what `state` gave, bit for bit."""
@@ -152,6 +157,11 @@ class Trainer:
             for parameter, name in self._names.items():
                 parameter.copy_(state.tensors[name])
         restore_optimizer(self.optimizer, self._names, state.tensors, state.values["optimizer"])
+        if self.average is not None:
+            self.average.restore(state.tensors)
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {self._names[parameter]: parameter for parameter in self._parameters}
 
     def _gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
         """Adds up the step's gradients. The loss of each image, in order."""

@@ -23,11 +23,19 @@ export function noBest(span: Span, train: string, header: Span): Diagnostic {
   });
 }
 
+export function noKeptAverage(span: Span, train: string, header: Span): Diagnostic {
+  return error('no-kept-average', span, {
+    message: `"${train}" keeps no average while it trains, so there is no "${train}@ema".`,
+    related: [{ message: `"${train}" is trained here`, span: header }],
+    hint: `Write ema = 0.99 in it, or ${train}@ema(0.9) for the average of the steps that it saves.`,
+  });
+}
+
 /** `written` is what stands behind the "@". */
 export function oddChoice(span: Span, of: string, written: string): Diagnostic {
   return error('odd-choice', span, {
     message: `"${written}" does not say which LoRA of "${of}" is meant.`,
-    hint: `After "@" stands the number of an optimizer step, best, or ema(0.9): ${of}@40`,
+    hint: `After "@" stands the number of an optimizer step, best, ema, or ema(0.9): ${of}@40`,
   });
 }
 

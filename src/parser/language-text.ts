@@ -54,6 +54,7 @@ mean nothing, and commas between attributes are optional.
 | \`pony\` | a word: the name of a block, a let or a param, or one of the words that an attribute knows |
 | \`raw@40\` | where a LoRA is asked for: what the training \`raw\` saved after step 40 |
 | \`raw@best\` | the same of that step whose loss on held-out images was the lowest (see \`validation\`) |
+| \`raw@ema\` | the moving average that the training \`raw\` kept (see \`ema\`) |
 | \`raw@ema(0.9)\` | the moving average of the steps that \`save_every\` keeps: each further one counts 0.1, all before it 0.9 |
 | \`sweep [1, 2]\`, \`sweep { low = 1  high = 2 }\` | several values in the place of one: see [below](#sweep) |
 | \`small[thr=-3]\` | where a block is asked for: the variants of it that have this value |

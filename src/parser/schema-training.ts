@@ -335,6 +335,11 @@ export const train = {
     synonyms: ['samples', 'sampling', 'preview'],
     fingerprint: false,
   }),
+  ema: optional(
+    number({ min: 0, max: 1, openMin: true, openMax: true }),
+    'Keep a moving average of the weights while they are trained: this much of the average so far at each step, less in the first ones. 0.99 or 0.999 are usual. raw@ema is that average; what is saved, shown and measured otherwise stays what was trained.',
+    { synonyms: ['ema_decay', 'use_ema', 'ema_weights', 'ema_beta'] },
+  ),
   validation: optional(
     validation,
     'Images that training does not learn from, and how often it measures what it predicts of them. raw@best is the step that did so best.',

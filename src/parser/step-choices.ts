@@ -20,6 +20,7 @@ export function checkChoice(scope: Scope, value: ChoiceExpression): StepChoice |
     return { kind: 'step', step: which.value };
   }
   if (which.kind === 'word' && given === undefined && which.text === 'best') return { kind: 'best' };
+  if (which.kind === 'word' && given === undefined && which.text === 'ema') return { kind: 'kept-ema' };
   const [decay, ...more] = given ?? [];
   if (which.kind === 'word' && which.text === 'ema' && decay !== undefined && more.length === 0) {
     const checked = checkValue(scope, between, 'the decay of ema', decay);
@@ -29,17 +30,19 @@ export function checkChoice(scope: Scope, value: ChoiceExpression): StepChoice |
   return undefined;
 }
 
-/** Steps that a training never comes to, and the best of a training that measures none. */
+/** Steps that a training never comes to, the best where none is measured, and averages of nothing. */
 export function reportAbsentSteps(scope: Scope, blocks: readonly CheckedBlock[]): void {
   const trainings = new Map(blocks.flatMap((block) => (block.kind === 'train' ? [[block.name, block]] : [])));
   for (const { block, step: choice, span } of blocks.flatMap(referencesOf)) {
     const training = trainings.get(block);
     if (training === undefined || choice === undefined) continue;
-    const { steps, validation, save_every } = training.attributes;
+    const { steps, validation, save_every, ema } = training.attributes;
     if (choice.kind === 'ema') {
       const isOne = savedSteps(training.attributes).length === 1;
       if (isOne)
         scope.report(problem.averageOfOne(span, { train: block, saveEvery: save_every, steps, header: training.span }));
+    } else if (choice.kind === 'kept-ema') {
+      if (ema === undefined) scope.report(problem.noKeptAverage(span, block, training.span));
     } else if (choice.kind === 'best') {
       if (validation === undefined) scope.report(problem.noBest(span, block, training.span));
     } else if (choice.step > steps) {

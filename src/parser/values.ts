@@ -2,6 +2,7 @@
 
 import type { Picked } from './exclude.ts';
 import type { SourceFile, Span } from './source.ts';
+import { unreachable } from './unreachable.ts';
 
 /** Pixels: `1024x768`. */
 export interface Size {
@@ -42,6 +43,8 @@ export type StepChoice =
   | { readonly kind: 'step'; readonly step: number }
   /** `raw@best`: that of the measured step with the lowest held-out loss. */
   | { readonly kind: 'best' }
+  /** `raw@ema`: the moving average that it kept while it trained. */
+  | { readonly kind: 'kept-ema' }
   /** `raw@ema(0.9)`: the moving average over all that it saved. */
   | { readonly kind: 'ema'; readonly decay: number };
 
@@ -55,9 +58,22 @@ export function savedSteps({ steps, save_every }: { readonly steps: number; read
 export function nameOfReference({ block, step, picks = [] }: Pick<Reference, 'block' | 'step' | 'picks'>): string {
   const picked = picks.map(({ name, label }) => `${name.text}=${label}`);
   const variant = picked.length === 0 ? block : `${block}[${picked.join(',')}]`;
-  if (step === undefined) return variant;
-  if (step.kind === 'ema') return `${variant}@ema(${step.decay})`;
-  return `${variant}@${step.kind === 'step' ? step.step : step.kind}`;
+  return step === undefined ? variant : `${variant}@${nameOfChoice(step)}`;
+}
+
+function nameOfChoice(choice: StepChoice): string {
+  switch (choice.kind) {
+    case 'step':
+      return `${choice.step}`;
+    case 'best':
+      return 'best';
+    case 'kept-ema':
+      return 'ema';
+    case 'ema':
+      return `ema(${choice.decay})`;
+    default:
+      return unreachable(choice);
+  }
 }
 
 /** A LoRA as a part of a sum. */

@@ -163,6 +163,10 @@ const operations = {
     if (until === settings.steps) {
       outputs.lora = join(work, 'lora.safetensors');
       writeWhole(outputs.lora, loraAt(settings, content, settings.steps));
+      if (settings.ema !== undefined) {
+        outputs.ema = join(work, 'ema.safetensors');
+        writeWhole(outputs.ema, loraAt(settings, [...content, 'averaged'], settings.steps));
+      }
     }
     // As if the third step were the best, and what is near it nearly so.
     const [best] = [...(held_out?.steps ?? [])].sort((one, other) => Math.abs(one - 3) - Math.abs(other - 3));

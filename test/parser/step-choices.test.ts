@@ -94,12 +94,32 @@ describe('the average of the saved steps', () => {
       expect(errorsOf(`${trained} resize small { from = raw@ema(${odd}) }`)).toEqual(['out-of-range']);
     }
     expect(errorsOf(`${trained} resize small { from = raw@ema("x") }`)).toEqual(['wrong-type']);
-    expect(errorsOf(`${trained} resize small { from = raw@ema }`)).toEqual(['odd-choice']);
+    expect(errorsOf(`${trained} resize small { from = raw@ema() }`)).toEqual(['odd-choice']);
     expect(errorsOf(`${trained} resize small { from = raw@ema(0.9, 0.8) }`)).toEqual(['odd-choice']);
   });
 
   test('of one saved step there is none', () => {
     const seldom = trained.replace('steps = 80', 'steps = 80  save_every = 100');
     expectProblems(['average-of-one'], `${seldom} resize small { from = «raw@ema(0.9)» }`);
+  });
+});
+
+describe('the average that is kept while it trains', () => {
+  const keeping = trained.replace('steps = 80', 'steps = 80  ema = 0.999');
+
+  test('is there where the training keeps one', () => {
+    const { from } = blockOf(`${keeping} resize small { from = raw@ema }`, 'resize').attributes;
+    expect(from.step).toEqual({ kind: 'kept-ema' });
+    expect(errorsOf(`${keeping} merge both { from = [raw, raw@ema, raw@ema(0.9)] }`)).toEqual([]);
+    expectProblems(['duplicate-item'], `${keeping} merge both { from = [raw@ema, «raw@ema»] }`);
+    const [found] = expectProblems(['no-kept-average'], `${trained} resize small { from = «raw@ema» }`);
+    expect(found?.hint).toBe('Write ema = 0.99 in it, or raw@ema(0.9) for the average of the steps that it saves.');
+  });
+
+  test('has a decay between 0 and 1', () => {
+    for (const odd of ['0', '1', '-0.5']) {
+      expect(errorsOf(trained.replace('steps = 80', `steps = 80  ema = ${odd}`)), odd).toEqual(['out-of-range']);
+    }
+    expect(errorsOf(trained.replace('steps = 80', 'steps = 80  ema = true'))).toEqual(['wrong-type']);
   });
 });

@@ -8,6 +8,7 @@ The work folder holds, while it runs and after it was interrupted:
     samples/            pictures, 000010-00.png: step, number of the prompt
     metrics.jsonl       one line per step
     lora.safetensors    the result
+    ema.safetensors     the average of its steps, with `ema`
 
 Rules:
 - What has its final name is whole. The work folder can be gone on from after a kill at any moment.
@@ -64,7 +65,7 @@ def parse(fields: Mapping[str, Any]) -> Train:
 
 def run(work: Train, job: Job) -> dict[str, str]:
     """Trains, or goes on training. Outputs: `metrics`, `step.N` and `sample.N.I` for those that exist, and unless it
-    ends before its last step, `lora`, and where something is held out, `best`."""
+    ends before its last step, `lora`, with `ema` `ema`, and where something is held out, `best`."""
     device = torch_device()
     identity = work.identity(checkpoint_facts(work.checkpoint))
     claim_folder(work.work, identity)
@@ -143,6 +144,10 @@ class _Training:
             # Where no loss was a number, there have been warnings enough.
             best = best_step(self._metrics.held_out) or steps
             outputs["best"] = str(path if best == steps else self._step_path(best))
+        if self._trainer.average is not None:
+            outputs["ema"] = str(self._work.work / "ema.safetensors")
+            with self._trainer.average.in_place():
+                self._write_lora(Path(outputs["ema"]), steps, ss_ema_decay=str(self._work.settings.ema))
         return {"lora": str(path), **outputs}
 
     def _step(self) -> None:
@@ -227,10 +232,11 @@ class _Training:
         told = "the lowest so far" if best == step else f"the lowest was {self._metrics.held_out[best]:.5f} at {best}"
         self._job.log("info", f"Held-out loss after step {step}: {loss:.5f}, {told}.")
 
-    def _write_lora(self, path: Path, step: int) -> None:
+    def _write_lora(self, path: Path, step: int, **more: str) -> None:
+        """`more` joins the metadata."""
         epoch = self._visits.plan.epoch_of(step - 1)
         metadata = training_metadata(self._work, self._models.architecture, step=step, epoch=epoch)
-        write_lora(path, self._network, metadata, dtype=_DTYPES[self._work.settings.save_precision])
+        write_lora(path, self._network, {**metadata, **more}, dtype=_DTYPES[self._work.settings.save_precision])
 
     def _step_path(self, step: int) -> Path:
         return self._work.work / "steps" / f"step-{step:08d}.safetensors"

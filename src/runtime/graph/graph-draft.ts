@@ -202,5 +202,6 @@ export function withoutGaps(attributes: { readonly [name: string]: Json | undefi
 /** What the output of a training is called that a reference means. */
 function outputOf(choice: Exclude<StepChoice, { kind: 'ema' }> | undefined): string {
   if (choice === undefined) return 'lora';
+  if (choice.kind === 'kept-ema') return 'ema';
   return choice.kind === 'step' ? `step.${choice.step}` : choice.kind;
 }

@@ -6,7 +6,7 @@ import { type LoraTarget, loraTargets } from '../sdxl/modules.ts';
 import type { Train } from '../worker/protocol.ts';
 import type { SpaceNeeded } from './check-space.ts';
 
-/** The weights, and two moments of each. */
+/** The weights, and two moments of each. With an average of the weights there is one more. */
 const NUMBERS_PER_PARAMETER = 3;
 /** Two are kept, and a third is there while it replaces the older one. */
 const STATES = 3;
@@ -20,10 +20,12 @@ export async function trainingSpace(
 ): Promise<SpaceNeeded['parts']> {
   const { parameters, modules } = await networkSize(base, settings.network);
   const loraBytes = parameters * BYTES[settings.save_precision] + modules * HEADER_BYTES_PER_MODULE;
-  const loras = save_steps.length + 1;
+  const averages = settings.ema === undefined ? 0 : 1;
+  const loras = save_steps.length + 1 + averages;
+  const numbers = NUMBERS_PER_PARAMETER + averages;
   return [
     { what: loras === 1 ? 'the LoRA' : `${loras} saved LoRAs`, bytes: loras * loraBytes },
-    { what: `${STATES} states to go on from`, bytes: STATES * NUMBERS_PER_PARAMETER * 4 * parameters },
+    { what: `${STATES} states to go on from`, bytes: STATES * numbers * 4 * parameters },
   ];
 }
 

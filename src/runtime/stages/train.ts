@@ -1,7 +1,8 @@
 // From latents and captions to a LoRA. The worker does it in the node's work folder, where a killed training goes on.
 //
 // Outputs: `lora`, `metrics`, and `step.N` for each step that is kept: every `save_every`, those that the program names,
-// those that pictures are made of, and the last, which is the LoRA itself. Pictures are published for the samples node to
+// those that pictures are made of, and the last, which is the LoRA itself. `best` where something is held out, and `ema`
+// where an average is kept. Pictures are published for the samples node to
 // find. A stored training that lacks a step which is named now goes up to that step once more, and no further.
 
 import { readFile } from 'node:fs/promises';
@@ -47,7 +48,7 @@ export const train: Stage = {
     const { outputs, record } = await askWorker(context, request, (progress) => copies.follow(progress)).finally(() =>
       copies.finish(),
     );
-    const { lora, metrics, best, ...others } = outputs;
+    const { lora, metrics, best, ema, ...others } = outputs;
     if (lora === undefined || metrics === undefined) throw new Error('Internal error: a training without a LoRA.');
     const steps = Object.entries(others).filter(([name]) => name.startsWith('step.'));
     const kept = Object.fromEntries(steps.map(([name, path]) => [name, absolutePath(path)]));
@@ -55,8 +56,10 @@ export const train: Stage = {
     await publishPictures(context, request, { outputs: others, loras: { ...kept, ...last } });
     const shown = await files.copy(absolutePath(metrics), 'metrics.jsonl');
     context.report({ type: 'artifact', name: 'metrics', path: shown });
-    const named = { ...(best !== undefined && { best: absolutePath(best) }), metrics: absolutePath(metrics) };
-    return { outputs: { ...kept, ...last, ...named }, record };
+    const named = Object.entries({ best, ema, metrics }).flatMap(([name, path]) =>
+      path === undefined ? [] : [[name, absolutePath(path)] as const],
+    );
+    return { outputs: { ...kept, ...last, ...Object.fromEntries(named) }, record };
   },
 };
 

@@ -104,8 +104,8 @@ export interface EncodeLatents {
  * Outputs, all inside `work`: `lora`, `metrics` (JSON lines), `step.N` for each of `save_steps`, and `sample.N.I` for
  * the picture of prompt I (from 0) after step N where it could be made. An `artifact` of the output's name tells of a
  * saved step or a picture as soon as it is whole. A work folder that holds a state is gone on from. Where it ends
- * before its last step there is no `lora`. With `held_out` there is `best`: the LoRA of the step that had the lowest
- * loss there, which is the file of another output.
+ * before its last step there is no `lora`. With `ema` there is then `ema` as well, the average of all steps. With
+ * `held_out` there is `best`: the LoRA of the step that had the lowest loss there, which is the file of another output.
  */
 export interface Train {
   readonly op: 'train';
@@ -180,6 +180,8 @@ export interface TrainSettings {
   readonly crop_conditioning?: 'real' | 'sd_scripts' | undefined;
   /** Without it, fresh. frozen: one draw from the VAE's posterior for each image, and one for its mirrored form. */
   readonly latents?: 'fresh' | 'frozen' | undefined;
+  /** The decay of an average that is kept while it trains. Without it, there is none. */
+  readonly ema?: number | undefined;
   readonly noise:
     | {
         readonly kind: 'multires';

@@ -112,6 +112,19 @@ test('a resize of a step has a decomposition of its own, and pictures are labell
   expect(named('p')?.attributes.labels).toEqual(['raw', 'raw@3']);
 });
 
+test('the average that a training keeps is an output of its own', async () => {
+  const averaging = program('save "smooth.safetensors" { from = raw@ema }').replace(
+    'save_every',
+    'ema = 0.9  save_every',
+  );
+  using lab = await openWorkerLab(averaging);
+  const { finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(Object.keys(await outputsOfTraining(lab)).sort()).toEqual(['ema', 'lora', 'metrics', 'step.6']);
+  expect(readFileSync(lab.at('smooth.safetensors'))).not.toEqual(readFileSync(lab.at('last.safetensors')));
+  expect((await lab.build({}, { startWorker: noWorker })).finished.computed).toEqual([]);
+});
+
 describe('images that are held out', () => {
   const measuring = (validation: string, more = '') =>
     program(more).replace('save_every', `validation = ${validation}  save_every`);

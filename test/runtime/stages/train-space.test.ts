@@ -29,6 +29,16 @@ test("the guide's recipe on SDXL needs 240 MB for a LoRA and 1.4 GB for a state"
   expect(states).toEqual({ what: '3 states to go on from', bytes: 3 * 12 * 120_067_584 });
 });
 
+test('an average that is kept is one more LoRA, and a fourth number in a state', async () => {
+  using folder = temporaryFolder();
+  const checkpoint = folder.at('sdxl.safetensors');
+  await writeHollowCheckpoint(checkpoint);
+  const settings = { network: usual, save_precision: 'fp16', ema: 0.999 } as unknown as TrainSettings;
+  const [loras, states] = await trainingSpace(checkpoint, { settings, save_steps: [] });
+  expect(loras?.what).toBe('2 saved LoRAs');
+  expect(states?.bytes).toBe(3 * 16 * 120_067_584);
+});
+
 test('other networks need more or less', async () => {
   using folder = temporaryFolder();
   const checkpoint = folder.at('sdxl.safetensors');

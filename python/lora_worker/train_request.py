@@ -122,13 +122,22 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Init:
+    """The LoRA that the network begins as."""
+
+    lora: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Train:
-    """Steps are 1-based. `until` is the last that is done."""
+    """Steps are 1-based. `until` is the last that is done. `init` None: the network begins by changing nothing."""
 
     checkpoint: BaseFiles
     work: Path
     images: tuple[TrainImage, ...]
     settings: TrainSettings
+    init: Init | None
     save_steps: frozenset[int]
     until: int
     held_out: HeldOut | None
@@ -149,7 +158,8 @@ class Train:
             {**asdict(image), "latents": None, "latents_flipped": image.latents_flipped is not None}
             for image in sorted(self.images, key=lambda image: (image.digest, image.index))
         ]
-        described = [_REVISION, checkpoint_facts, schedule, settings, images]
+        begins = [] if self.init is None else [self.init.digest]
+        described = [_REVISION, checkpoint_facts, schedule, settings, images, *begins]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -169,6 +179,7 @@ def parse_train(value: Mapping[str, Any]) -> Train:
         work=Path(work.text("work")),
         images=images,
         settings=settings,
+        init=_init(work),
         save_steps=_steps(work, "save_steps", until),
         until=until,
         held_out=_held_out(work, until),
@@ -176,6 +187,13 @@ def parse_train(value: Mapping[str, Any]) -> Train:
         prompts=samples.records("prompts", lambda prompt: SamplePrompt.parse(prompt.raw)),
         state_every=_state_every(work.record("state_every")),
     )
+
+
+def _init(work: Fields) -> Init | None:
+    if work.raw.get("init") is None:
+        return None
+    init = work.record("init")
+    return Init(init.text("lora"), init.text("digest"))
 
 
 def _steps(fields: Fields, name: str, last: int) -> frozenset[int]:

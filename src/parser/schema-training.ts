@@ -186,6 +186,11 @@ export const train = {
   prior_loss_weight: preset(number({ min: 0 }), 1, 'What the loss of each regularization image is multiplied by.', {
     synonyms: ['prior_weight', 'reg_weight'],
   }),
+  init: optional(
+    reference('train', 'lora', 'resize', 'chop', 'merge'),
+    'A LoRA that the training begins with, in place of one that changes nothing. It has to be of the kind and the ranks that network says.',
+    { synonyms: ['network_weights', 'init_from', 'warm_start', 'start_from', 'lora_weights', 'from'] },
+  ),
   network: preset(network, variantOf(network, 'locon'), 'What is trained.', {
     synonyms: ['network_module', 'adapter', 'lora', 'algo', 'network_args', 'network_type'],
   }),

@@ -118,7 +118,7 @@ const operations = {
     return {};
   },
 
-  async train({ work, images, settings, save_steps, until, held_out, samples }, job) {
+  async train({ work, images, settings, init, save_steps, until, held_out, samples }, job) {
     const statePath = join(work, 'state.json');
     const resumed = existsSync(statePath) ? JSON.parse(readFileSync(statePath, 'utf8')).step : 0;
     const content = images.map(({ digest, index, caption, latents }) => [
@@ -127,6 +127,7 @@ const operations = {
       caption,
       digestOf(readFileSync(latents)),
     ]);
+    if (init !== undefined) content.push(digestOf(readFileSync(init.lora)));
     const outputs = {};
     const metrics = [];
     for (let step = 1; step <= until; step++) {

@@ -89,6 +89,23 @@ describe('noise and timesteps', () => {
   });
 });
 
+describe('what a training begins with', () => {
+  test('is any LoRA but what is made of the training itself', () => {
+    const more = 'lora old { path = "old.safetensors" }';
+    expect(attributesOf('').init).toBeUndefined();
+    expect(blockOf(trainWith('init = old', more), 'train').attributes.init).toMatchObject({ block: 'old' });
+    expectProblems(['wrong-kind'], trainWith('init = «pony»'));
+    expectProblems(['cycle'], trainWith('init = «raw@10»'));
+    expectProblems(['cycle'], `${trainWith('init = «small»')} resize small { from = raw }`);
+    expectProblems(['no-step-choice'], trainWith('init = «old@10»', more));
+  });
+
+  test('is recognised by the name of sd-scripts', () => {
+    const [found] = expectProblems(['unknown-attribute'], trainWith('«network_weights» = "old.safetensors"'));
+    expect(found?.hint).toBe('It is called init here.');
+  });
+});
+
 describe('regularization', () => {
   const two = (attributes: string) => `dataset keep { images = "keep" }\n${trainWith(attributes)}`;
 

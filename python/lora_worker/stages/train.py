@@ -51,6 +51,7 @@ from lora_worker.training import Reading, Trainer, trained_components
 from lora_worker.training_pictures import TrainingPictures
 from lora_worker.validation import HeldOutVisits, best_step, held_out_loss
 from lora_worker.visits import Visits
+from lora_worker.warm_start import begin_from
 from lora_worker.work_folder import checkpoint_facts, claim_folder
 
 # After so many, something is wrong that will not pass.
@@ -94,6 +95,10 @@ class _Training:
         offered = (*models.targets(), *offered_norms(models.architecture, settings))
         targets = chosen_targets(offered, settings, trained_components(work.settings))
         self._network = create(models, targets, settings, seed=work.settings.seed)
+        if work.init is not None:
+            new = begin_from(self._network, work.init.lora)
+            if new:
+                job.log("info", f'{new} modules are not in the LoRA that "init" names, and begin as new ones.')
         self._network.attach()
         closing.callback(self._network.remove)
         self._trainer = Trainer(models, self._network, work.settings, lambda message: job.log("warning", message))

@@ -86,6 +86,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
           flip: kept.attributes.flip_aug,
         })),
       ...held,
+      ...(block.attributes.init && { init: draft.lora(block.attributes.init) }),
     },
   });
 
@@ -173,7 +174,7 @@ function addSamples(
 
 /** The attributes of a training that the schema table says can change its result, but for the blocks it refers to. */
 function fingerprinted(block: BlockOf<'train'>): { readonly [name: string]: Json } {
-  const { base: _, data: __, regularization: ___, parity: ____, validation, ...rest } = block.attributes;
+  const { base: _, data: __, regularization: ___, init: ____, parity: _____, validation, ...rest } = block.attributes;
   const measured = validation && { validation: measuring(validation) };
   const attributes = { ...rest, ...paritySettings(block), ...measured };
   const entries = Object.entries(attributes).filter(

@@ -119,6 +119,7 @@ async function planTraining(context: StageContext): Promise<Train> {
     work: context.work,
     images: [...(held?.learned ?? images), ...(await planRegularization(context, images))],
     settings,
+    ...(context.inputs.init && { init: planInit(inputOf(context, 'init')) }),
     save_steps,
     held_out: held && !missing ? { images: held.measured, timesteps: validation.timesteps, steps: measured } : null,
     until: missing ? Math.max(...missing) : steps,
@@ -126,6 +127,8 @@ async function planTraining(context: StageContext): Promise<Train> {
     state_every,
   };
 }
+
+const planInit = ({ path, digest }: StageContext['inputs'][string]) => ({ lora: path, digest });
 
 interface Measured {
   readonly validation?: { readonly every: number; readonly share?: number; readonly timesteps: readonly number[] };

@@ -129,6 +129,8 @@ export interface Train {
     readonly regularization: boolean;
   }[];
   readonly settings: TrainSettings;
+  /** The LoRA that the network begins as. Without it, it begins by changing nothing. */
+  readonly init?: { readonly lora: string; readonly digest: string } | undefined;
   /** Optimizer steps (1-based) whose LoRA is kept besides the last one. */
   readonly save_steps: readonly number[];
   /** The step that it ends after: the last of `settings.steps`, or an earlier one, where only that is asked for. */

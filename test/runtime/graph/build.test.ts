@@ -166,6 +166,16 @@ test('blocks may be written in any order', () => {
   }
 });
 
+test('a LoRA that a training begins with is an input, and no part of its attributes', () => {
+  const begun = `${short.replace('train  raw   {', 'lora old { path = "old.safetensors" }\ntrain  raw   { init = old')}`;
+  const other = graphOf(begun);
+  expect(node(other, 'raw').inputs.init).toEqual({ node: 'old', output: 'lora' });
+  expect(node(other, 'raw').attributes).toEqual(node(graphOf(short), 'raw').attributes);
+  const chained = graphOf(`${short}\ntrain more { base = pony  data = hero  init = raw@40 }`);
+  expect(node(chained, 'more').inputs.init).toEqual({ node: 'raw', output: 'step.40' });
+  expect(node(chained, 'raw').settings.save_steps).toEqual([40]);
+});
+
 test('two ways to say the same training or dataset have one fingerprint, and the worker hears of blocks alone', () => {
   const attributesOf = (written: string, id = 'raw', dataset = '') => {
     const text = `checkpoint pony { path = "p.safetensors" } dataset hero { images = "x" ${dataset} }`;

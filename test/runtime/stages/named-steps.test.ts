@@ -112,6 +112,22 @@ test('a resize of a step has a decomposition of its own, and pictures are labell
   expect(named('p')?.attributes.labels).toEqual(['raw', 'raw@3']);
 });
 
+test('a LoRA that a training begins with reaches the worker, and another one is another training', async () => {
+  const more = (init: string) => `
+    train more {
+      base = pony  data = hero  steps = 2  ${init}
+      network = locon { dim = 2  alpha = 1  conv_dim = 2  conv_alpha = 1 }
+    }
+    save "more.safetensors" { from = more }`;
+  using lab = await openWorkerLab(program(more('init = raw@3')));
+  expect((await lab.build()).finished.ok).toBe(true);
+  const begun = readFileSync(lab.at('more.safetensors'));
+  lab.write({ 'main.lora': program(more('init = raw')) });
+  const other = await lab.build();
+  expect(other.reasons.more).toEqual({ kind: 'input-changed', input: 'raw' });
+  expect(readFileSync(lab.at('more.safetensors'))).not.toEqual(begun);
+});
+
 test('the average that a training keeps is an output of its own', async () => {
   const averaging = program('save "smooth.safetensors" { from = raw@ema }').replace(
     'save_every',

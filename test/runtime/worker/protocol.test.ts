@@ -163,6 +163,7 @@ const works: Work[] = [
       on_non_finite: 'skip',
       resolution: [1024, 1024],
     },
+    init: { lora: '/store/old.safetensors', digest: 'd'.repeat(64) },
     save_steps: [10, 20, 80],
     until: 80,
     held_out: null,

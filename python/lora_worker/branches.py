@@ -117,9 +117,13 @@ class Dense(Branch):
         super().__init__(target, alpha, parts)
         self._change = change
 
+    def change(self) -> families.Change:
+        """ΔW as a formula of the parts as they are now."""
+        return self._change(self.parts)
+
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
-        change = self._change(self.parts)
+        change = self.change()
         if isinstance(change, families.LoKr | families.Full):
             added = change.beside(layer, x, 1.0)
         else:

@@ -25,6 +25,7 @@ def training_metadata(work: Train, architecture: Architecture, *, step: int, epo
         **_optimization(settings),
         **_numerics(settings, architecture),
         **_as_in_sd_scripts(settings),
+        **_norms(settings),
         "num_train_images": sum(image.repeats for image in work.images if not image.regularization),
         **_regularization(work),
         **_captions(settings),
@@ -80,6 +81,10 @@ def _optimization(settings: TrainSettings) -> dict[str, object]:
         plain = {name: _plain(value) for name, value in scheduler_arguments.items()}
         fields["lr_scheduler_args"] = json.dumps(plain)
     return fields
+
+
+def _norms(settings: TrainSettings) -> dict[str, object]:
+    return {} if settings.scale_weight_norms is None else {"scale_weight_norms": settings.scale_weight_norms}
 
 
 def _rate_factors(settings: TrainSettings) -> dict[str, object]:

@@ -35,8 +35,12 @@ class MetricsFile:
         learning_rates: Mapping[str, float],
         grad_norm: float | None,
         seconds: float,
+        key_norms: Mapping[str, float | None] | None = None,
     ) -> None:
-        """`step` counts from 1, `epoch` from 0; `grad_norm` is before clipping. A skipped step has no numbers."""
+        """`step` counts from 1, `epoch` from 0; `grad_norm` is before clipping. A skipped step has no numbers.
+
+        `key_norms`: what there is to tell of the lengths that weights are kept to.
+        """
         line = {
             "step": step,
             "epoch": epoch,
@@ -44,6 +48,7 @@ class MetricsFile:
             "learning_rates": dict(learning_rates),
             "grad_norm": grad_norm,
             "seconds": round(seconds, 3),
+            **(key_norms or {}),
         }
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
 

@@ -96,6 +96,7 @@ class TrainSettings:
     crop_conditioning: Literal["real", "sd_scripts"] = "real"
     latents: Literal["fresh", "frozen"] = "fresh"
     ema: float | None = None
+    scale_weight_norms: float | None = None
 
     @property
     def images_per_step(self) -> int:
@@ -268,7 +269,17 @@ def _settings(settings: Fields) -> TrainSettings:
         crop_conditioning=settings.one_of_or_first("crop_conditioning", ("real", "sd_scripts")),
         latents=settings.one_of_or_first("latents", ("fresh", "frozen")),
         ema=settings.number_if_there("ema"),
+        scale_weight_norms=_length(settings),
     )
+
+
+def _length(settings: Fields) -> float | None:
+    limit = settings.number_if_there("scale_weight_norms")
+    if limit is not None and (limit <= 0 or settings.record("network").raw.get("kind") not in ("locon", "lokr")):
+        raise ProtocolError(
+            f'"{settings.where}.scale_weight_norms" must be above 0, of a locon or a lokr, and is {limit}'
+        )
+    return limit
 
 
 def _regularization(settings: Fields) -> Regularization | None:

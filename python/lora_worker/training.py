@@ -8,6 +8,7 @@ On a GPU nothing here waits for the device: losses and norms stay there and are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,12 +30,14 @@ from lora_worker.schedules import rate_factor
 from lora_worker.state import State
 from lora_worker.train_request import TrainImage, TrainSettings
 from lora_worker.visits import MicroBatch
+from lora_worker.weight_norms import WeightNorms
 
 _COMPONENTS = {"text_encoder": ("te1", "te2"), "unet": ("unet",)}
 
 
 class Reading:
-    """Numbers of one step, on their way from the device: its loss, its gradient norm, and each image's loss.
+    """Numbers of one step, on their way from the device: its loss, its gradient norm, each image's loss, and where
+    weights are kept short (`WeightNorms`), what that told.
 
     `is_skipped`: they are no numbers, and the step has changed nothing.
     """
@@ -54,8 +57,17 @@ class Reading:
         """Loss, gradient norm before clipping, loss of each of `images`. Waits until the device has them."""
         if self._event is not None:
             self._event.synchronize()
-        loss, norm, *each = self._values.tolist()
-        return loss, norm, each
+        loss, norm, *others = self._values.tolist()
+        return loss, norm, others[: len(self.images)]
+
+    def key_norms(self) -> dict[str, float | None]:
+        """By sd-scripts' names, None for what is no number. Nothing where weights may have any length.
+
+        To be called after `numbers`, which waits for the device.
+        """
+        told = self._values.tolist()[2 + len(self.images) :]
+        names = ("keys_scaled", "average_key_norm", "max_key_norm") if told else ()
+        return {name: each if math.isfinite(each) else None for name, each in zip(names, told, strict=True)}
 
 
 @dataclass
@@ -92,6 +104,8 @@ class Trainer:
         for parameter in self._names:
             parameter.requires_grad_(parameter in trained)
         self.average = None if settings.ema is None else MovingAverage(self._trained(), settings.ema)
+        limit = settings.scale_weight_norms
+        self._norms = None if limit is None else WeightNorms(network, limit)
         self._is_saveable = False
         self._rates: dict[str, float] = {}
         self._memory = Memory(
@@ -120,6 +134,8 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             return Reading(values, images, is_skipped=True)
         self.optimizer.step()
+        if self._norms is not None:
+            values = torch.cat([values, self._norms.shorten()])
         if self.average is not None:
             self.average.update(index)
         self.optimizer.zero_grad(set_to_none=True)

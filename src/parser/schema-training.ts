@@ -210,6 +210,11 @@ export const train = {
   max_grad_norm: preset(number({ min: 0 }), 1, 'Longer gradients are shortened to this length. 0 leaves them alone.', {
     synonyms: ['clip_grad_norm', 'grad_clip', 'gradient_clip', 'gradient_clipping', 'max_norm'],
   }),
+  scale_weight_norms: optional(
+    positive(),
+    'What an adapter adds to a weight is shortened to this length after each step, both of its factors alike. 1 is usual. For locon and lokr.',
+    { synonyms: ['max_norm_value', 'max_norm_regularization', 'max_weight_norm', 'scale_weight_norm'] },
+  ),
   steps: preset(integer({ min: 1, max: 10_000_000 }), 80, 'Optimizer steps.', {
     synonyms: ['max_train_steps', 'max_steps', 'train_steps', 'num_steps', 'total_steps'],
   }),

@@ -56,6 +56,20 @@ export function noStrength(span: Span, name: string, of: string): Diagnostic {
   });
 }
 
+const whyNoNorms = {
+  dora: 'a DoRA learns the lengths of its rows, so the length of what it adds says little',
+  loha: 'the length of a product of products is not to be had without making the whole weight',
+  full: 'a whole weight has no factors',
+} as const;
+
+export function noWeightNorms(span: Span, kind: keyof typeof whyNoNorms, network: Span): Diagnostic {
+  return error('no-weight-norms', span, {
+    message: `"scale_weight_norms" shortens the two factors of an adapter, and ${whyNoNorms[kind]}.`,
+    related: [{ message: 'The network is said here', span: network }],
+    hint: 'Leave it out, or write network = locon or network = lokr.',
+  });
+}
+
 export function otherPrediction(span: Span, name: string, prediction: Span): Diagnostic {
   const wanted = name === 'v_pred_like_loss' ? 'noise' : 'v';
   return error('other-prediction', span, {

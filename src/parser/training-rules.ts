@@ -15,6 +15,7 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     weightRule,
     strengthRule,
     timestepRule,
+    lengthRule,
   ];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
@@ -97,5 +98,15 @@ function batchesRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf
   const isByBucket = accumulation === 'sd_scripts' || (parity === 'sd_scripts' && written === undefined);
   if (!isByBucket || regularization === undefined) return true;
   scope.report(problem.batchesOfRegularization(written ?? attributeSpans.parity ?? span, written));
+  return false;
+}
+
+/** Where ΔW has no two factors, or is not what an adapter does, there is nothing that could be shortened. */
+function lengthRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { scale_weight_norms, network } = attributes;
+  if (scale_weight_norms === undefined || network.kind === 'locon' || network.kind === 'lokr') return true;
+  scope.report(
+    problem.noWeightNorms(attributeSpans.scale_weight_norms ?? span, network.kind, attributeSpans.network ?? span),
+  );
   return false;
 }

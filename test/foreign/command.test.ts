@@ -146,7 +146,7 @@ test('what sd-scripts takes without a word is not what lorac takes, and so is wr
 
 test('without buckets, sd-scripts crops to one shape', () => {
   const text = command('').replace('--enable_bucket', '');
-  expect(blockIn(imported(text), 'dataset').attributes.bucket).toEqual({ min: 1024, max: 1024, step: 32 });
+  expect(blockIn(imported(text), 'dataset').attributes.bucket).toMatchObject({ min: 1024, max: 1024, step: 32 });
   expect(imported(text.replace('=1024', '=832,1216')).lost).toEqual(['enable_bucket']);
 });
 

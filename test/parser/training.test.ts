@@ -89,6 +89,19 @@ describe('noise and timesteps', () => {
   });
 });
 
+describe('the length of what adapters add', () => {
+  test('is kept where there are two factors to shorten', () => {
+    expect(attributesOf('').scale_weight_norms).toBeUndefined();
+    expect(attributesOf('scale_weight_norms = 1').scale_weight_norms).toBe(1);
+    expect(attributesOf('scale_weight_norms = 1  network = lokr').scale_weight_norms).toBe(1);
+    expectProblems(['out-of-range'], trainWith('scale_weight_norms = «0»'));
+    for (const kind of ['dora', 'loha', 'full']) {
+      const [found] = expectProblems(['no-weight-norms'], trainWith(`scale_weight_norms = «1»  network = ${kind}`));
+      expect(found?.message).toContain('shortens the two factors of an adapter, and ');
+    }
+  });
+});
+
 describe('what a training begins with', () => {
   test('is any LoRA but what is made of the training itself', () => {
     const more = 'lora old { path = "old.safetensors" }';

@@ -190,7 +190,15 @@ class _Training:
         now = time.monotonic()
         seconds, self._clock = now - self._clock, now
         epoch = self._visits.plan.epoch_of(step - 1)
-        self._metrics.append(step=step, epoch=epoch, loss=loss, learning_rates=rates, grad_norm=norm, seconds=seconds)
+        self._metrics.append(
+            step=step,
+            epoch=epoch,
+            loss=loss,
+            learning_rates=rates,
+            grad_norm=norm,
+            seconds=seconds,
+            key_norms=reading.key_norms(),
+        )
         self._job.step(step, self._work.settings.steps, loss, rates, norm, seconds)
 
     def _skip(self, step: int, reading: Reading, rates: Mapping[str, float]) -> None:

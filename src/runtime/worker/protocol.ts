@@ -182,6 +182,8 @@ export interface TrainSettings {
   readonly crop_conditioning?: 'real' | 'sd_scripts' | undefined;
   /** Without it, fresh. frozen: one draw from the VAE's posterior for each image, and one for its mirrored form. */
   readonly latents?: 'fresh' | 'frozen' | undefined;
+  /** The length that ΔW of a module, of a locon or a lokr, is shortened to after each step. Without it, it is not. */
+  readonly scale_weight_norms?: number | undefined;
   /** The decay of an average that is kept while it trains. Without it, there is none. */
   readonly ema?: number | undefined;
   readonly noise:

@@ -34,7 +34,7 @@ test('an average that is kept is one more LoRA, and a fourth number in a state',
   const checkpoint = folder.at('sdxl.safetensors');
   await writeHollowCheckpoint(checkpoint);
   const settings = { network: usual, save_precision: 'fp16', ema: 0.999 } as unknown as TrainSettings;
-  const [loras, states] = await trainingSpace(checkpoint, { settings, save_steps: [] });
+  const [loras, states] = await trainingSpace({ checkpoint }, { settings, save_steps: [] });
   expect(loras?.what).toBe('2 saved LoRAs');
   expect(states?.bytes).toBe(3 * 16 * 120_067_584);
 });

@@ -143,6 +143,7 @@ const works: Work[] = [
       crop_conditioning: 'sd_scripts',
       latents: 'frozen',
       ema: 0.999,
+      scale_weight_norms: 1,
       noise: { kind: 'multires', iterations: 12, discount: 0.4, std_axes: 'image' },
       loss: { kind: 'huber', c: 0.1, schedule: 'snr', scale: 1 },
       noise_offset: 0,

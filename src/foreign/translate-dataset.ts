@@ -28,6 +28,7 @@ const special = new Set([
   'num_repeats',
   'dataset_repeats',
   'enable_bucket',
+  'bucket_no_upscale',
 ]);
 
 export function translateImages(recipe: Recipe, asked: Asked, around: Surroundings): TranslatedImages {
@@ -155,6 +156,9 @@ function placeOptions(values: Values, asked: Asked): void {
   }
 }
 
+const { min, max } = defaultsOf(bucketRecord.fields);
+const shapeless = { min, max, upscale: false };
+
 /** Resolution and buckets. Without buckets, sd-scripts crops everything to one shape. */
 function placeShapes(values: Values, asked: Asked): void {
   const sides = asNumbers(asked.get('resolution'));
@@ -175,6 +179,8 @@ function placeShapes(values: Values, asked: Asked): void {
       asked.leave(name, `Sides of buckets are multiples of ${field === 'step' ? 32 : 8} here.`);
     else bucket[field] = fitting;
   }
+  // As sd-scripts has it then: its bounds mean nothing.
+  if (asked.boolean('bucket_no_upscale')) Object.assign(bucket, shapeless);
   const isOneShape = !asked.boolean('enable_bucket') && asked.isGiven('resolution') && fits;
   if (isOneShape && width === height && (width as number) % 32 === 0) {
     const square = { min: width, max: width, step: 32 };

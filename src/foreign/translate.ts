@@ -29,14 +29,26 @@ export function translate(recipe: Recipe, around: Surroundings): Draft {
     asked.leaveValue({ name: 'gradient_checkpointing', value: true, reason, isHarmless: true });
   }
   const target = savePath(asked);
+  const begins = translateInit(values, asked);
   placeRest(values, asked);
   const blocks: DraftBlock[] = [
     checkpoint,
     ...images.datasets,
+    ...begins,
     { kind: 'train', name: 'raw', values },
     ...afterTraining(recipe, target),
   ];
   return { from: recipe.from, blocks, ...sortLeft(recipe, asked) };
+}
+
+/** `network_weights`: a LoRA that is there, as a block of its own. */
+function translateInit(values: Values, asked: Asked): readonly DraftBlock[] {
+  const path = asked.text('network_weights');
+  if (path === undefined || !isWritable(path)) return [];
+  put(values, 'init', 'before');
+  const lora: Values = new Map();
+  put(lora, 'path', path);
+  return [{ kind: 'lora', name: 'before', values: lora }];
 }
 
 function translateCheckpoint(asked: Asked): DraftBlock {
@@ -72,6 +84,10 @@ function translateLearning(values: Values, asked: Asked): void {
       ? {}
       : Object.fromEntries(Object.entries(byBlock).filter(([, one]) => Object.keys(one).length > 0));
   put(values, 'network', { ...network, ...ranks });
+
+  const limit = asked.number('scale_weight_norms') ?? 0;
+  if (limit > 0 && (network.kind === 'locon' || network.kind === 'lokr')) put(values, 'scale_weight_norms', limit);
+  else if (limit > 0) asked.leave('scale_weight_norms', 'It is for locon and lokr.');
 
   const optimizer = translateOptimizer(asked);
   put(values, 'optimizer', optimizer);

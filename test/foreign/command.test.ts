@@ -150,6 +150,16 @@ test('without buckets, sd-scripts crops to one shape', () => {
   expect(imported(text.replace('=1024', '=832,1216')).lost).toEqual(['enable_bucket']);
 });
 
+test('images that keep their size, a length of weights, and a LoRA to begin with have their places', () => {
+  const written = imported(command('--bucket_no_upscale --scale_weight_norms 1 --network_weights old.safetensors'));
+  expect(written.lost).toEqual([]);
+  expect(blockIn(written, 'dataset').attributes.bucket).toMatchObject({ min: 256, max: 2048, upscale: false });
+  expect(blockIn(written, 'train').attributes).toMatchObject({ scale_weight_norms: 1, init: { block: 'before' } });
+  expect(blockIn(written, 'lora').attributes.path).toMatchObject({ text: 'old.safetensors' });
+  const lycoris = '--scale_weight_norms 1 --network_module lycoris.kohya --network_args algo=loha';
+  expect(imported(command(lycoris)).lost).toEqual(['scale_weight_norms']);
+});
+
 test('learning_rate stands in for the rate that is missing, and two text encoders may have two rates', () => {
   expect(trainOf('--learning_rate 1e-4')).toMatchObject({ unet_lr: 1e-4, text_encoder_lr: 1e-4, block_lr: {} });
   expect(trainOf('--learning_rate 1e-4 --unet_lr 2e-4')).toMatchObject({ unet_lr: 2e-4, text_encoder_lr: 1e-4 });

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,12 @@ from lora_worker.naming import LoraTarget
 from lora_worker.network_settings import NetworkSettings
 from lora_worker.streams import module_stream
 
+SCALAR = "scalar"
+"""The number that an adapter with `use_scalar` is multiplied with, [1]. It is no part of files."""
+
+FOLDED_INTO = ("lora_up.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a")
+"""The factor that takes up the scalar in files, as LyCORIS has it: readers of all kinds know of it that way."""
+
 KEPT_EXACT = frozenset({"dora_scale"})
 """Parts that files hold in F32: rounding a row's magnitude would round all of its weight, not a small change of it."""
 
@@ -40,16 +47,32 @@ STARTING_AT_ZERO = frozenset({"lora_up.weight", "hada_w2_a", "lokr_w2", "lokr_w2
 
 
 class Branch(nn.Module, ABC):
-    """`alpha` is as files have it, where the scale is alpha / rank; None for what has no rank."""
+    """`alpha` is as files have it, where the scale is alpha / `rank`; None for what has no rank."""
 
-    def __init__(self, target: LoraTarget, alpha: float | None, parts: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, target: LoraTarget, alpha: float | None, parts: Mapping[str, Tensor], rank: int | None = None
+    ) -> None:
         super().__init__()
         self.target = target
         self.alpha = alpha
+        self.scale = 1.0 if alpha is None or rank is None else alpha / rank
         self.parts = {suffix: nn.Parameter(value) for suffix, value in parts.items()}
         """By suffix in files."""
         for suffix, parameter in self.parts.items():
             self.register_parameter(suffix.replace(".", "_"), parameter)
+
+    @property
+    def strength(self) -> families.Scale:
+        """What the product of the factors is multiplied with."""
+        return self.scale * self.parts[SCALAR][0] if SCALAR in self.parts else self.scale
+
+    def file_parts(self) -> dict[str, Tensor]:
+        """What files hold, by suffix: a scalar is multiplied into a factor."""
+        parts = {suffix: parameter.data for suffix, parameter in self.parts.items() if suffix != SCALAR}
+        if SCALAR in self.parts:
+            into = next(suffix for suffix in FOLDED_INTO if suffix in parts)
+            parts[into] = parts[into] * self.parts[SCALAR].data
+        return parts
 
     @abstractmethod
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
@@ -60,15 +83,14 @@ class LowRank(Branch):
     """`down` is [R, I] or [R, I, K, K], `up` [O, R] or [O, R, 1, 1]; a Tucker's `mid` is [R, R, K, K]."""
 
     def __init__(self, target: LoraTarget, alpha: float, parts: Mapping[str, Tensor]) -> None:
-        super().__init__(target, alpha, parts)
+        super().__init__(target, alpha, parts, rank=parts["lora_down.weight"].shape[0])
         self.down, self.up = self.parts["lora_down.weight"], self.parts["lora_up.weight"]
         self.mid = self.parts.get("lora_mid.weight")
-        self.scale = alpha / self.down.shape[0]
 
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         down = self.down.to(x.dtype)
         # Scaling the weight and not what flows: it is far smaller, and still F32 here.
-        up = (self.up * self.scale).to(x.dtype)
+        up = (self.up * self.strength).to(x.dtype)
         is_linear = self.target.kind == "linear"
         if is_linear:
             inner = functional.linear(x, down)
@@ -85,7 +107,7 @@ class LowRank(Branch):
 
     def delta(self, like_OI: Tensor) -> Tensor:
         """ΔW in F32."""
-        return families.LowRank(self.down, self.up, self.mid, self.scale).delta(like_OI)
+        return families.LowRank(self.down, self.up, self.mid, self.strength).delta(like_OI)
 
 
 class DoRA(LowRank):
@@ -95,13 +117,31 @@ class DoRA(LowRank):
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
         with torch.no_grad():
-            whole_OI = layer.weight.float() + self.delta(layer.weight)
-            norms_O = whole_OI.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+            norms_O = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=True)
         growth_O = self.parts["dora_scale"].flatten() / norms_O
         axis = -1 if self.target.kind == "linear" else 1
         bare = output if layer.bias is None else output - _on_axis(layer.bias, output, axis)
         low_rank = super().forward(layer, x, output, masks)
         return bare * _on_axis(growth_O - 1, output, axis) + low_rank * _on_axis(growth_O, output, axis)
+
+
+class InputDoRA(LowRank):
+    """`dora_scale` is [1, I] or [1, I, 1, 1]: the length that each column has, so what flows in is scaled with it."""
+
+    def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
+        assert isinstance(layer, Layer)
+        with torch.no_grad():
+            norms_I = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=False)
+        growth_I = self.parts["dora_scale"].flatten() / norms_I
+        axis = -1 if self.target.kind == "linear" else 1
+        bare = through(layer, x * _on_axis(growth_I - 1, x, axis), layer.weight)
+        return bare + super().forward(layer, x * _on_axis(growth_I, x, axis), output, masks)
+
+
+def lengths_of(weight_OI: Tensor, *, on_output: bool) -> Tensor:
+    """Of each row, or of each column of a weight [O, I] or [O, I, K, K]; never 0."""
+    lines = (weight_OI if on_output else weight_OI.transpose(0, 1)).flatten(1)
+    return lines.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 class Dense(Branch):
@@ -112,14 +152,15 @@ class Dense(Branch):
         target: LoraTarget,
         alpha: float | None,
         parts: Mapping[str, Tensor],
-        change: Callable[[Mapping[str, Tensor]], families.Change],
+        change: Callable[[Mapping[str, Tensor], families.Scale], families.Change],
+        rank: int | None = None,
     ) -> None:
-        super().__init__(target, alpha, parts)
+        super().__init__(target, alpha, parts, rank)
         self._change = change
 
     def change(self) -> families.Change:
         """ΔW as a formula of the parts as they are now."""
-        return self._change(self.parts)
+        return self._change(self.parts, self.strength)
 
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
@@ -178,41 +219,45 @@ class _Maker:
         parts = {
             # Called as it was when nothing else was drawn.
             "lora_down.weight": self._kaiming("down", rank, into, *(self._ones if self._has_core else self._kernel)),
-            "lora_up.weight": torch.zeros(out, rank, *self._ones),
+            "lora_up.weight": self._at_zero(self._kaiming, "lora_up.weight", out, rank, *self._ones),
         }
         if self._has_core:
             parts["lora_mid.weight"] = self._kaiming("lora_mid.weight", rank, rank, *self._kernel)
         if self._settings.kind == "locon":
-            return LowRank(self._target, alpha, parts)
-        lengths_O = self._layer.get_parameter("weight").detach().float().flatten(1).norm(dim=1).cpu()
-        parts["dora_scale"] = lengths_O.reshape(out, 1, *self._ones)
-        return DoRA(self._target, alpha, parts)
+            return LowRank(self._target, alpha, self._with_scalar(parts))
+        on_output = self._settings.wd_on_output
+        weight = self._layer.get_parameter("weight").detach().float()
+        lengths = lengths_of(weight, on_output=on_output).cpu()
+        parts["dora_scale"] = lengths.reshape(*((out, 1) if on_output else (1, into)), *self._ones)
+        kind = DoRA if on_output else InputDoRA
+        return kind(self._target, alpha, self._with_scalar(parts))
 
     def loha(self) -> Dense:
         (out, into), (rank, alpha) = self._shape[:2], self._rank()
         columns = into * _product(self._kernel)
         pair = ((rank, out), (rank, into)) if self._has_core else ((out, rank), (rank, columns))
         parts = {
-            "hada_w1_a": self._normal("hada_w1_a", 0.1, *pair[0]),
-            "hada_w1_b": self._normal("hada_w1_b", 1.0, *pair[1]),
-            "hada_w2_a": torch.zeros(pair[0]),
-            "hada_w2_b": self._normal("hada_w2_b", 1.0, *pair[1]),
+            "hada_w1_a": self._normal("hada_w1_a", *pair[0], deviation=0.1),
+            "hada_w1_b": self._normal("hada_w1_b", *pair[1], deviation=1.0),
+            "hada_w2_a": self._at_zero(partial(self._normal, deviation=0.1), "hada_w2_a", *pair[0]),
+            "hada_w2_b": self._normal("hada_w2_b", *pair[1], deviation=1.0),
         }
         if self._has_core:
             for name in ("hada_t1", "hada_t2"):
-                parts[name] = self._normal(name, 0.1, rank, rank, *self._kernel)
-        scale = alpha / rank
+                parts[name] = self._normal(name, rank, rank, *self._kernel, deviation=0.1)
 
-        def change(parts: Mapping[str, Tensor]) -> families.Change:
+        def change(parts: Mapping[str, Tensor], scale: families.Scale) -> families.Change:
             one, two = ((parts[f"hada_w{n}_a"], parts[f"hada_w{n}_b"], parts.get(f"hada_t{n}")) for n in ("1", "2"))
             return families.LoHa(one, two, scale)
 
-        return Dense(self._target, alpha, parts, change)
+        return Dense(self._target, alpha, self._with_scalar(parts), change, rank)
 
     def lokr(self) -> Dense:
         rank, alpha = self._rank()
         lokr = self._settings.lokr
         (a, b), (c, d) = (factors_of(size, lokr.factor) for size in self._shape[:2])
+        if lokr.unbalanced_factorization:
+            a, b = b, a
         area = _product(self._kernel)
         parts: dict[str, Tensor] = {}
         if lokr.decompose_both and not lokr.full_matrix and rank < max(a, c) / 2:
@@ -221,33 +266,39 @@ class _Maker:
         else:
             parts["lokr_w1"] = self._kaiming("lokr_w1", a, c)
         if lokr.full_matrix or rank >= max(b, d) / 2:
-            parts["lokr_w2"] = torch.zeros(b, d, *self._kernel)
+            parts["lokr_w2"] = self._at_zero(self._kaiming, "lokr_w2", b, d, *self._kernel)
         elif self._has_core:
             parts["lokr_t2"] = self._kaiming("lokr_t2", rank, rank, *self._kernel)
             parts["lokr_w2_a"] = self._kaiming("lokr_w2_a", rank, b)
-            parts["lokr_w2_b"] = torch.zeros(rank, d)
+            parts["lokr_w2_b"] = self._at_zero(self._kaiming, "lokr_w2_b", rank, d)
         else:
             parts["lokr_w2_a"] = self._kaiming("lokr_w2_a", b, rank)
-            parts["lokr_w2_b"] = torch.zeros(rank, d * area)
+            parts["lokr_w2_b"] = self._at_zero(self._kaiming, "lokr_w2_b", rank, d * area)
         # Without a product there is no rank to divide by, and readers have a scale of one.
         is_whole = "lokr_w1" in parts and "lokr_w2" in parts
         alpha = float(rank) if is_whole else alpha
-        scale = alpha / rank
 
-        def change(parts: Mapping[str, Tensor]) -> families.Change:
+        def change(parts: Mapping[str, Tensor], scale: families.Scale) -> families.Change:
             first, second = (families.kronecker_factor(parts, which) for which in ("1", "2"))
             return families.LoKr(first, second, scale)
 
-        return Dense(self._target, alpha, parts, change)
+        return Dense(self._target, alpha, self._with_scalar(parts), change, rank)
 
     def full(self) -> Dense:
         parts = {"diff": torch.zeros(self._shape)}
         if getattr(self._layer, "bias", None) is not None:
             parts["diff_b"] = torch.zeros(self._shape[0])
-        return Dense(self._target, None, parts, lambda parts: families.Full(parts["diff"]))
+        return Dense(self._target, None, parts, lambda parts, _: families.Full(parts["diff"]))
 
     def norm(self) -> Norm:
         return Norm(self._target, None, {"w_norm": torch.zeros(self._shape), "b_norm": torch.zeros(self._shape)})
+
+    def _with_scalar(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return {**parts, SCALAR: torch.zeros(1)} if self._settings.use_scalar else parts
+
+    def _at_zero(self, drawn: Callable[..., Tensor], name: str, *shape: int) -> Tensor:
+        """The factor that is zero in a new branch, unless there is a scalar that is."""
+        return drawn(name, *shape) if self._settings.use_scalar else torch.zeros(shape)
 
     def _rank(self) -> tuple[int, float]:
         assert self._settings.ranks is not None
@@ -258,7 +309,7 @@ class _Maker:
         bound = _product(shape[1:]) ** -0.5
         return torch.empty(shape).uniform_(-bound, bound, generator=self._stream(purpose))
 
-    def _normal(self, purpose: str, deviation: float, *shape: int) -> Tensor:
+    def _normal(self, purpose: str, *shape: int, deviation: float) -> Tensor:
         return torch.empty(shape).normal_(std=deviation, generator=self._stream(purpose))
 
     def _stream(self, purpose: str) -> torch.Generator:

@@ -20,6 +20,8 @@ from torch.nn import functional
 
 Family = Literal["LoRA", "LoHa", "LoKr", "GLoRA", "full", "norm", "IA3", "OFT", "unknown"]
 Layer = nn.Linear | nn.Conv2d
+Scale = float | Tensor
+"""A number. One that is learned is a tensor without axes."""
 Parts = Mapping[str, Tensor]
 """Tensors of one module by their suffix: `lora_up.weight`, `hada_w1_a` …"""
 
@@ -52,7 +54,7 @@ class LowRank(Change):
     down: Tensor
     up: Tensor
     mid: Tensor | None
-    scale: float
+    scale: Scale
 
     def delta(self, base_OI: Tensor) -> Tensor:
         up_OR, down_RI = self.up.flatten(1), self.down.flatten(1)
@@ -75,7 +77,7 @@ class LoHa(Change):
 
     first: tuple[Tensor, Tensor, Tensor | None]
     second: tuple[Tensor, Tensor, Tensor | None]
-    scale: float
+    scale: Scale
 
     def delta(self, base_OI: Tensor) -> Tensor:
         first_OI, second_OI = (_product(*factors).flatten(1) for factors in (self.first, self.second))
@@ -88,7 +90,7 @@ class LoKr(Change):
 
     first: Tensor
     second: Tensor
-    scale: float
+    scale: Scale
 
     def delta(self, base_OI: Tensor) -> Tensor:
         return self.scale * torch.kron(self.first, self.second).reshape(base_OI.shape)

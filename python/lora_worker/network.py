@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lora_worker.branches import KEPT_EXACT, Branch, new_branch
+from lora_worker.branches import KEPT_EXACT, SCALAR, Branch, new_branch
 from lora_worker.dropouts import Masks
 from lora_worker.models import Models
 from lora_worker.naming import LoraTarget
@@ -57,10 +57,10 @@ class Network:
 
     def file_tensors(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """What a file holds, on the CPU. Alphas are F32, so that scaling one scales the module exactly."""
-        tensors = {
-            name: (parameter.data if _is_kept_exact(name) else parameter.data.to(dtype)).cpu()
-            for name, parameter in self.named_parameters()
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, branch in self.branches.items():
+            for suffix, value in branch.file_parts().items():
+                tensors[f"{name}.{suffix}"] = (value if suffix in KEPT_EXACT else value.to(dtype)).cpu()
         for name, branch in self.branches.items():
             if branch.alpha is not None:
                 tensors[f"{name}.alpha"] = torch.tensor(branch.alpha, dtype=torch.float32)
@@ -68,12 +68,14 @@ class Network:
 
     @contextmanager
     def rounded_to(self, dtype: torch.dtype) -> Iterator[None]:
-        """Within the block the parameters have the values that a file of that dtype holds, bit for bit."""
-        rounded = [parameter for name, parameter in self.named_parameters() if not _is_kept_exact(name)]
-        exact = [(parameter, parameter.data.clone()) for parameter in rounded]
+        """Within the block the branches compute with the values that a file of that dtype holds, bit for bit."""
+        exact = [(parameter, parameter.data.clone()) for _, parameter in self.named_parameters()]
         try:
-            for parameter, value in exact:
-                parameter.data.copy_(value.to(dtype))
+            for branch in self.branches.values():
+                for suffix, value in branch.file_parts().items():
+                    branch.parts[suffix].data.copy_(value if suffix in KEPT_EXACT else value.to(dtype))
+                if SCALAR in branch.parts:
+                    branch.parts[SCALAR].data.fill_(1)
             yield
         finally:
             for parameter, value in exact:
@@ -92,7 +94,3 @@ def create(models: Models, targets: Iterable[LoraTarget], settings: NetworkSetti
     """A network that changes nothing yet."""
     branches = (new_branch(target, models.module_of(target), settings, seed=seed) for target in targets)
     return Network(models, (branch.to(models.device) for branch in branches))
-
-
-def _is_kept_exact(name: str) -> bool:
-    return name.partition(".")[2] in KEPT_EXACT

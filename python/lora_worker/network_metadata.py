@@ -42,8 +42,9 @@ def _options(network: NetworkSettings) -> dict[str, object]:
         **(_of_ranks(network.ranks) if network.ranks else {}),
         **(_of_lokr(network.lokr) if network.kind == "lokr" else {}),
         "dora_wd": network.kind == "dora",
-        "wd_on_output": network.kind == "dora",
+        "wd_on_output": network.wd_on_output if network.kind == "dora" else None,
         "use_tucker": network.use_tucker,
+        "use_scalar": network.use_scalar,
         "train_norm": network.train_norm,
         "dropout": dropouts.dropout,
         "rank_dropout": dropouts.rank_dropout,
@@ -58,7 +59,12 @@ def _of_ranks(ranks: Ranks) -> dict[str, object]:
 
 def _of_lokr(lokr: LoKrSettings) -> dict[str, object]:
     factor = -1 if lokr.factor is None else lokr.factor
-    return {"factor": factor, "decompose_both": lokr.decompose_both, "full_matrix": lokr.full_matrix}
+    return {
+        "factor": factor,
+        "decompose_both": lokr.decompose_both,
+        "full_matrix": lokr.full_matrix,
+        "unbalanced_factorization": lokr.unbalanced_factorization,
+    }
 
 
 def _by_block(ranks: Mapping[str, int]) -> str:
@@ -66,7 +72,8 @@ def _by_block(ranks: Mapping[str, int]) -> str:
 
 
 def _written(options: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in options.items() if value}
+    said = {name: value for name, value in options.items() if value or (name == "wd_on_output" and value is False)}
+    return {name: str(value) for name, value in said.items()}
 
 
 def plain(number: float) -> int | float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lora_worker.blocks import block_names
+from lora_worker.described import later
 from lora_worker.dropouts import Dropouts
 from lora_worker.naming import LoraTarget
 from lora_worker.protocol import Fields, ProtocolError
@@ -43,17 +44,22 @@ class Ranks:
 
 @dataclass(frozen=True)
 class LoKrSettings:
-    """`factor` is about the size of the first of the two factors; None: as near to the second's as can be."""
+    """`factor` is about the size of the first of the two factors; None: as near to the second's as can be.
+
+    `unbalanced_factorization`: of the outputs, the first factor has the larger part.
+    """
 
     factor: int | None = None
     decompose_both: bool = False
     full_matrix: bool = False
+    unbalanced_factorization: bool = later(False)
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
     """`ranks` is None for what has none. `modules` are patterns of names, of which a layer has to fit one; without any,
-    all do."""
+    all do. `use_scalar`: each adapter has a number of its own that it is multiplied with, 0 to begin with.
+    `wd_on_output`: a DoRA learns the lengths of rows, else those of columns."""
 
     ranks: Ranks | None
     kind: Kind = "locon"
@@ -64,6 +70,8 @@ class NetworkSettings:
     use_tucker: bool = False
     dropouts: Dropouts = field(default_factory=Dropouts)
     lokr: LoKrSettings = field(default_factory=LoKrSettings)
+    use_scalar: bool = later(False)
+    wd_on_output: bool = later(True)
 
 
 def parse_network(network: Fields) -> NetworkSettings:
@@ -79,6 +87,8 @@ def parse_network(network: Fields) -> NetworkSettings:
         use_tucker=kind != "full" and network.flag("use_tucker"),
         dropouts=_dropouts(network, has_ranks=kind != "full"),
         lokr=_lokr(network) if kind == "lokr" else LoKrSettings(),
+        use_scalar=kind != "full" and network.flag_or("use_scalar", False),
+        wd_on_output=kind != "dora" or network.flag_or("wd_on_output", True),
     )
 
 
@@ -97,6 +107,7 @@ def _lokr(network: Fields) -> LoKrSettings:
         factor=None if factor == "balanced" else _rank(network, "factor", least=2),
         decompose_both=network.flag("decompose_both"),
         full_matrix=network.flag("full_matrix"),
+        unbalanced_factorization=network.flag_or("unbalanced_factorization", False),
     )
 
 

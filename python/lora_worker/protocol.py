@@ -88,6 +88,9 @@ class Fields:
     def flag(self, name: str) -> bool:
         return self._typed(name, "true or false", lambda value: isinstance(value, bool))
 
+    def flag_or(self, name: str, usual: bool) -> bool:
+        return self.flag(name) if name in self.raw else usual
+
     def whole(self, name: str) -> int:
         return self._typed(name, "a whole number", _is_whole)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lora_worker.captions import CaptionSettings
+from lora_worker.described import described, later
 from lora_worker.diffusion import TIMESTEPS
 from lora_worker.folder_checkpoint import parse_base
 from lora_worker.loss import ElementLoss, LossWeights
@@ -92,11 +93,10 @@ class TrainSettings:
     gradient_checkpointing: Literal["auto", "on", "off"]
     on_non_finite: Literal["stop", "skip"]
     resolution: Size
-    # What came later, as it was before. States of trainings that do not ask for it are gone on from.
-    crop_conditioning: Literal["real", "sd_scripts"] = "real"
-    latents: Literal["fresh", "frozen"] = "fresh"
-    ema: float | None = None
-    scale_weight_norms: float | None = None
+    crop_conditioning: Literal["real", "sd_scripts"] = later("real")
+    latents: Literal["fresh", "frozen"] = later("fresh")
+    ema: float | None = later(None)
+    scale_weight_norms: float | None = later(None)
 
     @property
     def images_per_step(self) -> int:
@@ -150,18 +150,15 @@ class Train:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
         # What a training does about bad numbers may be said when it met them: it goes on from where it stopped.
         unheard = ("gradient_checkpointing", "on_non_finite")
-        usual = {field.name: field.default for field in fields(TrainSettings)}
-        settings = {
-            name: value for name, value in asdict(self.settings).items() if name not in unheard and value != usual[name]
-        }
+        settings = {name: value for name, value in described(self.settings).items() if name not in unheard}
         schedule = type(self.settings.lr_scheduler).__name__
         images = [
-            {**asdict(image), "latents": None, "latents_flipped": image.latents_flipped is not None}
+            {**described(image), "latents": None, "latents_flipped": image.latents_flipped is not None}
             for image in sorted(self.images, key=lambda image: (image.digest, image.index))
         ]
         begins = [] if self.init is None else [self.init.digest]
-        described = [_REVISION, checkpoint_facts, schedule, settings, images, *begins]
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        all_of_it = [_REVISION, checkpoint_facts, schedule, settings, images, *begins]
+        return hashlib.sha256(json.dumps(all_of_it, sort_keys=True).encode()).hexdigest()
 
 
 def parse_train(value: Mapping[str, Any]) -> Train:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lora_worker.branches import STARTING_AT_ZERO, Branch
+from lora_worker.branches import SCALAR, STARTING_AT_ZERO, Branch
 from lora_worker.errors import WorkerError, bad_input, non_finite
 from lora_worker.families import family_of
 from lora_worker.network import Network
@@ -40,7 +40,7 @@ def begin_from(network: Network, path: str) -> int:
         _refuse_lost(network, modules, reader)
         for name, branch in network.branches.items():
             if name in modules:
-                _begin(branch, modules[name], reader)
+                _begin(branch, reader)
     return sum(name not in modules for name in network.branches)
 
 
@@ -69,7 +69,7 @@ def _refuse_misfits(network: Network, modules: Mapping[str, Shapes]) -> None:
 
 
 def _misfit(branch: Branch, found: Shapes) -> str | None:
-    wanted = {part: tuple(parameter.shape) for part, parameter in branch.parts.items()}
+    wanted = {part: tuple(parameter.shape) for part, parameter in branch.parts.items() if part != SCALAR}
     told = {part: shape for part, shape in found.items() if part != "alpha"}
     if _family(told) != _family(wanted):
         return f"is {_article(_family(told))} there, and the network makes {_article(_family(wanted))} of it"
@@ -104,10 +104,14 @@ def _changes_nothing(name: str, parts: Shapes, reader: SafetensorsReader) -> boo
     return any(not reader.tensor(f"{name}.{part}").any() for part in parts if part in STARTING_AT_ZERO)
 
 
-def _begin(branch: Branch, parts: Shapes, reader: SafetensorsReader) -> None:
+def _begin(branch: Branch, reader: SafetensorsReader) -> None:
     name = branch.target.name
-    scale = _scale_change(branch, reader) if "alpha" in parts or branch.alpha is not None else 1.0
+    scale = _scale_change(branch, reader)
     for part, parameter in branch.parts.items():
+        if part == SCALAR:
+            # In files it is a part of a factor.
+            parameter.fill_(1)
+            continue
         value = _finite(reader.tensor(f"{name}.{part}").float(), f"{name}.{part}")
         if part in STARTING_AT_ZERO:
             value = value * scale

@@ -47,11 +47,11 @@ class WeightNorms:
 def norm_of(branch: Branch) -> Tensor:
     """The Frobenius norm of ΔW, F32."""
     if isinstance(branch, LowRank):
-        return branch.scale * _product_norm(branch.up.flatten(1), branch.down.flatten(1), branch.mid)
+        return abs(branch.strength) * _product_norm(branch.up.flatten(1), branch.down.flatten(1), branch.mid)
     change = branch.change() if isinstance(branch, Dense) else None
     # ‖A ⊗ B‖ = ‖A‖ · ‖B‖
     assert isinstance(change, LoKr)
-    return change.scale * change.first.norm() * change.second.norm()
+    return abs(change.scale) * change.first.norm() * change.second.norm()
 
 
 def _product_norm(up_OP: Tensor, down_RI: Tensor, core_PRKK: Tensor | None) -> Tensor:

@@ -39,9 +39,17 @@ KINDS = {
     "lokr of two products": {**LOKR, "dim": 1, "decompose_both": True, "factor": 4},
     "tucker lokr": {**LOKR, "dim": 2, "conv_dim": 2, "use_tucker": True, "factor": 2},
     "whole lokr": {**LOKR, "full_matrix": True, "factor": 4},
+    "unbalanced lokr": {**LOKR, "dim": 1, "decompose_both": True, "factor": 4, "unbalanced_factorization": True},
+    "locon with scalars": {"kind": "locon", **USUAL, "use_scalar": True},
+    "dora with scalars": {"kind": "dora", **USUAL, "use_tucker": True, "use_scalar": True},
+    "loha with scalars": {"kind": "loha", **USUAL, "use_scalar": True},
+    "lokr with scalars": {**LOKR, "use_scalar": True},
+    "whole lokr with scalars": {**LOKR, "full_matrix": True, "factor": 4, "use_scalar": True},
+    "dora of columns": {"kind": "dora", **USUAL, "wd_on_output": False},
     "full": {"kind": "full", **LAYERS, "train_norm": True, "dropout": 0, "module_dropout": 0},
 }
 LEARNING = ("tucker", "dora", "loha", "lokr", "full")
+WITH_SCALARS = ("locon with scalars", "loha with scalars", "lokr with scalars", "whole lokr with scalars")
 every_kind = pytest.mark.parametrize("network", KINDS.values(), ids=KINDS.keys())
 FAMILIES = {"locon": {"LoRA"}, "dora": {"LoRA"}, "loha": {"LoHa"}, "lokr": {"LoKr"}, "full": {"full", "norm"}}
 
@@ -144,6 +152,80 @@ def test_what_was_trained_can_be_extracted(toy_models, tmp_path, kind):
     with SafetensorsReader(tmp_path / "factors.safetensors") as reader:
         facts = json.loads(reader.header.metadata["lorac.modules"])
     assert {facts[name]["family"] for name in names} == {{"loha": "LoHa", "lokr": "LoKr", "full": "full"}[kind]}
+
+
+@pytest.mark.parametrize("kind", WITH_SCALARS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_scalar_is_in_the_file_as_a_part_of_a_factor_so_that_every_reader_has_it(toy_models, kind, dtype):
+    """By the formulas that ComfyUI and LyCORIS apply to the tensors of a file, neither of which has a scalar in it."""
+    network = moved(made(toy_models, KINDS[kind]))
+    tensors = {name: tensor.double() for name, tensor in network.file_tensors(dtype).items()}
+    assert not any(name.endswith("scalar") for name in tensors)
+    with network.rounded_to(dtype):
+        for name, branch in network.branches.items():
+            parts = {part: tensors[f"{name}.{part}"].flatten(1) for part in branch.file_parts()}
+            scale = tensors[f"{name}.alpha"]
+            if "lora_up.weight" in parts:
+                delta = scale / parts["lora_down.weight"].shape[0] * parts["lora_up.weight"] @ parts["lora_down.weight"]
+            elif "hada_w1_a" in parts:
+                one, two = (parts[f"hada_w{n}_a"] @ parts[f"hada_w{n}_b"] for n in "12")
+                delta = scale / parts["hada_w1_b"].shape[0] * one * two
+            elif "lokr_w2" in parts:
+                delta = torch.kron(parts["lokr_w1"], parts["lokr_w2"])
+            else:
+                second = parts["lokr_w2_a"] @ parts["lokr_w2_b"]
+                delta = scale / parts["lokr_w2_b"].shape[0] * torch.kron(parts["lokr_w1"], second)
+            shape = toy_models.module_of(branch.target).weight.shape
+            trained = branch.change() if hasattr(branch, "change") else branch
+            torch.testing.assert_close(
+                trained.delta(torch.zeros(shape)).double(), delta.reshape(shape), rtol=1e-3, atol=1e-6
+            )
+
+
+def test_a_scalar_is_what_begins_at_zero_and_it_learns(lab, toy_models):
+    new = made(toy_models, KINDS["locon with scalars"])
+    for branch in new.branches.values():
+        assert [part for part, value in branch.parts.items() if value.abs().max() == 0] == ["scalar"]
+        assert branch.up.abs().max() <= branch.up.shape[1] ** -0.5
+    request = lab.request(steps=6, lr_scheduler={"kind": "constant"}, unet_lr=2e-2, text_encoder_lr=5e-3)
+    request["settings"]["network"] = {**KINDS["locon with scalars"]}
+    straight = lab.life(request)["lora"]
+    assert held_out_loss(lab, toy_models, straight) < held_out_loss(lab, toy_models, None)
+    with pytest.raises(Killed):
+        lab.life({**request, "work": f"{request['work']}-killed", "state_every": {"steps": 2}}, DoomedJob(dies_at=3))
+    assert digest(lab.life({**request, "work": f"{request['work']}-killed"})["lora"]) == digest(straight)
+
+
+def test_what_has_scalars_can_be_resized(toy_models, tmp_path):
+    trained = moved(made(toy_models, KINDS["locon with scalars"]))
+    write_lora(tmp_path / "lora.safetensors", trained, {}, dtype=torch.float32)
+    asked = {
+        "lora": str(tmp_path / "lora.safetensors"),
+        "extract": None,
+        "checkpoints": None,
+        "factors": str(tmp_path / "factors.safetensors"),
+        "modules": str(tmp_path / "modules.json"),
+    }
+    decompose.run(decompose.parse(asked), RecordingJob())
+    assert set(json.loads((tmp_path / "modules.json").read_text())) == set(trained.branches)
+
+
+def test_an_unbalanced_lokr_has_the_larger_part_of_the_outputs_in_its_first_factor(toy_models):
+    usual, unbalanced = (made(toy_models, KINDS[kind]) for kind in ("lokr of two products", "unbalanced lokr"))
+
+    def first_rows(network):
+        parts = [branch.parts for branch in network.branches.values()]
+        return sum((each.get("lokr_w1") if "lokr_w1" in each else each["lokr_w1_a"]).shape[0] for each in parts)
+
+    assert first_rows(unbalanced) > first_rows(usual)
+
+
+def test_a_dora_of_columns_has_a_length_for_each_input(toy_models):
+    for branch in made(toy_models, KINDS["dora of columns"]).branches.values():
+        weight = toy_models.module_of(branch.target).weight
+        scale = branch.parts["dora_scale"]
+        assert scale.shape == (1, weight.shape[1], *(1 for _ in weight.shape[2:]))
+        torch.testing.assert_close(scale.flatten(), weight.transpose(0, 1).flatten(1).norm(dim=1))
 
 
 def test_initial_values_are_those_of_lycoris(toy_models):

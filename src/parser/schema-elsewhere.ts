@@ -73,7 +73,6 @@ export const needless: { readonly [flag: string]: string } = {
   text_encoder_batch_size: 'It speaks of speed, not of the result.',
   tokenizer_cache_dir: 'The vocabulary comes with the worker.',
   torch_compile: 'It speaks of speed, not of the result.',
-  use_scalar: 'It is always off.',
   v2: 'lorac trains SDXL.',
   vae_batch_size: 'How many images are encoded at once follows from the memory, and changes no result.',
   wandb_run_name: 'Metrics are always written to .lorac/runs.',

@@ -97,10 +97,18 @@ const useTucker = preset(boolean(), false, '3x3 convolutions get a core of their
   synonyms: ['use_cp', 'use_conv_cp', 'tucker', 'use_effective_conv2d'],
 });
 
+const useScalar = preset(
+  boolean(),
+  false,
+  'Give each adapter a number to learn that it is multiplied with and that begins at 0. In files it is a part of a factor.',
+  { synonyms: ['scalar', 'learn_scalar'] },
+);
+
 const lowRank = (usual: { readonly dim: number; readonly alpha: number; readonly conv_dim: number }) => ({
   ...layers,
   ...ranks(usual),
   use_tucker: useTucker,
+  use_scalar: useScalar,
   train_norm: trainNorm,
   ...dropouts,
   ...rankDropouts,
@@ -108,7 +116,15 @@ const lowRank = (usual: { readonly dim: number; readonly alpha: number; readonly
 
 export const network = tagged({
   locon: lowRank({ dim: 8, alpha: 4, conv_dim: 256 }),
-  dora: lowRank({ dim: 8, alpha: 4, conv_dim: 256 }),
+  dora: {
+    ...lowRank({ dim: 8, alpha: 4, conv_dim: 256 }),
+    wd_on_output: preset(
+      boolean(),
+      true,
+      'Learn the length of each row of a weight, one for each output. false: of each column, one for each input.',
+      { synonyms: ['wd_on_out', 'dora_on_output'] },
+    ),
+  },
   loha: lowRank({ dim: 8, alpha: 4, conv_dim: 8 }),
   lokr: {
     ...lowRank({ dim: 8, alpha: 4, conv_dim: 8 }),
@@ -120,6 +136,11 @@ export const network = tagged({
     ),
     decompose_both: preset(boolean(), false, 'Give the smaller matrix a rank as well, where that makes it smaller.'),
     full_matrix: preset(boolean(), false, 'Give neither matrix a rank. dim and alpha mean nothing then.'),
+    unbalanced_factorization: preset(
+      boolean(),
+      false,
+      'Cut outputs the other way round than inputs, so that the first matrix is tall and the second wide.',
+    ),
   },
   full: { ...layers, train_norm: trainNorm, ...dropouts },
 });

@@ -93,6 +93,14 @@ export function snrOfEpsilon(span: Span): Diagnostic {
   });
 }
 
+export function stillScalars(span: Span, optimizer: Span): Diagnostic {
+  return error('still-scalars', span, {
+    message: 'SAVEUS with centralization = 1 leaves nothing of the gradient of a single number, so scalars stay 0.',
+    related: [{ message: 'The optimizer is said here', span: optimizer }],
+    hint: 'Write a smaller centralization, or leave use_scalar out.',
+  });
+}
+
 export function timestepOrder(span: Span, min: number, max: number): Diagnostic {
   return error('timestep-order', span, {
     message: `There is no timestep from ${min} on that is below ${max}.`,

@@ -16,6 +16,7 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     strengthRule,
     timestepRule,
     lengthRule,
+    scalarRule,
   ];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
@@ -108,5 +109,14 @@ function lengthRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<
   scope.report(
     problem.noWeightNorms(attributeSpans.scale_weight_norms ?? span, network.kind, attributeSpans.network ?? span),
   );
+  return false;
+}
+
+/** SAVEUS takes that part of its mean from a gradient, and one number is its mean: nothing would be left. */
+function scalarRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { network, optimizer } = attributes;
+  const isStill = optimizer.kind === 'SAVEUS' && optimizer.centralization === 1;
+  if (!isStill || !('use_scalar' in network) || !network.use_scalar) return true;
+  scope.report(problem.stillScalars(attributeSpans.network ?? span, attributeSpans.optimizer ?? span));
   return false;
 }

@@ -195,10 +195,11 @@ test('networks: convolutions are there when their rank is said, and always with 
     decompose_both: true,
   });
   expect(trainOf('--network_module=lycoris.kohya --network_args algo=locon dora_wd=True').network.kind).toBe('dora');
-  expect(lostOf('--network_module=lycoris.kohya --network_args algo=ia3 use_scalar=True')).toEqual([
-    'algo',
-    'use_scalar',
-  ]);
+  expect(lostOf('--network_module=lycoris.kohya --network_args algo=ia3 use_scalar=True')).toEqual(['algo']);
+  expect(trainOf('--network_module=lycoris.kohya --network_args algo=loha use_scalar=True').network).toMatchObject({
+    kind: 'loha',
+    use_scalar: true,
+  });
 });
 
 test('network_dropout acts in networks.lora, and in LyCORIS only with bypass_mode', () => {

@@ -66,3 +66,20 @@ describe('kinds', () => {
     expectProblems(['no-norms'], trainWith('network = «full { preset = attn-only  train_norm = true }»'));
   });
 });
+
+test('the options of LyCORIS are those of its networks', () => {
+  for (const kind of ['locon', 'dora', 'loha', 'lokr']) {
+    expect(network(`${kind} { use_scalar = true }`)).toMatchObject({ kind, use_scalar: true });
+  }
+  expect(network('dora { wd_on_output = false }')).toMatchObject({ wd_on_output: false });
+  expect(network('lokr { unbalanced_factorization = true }')).toMatchObject({ unbalanced_factorization: true });
+  expectProblems(['unknown-attribute'], trainWith('network = full { «use_scalar» = true }'));
+  expectProblems(['unknown-attribute'], trainWith('network = loha { «wd_on_output» = true }'));
+  expectProblems(['wrong-type'], trainWith('network = dora { wd_on_output = «3» }'));
+});
+
+test('a scalar that SAVEUS would never move is told', () => {
+  const still = 'optimizer = SAVEUS { centralization = 1 }';
+  expectProblems(['still-scalars'], trainWith(`network = «locon { use_scalar = true }»  ${still}`));
+  expectProblems([], trainWith(`network = locon  ${still}`));
+});

@@ -6,6 +6,11 @@ import type { Network } from '../worker/protocol.ts';
 
 /** Settings that came later, as trainings of before had them. Written so or not at all, they are no part of a training. */
 const asBefore: { readonly [name: string]: Json } = { crop_conditioning: 'real', latents: 'fresh' };
+const networkAsBefore: { readonly [name: string]: Json } = {
+  use_scalar: false,
+  wd_on_output: true,
+  unbalanced_factorization: false,
+};
 
 /** What is not trained has a rate of 0, so these say nothing more: they are always as where nobody writes them. */
 const saidByRates = { train_unet: true, train_text_encoder: true };
@@ -16,13 +21,16 @@ export function canonicalTraining(written: { readonly [name: string]: Json }): {
   if (network === undefined) return written;
   const given = network as unknown as Network;
   const canonical = {
-    ...given,
+    ...without(networkAsBefore, given),
     modules: [...new Set(given.modules)].sort(),
     ...(given.kind === 'full' ? {} : { dims: byBlock(given.dims), conv_dims: byBlock(given.conv_dims) }),
   };
   const rates = block_lr && { block_lr: byBlock(block_lr as { readonly [block: string]: number }) };
-  const told = Object.entries(others).filter(([name, value]) => asBefore[name] !== value);
-  return { ...Object.fromEntries(told), ...saidByRates, network: canonical, ...rates };
+  return { ...without(asBefore, others), ...saidByRates, network: canonical, ...rates };
+}
+
+function without(usual: { readonly [name: string]: Json }, settings: object): { readonly [name: string]: Json } {
+  return Object.fromEntries(Object.entries(settings).filter(([name, value]) => usual[name] !== value));
 }
 
 const byBlock = (numbers: { readonly [block: string]: number }) => Object.fromEntries(numbersByBlock(numbers));

@@ -250,12 +250,16 @@ export interface CaptionSettings {
 
 /** What is trained beside which layers. */
 export type Network =
-  | ({ readonly kind: 'locon' | 'dora' | 'loha' } & RankedNetwork)
+  | ({ readonly kind: 'locon' | 'loha' } & RankedNetwork)
+  /** Without `wd_on_output`, true: a length for each row. Else one for each column. */
+  | ({ readonly kind: 'dora'; readonly wd_on_output?: boolean | undefined } & RankedNetwork)
   | ({
       readonly kind: 'lokr';
       readonly factor: number | 'balanced';
       readonly decompose_both: boolean;
       readonly full_matrix: boolean;
+      /** Without it, false. */
+      readonly unbalanced_factorization?: boolean | undefined;
     } & RankedNetwork)
   | ({ readonly kind: 'full' } & AnyNetwork);
 
@@ -279,6 +283,8 @@ export interface RankedNetwork extends AnyNetwork {
   readonly conv_dims: RanksByBlock;
   readonly rs_lora: boolean;
   readonly use_tucker: boolean;
+  /** Without it, false. */
+  readonly use_scalar?: boolean | undefined;
   readonly rank_dropout: number;
   readonly rank_dropout_scale: boolean;
 }

@@ -110,6 +110,7 @@ const works: Work[] = [
         rs_lora: false,
         use_tucker: false,
         train_norm: false,
+        use_scalar: true,
         dropout: 0,
         module_dropout: 0,
         rank_dropout: 0.1,

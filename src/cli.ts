@@ -197,6 +197,19 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('export')
+    .description('print the command that another trainer would need for a training of a program')
+    .argument('[FILE]', 'the .lora file')
+    .argument('[TRAIN]', 'the name of a train block, where there are several')
+    .option('--sd-scripts', 'for sdxl_train_network.py of sd-scripts')
+    .addOption(param())
+    .addHelpText('after', exportExamples)
+    .action(async (file: string | undefined, train: string | undefined, options) => {
+      const { exportTraining } = await import('./cli/export.ts');
+      process.exitCode = await exportTraining({ file, train, ...options });
+    });
+
+  lorac
     .command('env')
     .description("say where the worker's Python environment is, what is in it and how to remake it")
     .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
@@ -261,6 +274,13 @@ Examples:
 
 Errors are what a build would refuse; with one of them the exit code is 1. Warnings and notes stop nothing.
 What was seen in the pixels of an image is kept, so the next look is quick.`;
+
+const exportExamples = `
+Examples:
+  lorac export --sd-scripts hero.lora            print it
+  lorac export --sd-scripts hero.lora raw > train.sh
+
+What sd-scripts cannot do, or does otherwise, stands in comments before the command. lorac import reads it back.`;
 
 const importExamples = `
 What is understood: commands of sd-scripts, with the lines that continue them in any shell, and its configuration and

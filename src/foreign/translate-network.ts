@@ -163,7 +163,8 @@ type Leave = (name: string, value: Plain, reason: string) => void;
 function presetOf(args: ReadonlyMap<string, string>, hasConvolutions: boolean, leave: Leave) {
   const name = args.get('preset') ?? (hasConvolutions ? 'full' : 'attn-mlp');
   if (name === 'unet-transformer-only') return { preset: 'attn-mlp', isUnetOnly: true };
-  if (['full', 'attn-mlp', 'attn-only', 'unet-only'].includes(name)) return { preset: name, isUnetOnly: false };
+  if (name === 'unet-only') return { preset: 'full', isUnetOnly: true };
+  if (['full', 'attn-mlp', 'attn-only'].includes(name)) return { preset: name, isUnetOnly: false };
   leave(
     'preset',
     name,

@@ -51,7 +51,7 @@ export function translateOptimizer(asked: Asked): Tagged {
     asked.leave('optimizer_type', `Its states are kept in 32 bits here, and in the memory of the GPU: ${kind}.`);
   }
   const draft: { kind: string; [field: string]: unknown } = { kind };
-  for (const [key, text] of args) {
+  for (const [key, text] of kind === 'CAME' ? withPairOfEps(args) : args) {
     const [field, row] = rowOf(optimizer.variants[kind], key) ?? [];
     const value = literalOrText(text);
     const isExpression = row?.type.kind === 'schedule' && typeof value === 'string';
@@ -65,6 +65,14 @@ export function translateOptimizer(asked: Asked): Tagged {
       });
   }
   return draft;
+}
+
+/** pytorch_optimizer has two arguments where we have a pair. */
+function withPairOfEps(args: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const [one, two] = [args.get('eps1'), args.get('eps2')];
+  if (one === undefined || two === undefined) return args;
+  const rest = [...args].filter(([name]) => name !== 'eps1' && name !== 'eps2');
+  return new Map([...rest, ['eps', `(${one}, ${two})`]]);
 }
 
 function optimizerName(asked: Asked): string {

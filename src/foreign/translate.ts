@@ -95,11 +95,12 @@ function translateLearning(values: Values, asked: Asked): void {
   // Prodigy takes 1 where no rate is written, so that ours have to be, even where they are the defaults.
   const always = optimizer.kind === 'Prodigy';
   placeNumber(values, asked, { name: 'unet_lr', value: rates.unet_lr, always });
-  if (asked.boolean('network_train_unet_only') || isUnetOnly) put(values, 'train_text_encoder', false);
+  const trainsText = !asked.boolean('network_train_unet_only') && !isUnetOnly;
+  if (!trainsText) put(values, 'train_text_encoder', false);
   else placeNumber(values, asked, { name: 'text_encoder_lr', value: rates.text_encoder_lr, always });
   if (asked.boolean('network_train_text_encoder_only')) put(values, 'train_unet', false);
   if (loraPlusRatio !== undefined && loraPlusRatio > 0) put(values, 'loraplus_lr_ratio', loraPlusRatio);
-  const factors = { ...blockRates, ...rates.blockRates };
+  const factors = { ...blockRates, ...(trainsText && rates.blockRates) };
   if (Object.keys(factors).length > 0) put(values, 'block_lr', factors);
   put(values, 'lr_scheduler', translateScheduler(asked));
 
@@ -161,7 +162,7 @@ function savePath(asked: Asked): string {
   const name = asked.text('output_name') ?? 'lora';
   const file = /\.safetensors$/i.test(name) ? name : `${name}.safetensors`;
   const slash = folder?.includes('\\') && !folder.includes('/') ? '\\' : '/';
-  const path = folder === undefined ? file : `${folder.replace(/[\\/]+$/, '')}${slash}${file}`;
+  const path = folder === undefined || folder === '.' ? file : `${folder.replace(/[\\/]+$/, '')}${slash}${file}`;
   return isWritable(path) ? path : 'lora.safetensors';
 }
 

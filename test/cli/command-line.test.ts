@@ -45,6 +45,7 @@ test.each([
   ['inspect', '--help'],
   ['analyze', '--help'],
   ['import', '--help'],
+  ['export', '--help'],
   ['env', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));

@@ -1,4 +1,4 @@
-// lorac import as users run it: a file, a pipe, and where the program goes.
+// lorac import and lorac export as users run them: a file, a pipe, and where the program goes.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -74,4 +74,23 @@ test.each([
   const { exitCode, stderr } = await run(['import', file]);
   expect(exitCode).toBe(2);
   expect(stderr).toContain(message);
+});
+
+test('export prints a command with whole paths, and says which names there are', async () => {
+  await writeFile(
+    join(folder.path, 'two.lora'),
+    `checkpoint pony { path = "m/pony.safetensors" }
+    dataset hero { images = "pics"  folders = kohya }
+    train raw { base = pony  data = hero }
+    train other { base = pony  data = hero  steps = 9 }`,
+  );
+  const one = await run(['export', '--sd-scripts', 'two.lora', 'other']);
+  expect(one).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(one.stdout).toContain(`--pretrained_model_name_or_path=${folder.at('m/pony.safetensors')} \\\n`);
+  expect(one.stdout).toContain('--max_train_steps=9');
+  const none = await run(['export', '--sd-scripts', 'two.lora']);
+  expect(none).toMatchObject({ exitCode: 2, stdout: '' });
+  expect(none.stderr).toContain('name one of raw, other');
+  expect((await run(['export', '--sd-scripts', 'two.lora', 'othr'])).stderr).toContain('perhaps other');
+  expect((await run(['export', 'two.lora'])).stderr).toContain('lorac export --sd-scripts hero.lora');
 });

@@ -85,6 +85,7 @@ function shapesOf({ resolution: { width, height }, bucket }: Dataset): Options {
     min_bucket_reso: bucket.min,
     max_bucket_reso: bucket.max,
     bucket_reso_steps: bucket.step,
+    ...(!bucket.upscale && { bucket_no_upscale: true }),
   };
 }
 

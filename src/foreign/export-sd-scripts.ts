@@ -4,7 +4,13 @@
 import { isDeepStrictEqual } from 'node:util';
 import { cleanLine } from '../parser/clean-text.ts';
 import { writeValue } from '../parser/describe.ts';
-import type { AttributesOf, BlockOf, CheckedProgram, ProgramPath } from '../parser/model.ts';
+import {
+  type AttributesOf,
+  type BlockOf,
+  type CheckedProgram,
+  nameOfReference,
+  type ProgramPath,
+} from '../parser/model.ts';
 import { fieldsOf } from '../parser/schema.ts';
 import { addFlag, addSwitch, type CommandDraft, printCommand, shellWord } from './command-draft.ts';
 import { exportImages } from './export-dataset.ts';
@@ -35,6 +41,7 @@ export function exportSdScripts({ program, train, at }: ToExport): string {
   if (toml !== undefined) addFlag(draft, 'dataset_config', config);
   exportTarget(draft, program, { train, at });
   exportNetwork(draft, attributes);
+  exportBeginning(draft, program, { train, at });
   exportOptimizer(draft, attributes);
   exportRates(draft, attributes);
   exportScheduler(draft, attributes);
@@ -85,6 +92,21 @@ function exportTarget(
   addFlag(draft, 'output_dir', slash < 0 ? '.' : path.slice(0, Math.max(slash, 1)));
   addFlag(draft, 'output_name', path.slice(slash + 1).replace(/\.safetensors$/i, ''));
   addFlag(draft, 'save_model_as', 'safetensors');
+}
+
+/** A LoRA that is a file, or what another training of the program makes. */
+function exportBeginning(
+  draft: CommandDraft,
+  program: CheckedProgram,
+  { train, at }: Pick<ToExport, 'train' | 'at'>,
+): void {
+  const { init, scale_weight_norms } = train.attributes;
+  if (scale_weight_norms !== undefined && scale_weight_norms > 0)
+    addFlag(draft, 'scale_weight_norms', scale_weight_norms);
+  if (init === undefined) return;
+  const file = program.blocks.find((block) => block.kind === 'lora' && block.name === init.block);
+  if (file?.kind === 'lora') addFlag(draft, 'network_weights', at(file.attributes.path));
+  else draft.notes.push(`init = ${nameOfReference(init)}: build it first, and write --network_weights with its file.`);
 }
 
 function exportLength(draft: CommandDraft, train: Train): void {
@@ -158,7 +180,7 @@ const told: ReadonlySet<string> = new Set(
     'base data regularization prior_loss_weight network optimizer unet_lr text_encoder_lr train_unet train_text_encoder',
     'loraplus_lr_ratio block_lr lr_scheduler max_grad_norm steps batch_size gradient_accumulation_steps noise noise_offset',
     'noise_offset_random_strength adaptive_noise_scale ip_noise_gamma ip_noise_gamma_random_strength min_timestep max_timestep',
-    'loss min_snr_gamma debiased_estimation scale_v_pred_loss_like_noise_pred v_pred_like_loss max_token_length',
+    'init scale_weight_norms loss min_snr_gamma debiased_estimation scale_v_pred_loss_like_noise_pred v_pred_like_loss max_token_length',
     'mixed_precision save_precision save_every sample validation seed gradient_checkpointing vae_precision state_every',
   ].flatMap((line) => line.split(' ')),
 );

@@ -140,6 +140,9 @@ const flags = fc
     flag('sample_prompts', 'p.txt --sample_every_n_steps 20'),
     flag('validation_split', '0.2 --validate_every_n_steps 4'),
     flag('reg_data_dir', 'known --prior_loss_weight 0.5'),
+    flag('bucket_no_upscale', ''),
+    flag('scale_weight_norms', '1'),
+    flag('network_weights', 'before.safetensors'),
     flag('seed', '3'),
     flag('zero_terminal_snr', '--v_parameterization'),
   )

@@ -1,7 +1,9 @@
 // Texts that are none, or that are meant to hurt: an answer in a sentence or a program that checks, and never a crash.
 
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { parse as parseYaml } from 'yaml';
 import { importText } from '../../src/foreign/import.ts';
 import { literalOrText, readPythonLiteral } from '../../src/foreign/python-literal.ts';
 import { nowhere } from '../../src/foreign/recipe.ts';
@@ -111,3 +113,55 @@ test('whatever a command holds, the answer is a sentence or a program whose only
     { numRuns: 400 },
   );
 });
+
+/** A configuration with some of its values, at any depth, replaced by others. */
+function spoiled(value: unknown, odd: readonly unknown[], chances: { next: () => number }): unknown {
+  if (chances.next() < 0.12) return odd[Math.floor(chances.next() * odd.length)];
+  if (Array.isArray(value)) return value.map((item) => spoiled(item, odd, chances));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, spoiled(one, odd, chances)]));
+}
+
+const read = (name: string) => readFileSync(new URL(`../fixtures/foreign/${name}`, import.meta.url), 'utf8');
+const tables = [
+  JSON.parse(read('kohya-gui.json')),
+  JSON.parse(read('onetrainer.json')),
+  parseYaml(read('ai-toolkit.yaml')),
+];
+const odd = [
+  null,
+  '',
+  0,
+  -1,
+  1e300,
+  1.5,
+  true,
+  false,
+  'x',
+  'a\nb',
+  '${x}"}',
+  [],
+  [1, 'a'],
+  {},
+  { a: { b: 1 } },
+  '1e-4',
+  'none',
+  4096,
+];
+
+test.each(['kohya_ss', 'OneTrainer', 'ai-toolkit'])(
+  'a configuration of %s with anything in the place of its values is a sentence or a program that checks',
+  (name) => {
+    const table = tables[['kohya_ss', 'OneTrainer', 'ai-toolkit'].indexOf(name)];
+    fc.assert(
+      fc.property(fc.infiniteStream(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true })), (stream) => {
+        const chances = { next: () => stream.next().value as number };
+        const result = importText(JSON.stringify(spoiled(table, odd, chances)), nowhere);
+        if ('problem' in result) return;
+        const { diagnostics } = compile({ path: 'x.lora', text: result.program }, { params: new Map() });
+        expect(diagnostics.filter(({ severity }) => severity === 'error').map(({ message }) => message)).toEqual([]);
+      }),
+      { numRuns: 300 },
+    );
+  },
+);

@@ -9,7 +9,7 @@ const thorough = [
   'test/runtime/worker/client.test.ts',
   'test/runtime/cache/{kill,full-disk}.test.ts',
   'test/runtime/inspect/**/*.test.ts',
-  'test/cli/{inspect,inspect-families,inspect-metadata,chop,merge,command-line,lint}.test.ts',
+  'test/cli/{inspect,inspect-families,inspect-metadata,chop,merge,command-line,lint,import}.test.ts',
   'test/runtime/safetensors/{round-trip,non-finite}.test.ts',
   'test/parser/random.test.ts',
 ];

@@ -185,6 +185,18 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('init')
+    .description('write a first program for a folder of images: it looks, asks at most four questions, and says why')
+    .argument('[FOLDER]', 'the folder with the images (default: this one)')
+    .option('-y, --yes', 'ask nothing')
+    .option('--name <NAME>', 'what the LoRA and the program are called (default: as the folder is)')
+    .addHelpText('after', initExamples)
+    .action(async (folder: string | undefined, options) => {
+      const { init } = await import('./cli/init.ts');
+      process.exitCode = await init({ folder, ...options });
+    });
+
+  lorac
     .command('import')
     .description('make a program of what another trainer was told: a pasted command, or a configuration file')
     .argument('[FILE]', 'the file; without it, or with -, what is pasted or piped in')
@@ -274,6 +286,15 @@ Examples:
 
 Errors are what a build would refuse; with one of them the exit code is 1. Warnings and notes stop nothing.
 What was seen in the pixels of an image is kept, so the next look is quick.`;
+
+const initExamples = `
+The program is written into this folder, and names the images and the checkpoint from there. Checkpoints are looked for
+here, in the folders above, where ComfyUI, A1111 and Forge keep theirs beside them, at home, and in LORAC_MODELS (folders,
+as PATH has them); their headers say which are SDXL.
+
+Examples:
+  lorac init pictures                   asks for a name, and for the checkpoint where there are several
+  lorac init pictures --yes --name fox  fox.lora, without a question`;
 
 const exportExamples = `
 Examples:

@@ -44,6 +44,7 @@ test.each([
   ['merge', '--help'],
   ['inspect', '--help'],
   ['analyze', '--help'],
+  ['init', '--help'],
   ['import', '--help'],
   ['export', '--help'],
   ['env', '--help'],

@@ -1,6 +1,6 @@
 """The networks that pictures were last made with, kept for the request after.
 
-A sweep asks for pictures a few at a time, since what it looks at next depends on what it saw, and loading SDXL takes
+An ablation asks for pictures a few at a time, since what it looks at next depends on what it saw, and loading SDXL takes
 longer than making a picture. Other work needs the memory: the worker forgets the networks before it.
 """
 

@@ -1,4 +1,4 @@
-// Where an analysis goes, and that one in numbers does not replace one with pictures, whose sweep may have taken hours.
+// Where an analysis goes, and that one in numbers does not replace one with pictures, whose ablation may have taken hours.
 
 import { readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -34,7 +34,7 @@ export function removeGrid(folder: AbsolutePath): void {
 export function hasPictures(folder: AbsolutePath): boolean {
   try {
     const report: unknown = JSON.parse(readFileSync(pathIn(folder, REPORT), 'utf8'));
-    return typeof report === 'object' && report !== null && 'sweep' in report && report.sweep !== null;
+    return typeof report === 'object' && report !== null && 'ablation' in report && report.ablation !== null;
   } catch {
     // None, or one of something else, which is not replaced unasked either.
     return false;

@@ -2,7 +2,7 @@
 //
 //   hero.safetensors ─▶ hero:decompose ─▶ hero:frobenius ─┬─▶ hero ─▶ report.json
 //           │                             (of the base)   │
-//           └─▶ hero:sweep ───────────────────────────────┘ ─▶ grid.png
+//           └─▶ hero:ablation ───────────────────────────────┘ ─▶ grid.png
 //
 // A file that does not have the names and the form that stages read comes through hero:lora first.
 
@@ -55,16 +55,16 @@ export function analyzeGraph(job: AnalyzeJob): Graph {
     files: base,
     inputs: { modules: { node: decompose.id, output: 'modules' } },
   };
-  const sweep = prompts && {
+  const ablation = prompts && {
     ...bare,
-    id: id('sweep'),
-    stage: stages.sweep,
+    id: id('ablation'),
+    stage: stages.ablation,
     attributes: { share, sampler: 'euler_a', mixed_precision },
     files: { ...from.files, ...whole, prompts },
     inputs: from.inputs,
     placement: { output: 'grid', target: pathIn(folder, GRID), overwrite },
   };
-  const seen: Record<string, NodeInput> = sweep ? { sweep: { node: sweep.id, output: 'sweep' } } : {};
+  const seen: Record<string, NodeInput> = ablation ? { ablation: { node: ablation.id, output: 'ablation' } } : {};
   const analyze: GraphNode = {
     ...bare,
     id: name as NodeId,
@@ -81,5 +81,7 @@ export function analyzeGraph(job: AnalyzeJob): Graph {
     },
     placement: { output: 'report', target: pathIn(folder, REPORT), overwrite },
   };
-  return { nodes: [...(job.isCanonical ? [] : [adopted]), decompose, frobenius, ...(sweep ? [sweep] : []), analyze] };
+  return {
+    nodes: [...(job.isCanonical ? [] : [adopted]), decompose, frobenius, ...(ablation ? [ablation] : []), analyze],
+  };
 }

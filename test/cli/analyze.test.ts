@@ -93,8 +93,12 @@ test('what is no LoRA, no base or no share is refused before anything starts', a
 
 test('an analysis in numbers does not replace one with pictures unless it is told to', async () => {
   await writeLora(folder.at('hero.safetensors'));
-  const sweep = JSON.stringify({ label: 'hero', sweep: { prompts: [] } });
-  folder.write({ 'hero-analysis/report.json': sweep, 'numbers/report.json': '{"sweep":null}', 'odd/report.json': '[' });
+  const ablation = JSON.stringify({ label: 'hero', ablation: { prompts: [] } });
+  folder.write({
+    'hero-analysis/report.json': ablation,
+    'numbers/report.json': '{"ablation":null}',
+    'odd/report.json': '[',
+  });
   const [lora, base] = [folder.at('hero.safetensors'), folder.at('pony.safetensors')];
   const options = { prompt: [], share: '0.8', mixedPrecision: 'bf16', lora, base } as const;
   await expect(analyze(options)).rejects.toThrow('tells what pictures showed');
@@ -107,5 +111,5 @@ test('an analysis in numbers does not replace one with pictures unless it is tol
   }
   await expect(analyze({ ...options, overwrite: true })).rejects.toThrow('There is no file');
   await expect(analyze({ ...options, prompt: ['a cat'] })).rejects.toThrow('There is no file');
-  expect(readFileSync(folder.at('hero-analysis/report.json'), 'utf8')).toBe(sweep);
+  expect(readFileSync(folder.at('hero-analysis/report.json'), 'utf8')).toBe(ablation);
 });

@@ -37,7 +37,7 @@ async function lorac(args: readonly string[]) {
   return { exitCode, stdout, stderr };
 }
 
-test('a sweep that Ctrl-C stopped goes on where it was, and puts the strong block first', async () => {
+test('an ablation that Ctrl-C stopped goes on where it was, and puts the strong block first', async () => {
   const args = ['analyze', 'few.safetensors', 'base.safetensors', ...pictures];
   const first = start([...args, '--reporter', 'json']);
   let made = 0;
@@ -50,7 +50,7 @@ test('a sweep that Ctrl-C stopped goes on where it was, and puts the strong bloc
   expect(exitCode).toBe(0);
   expect(stderr).toMatch(/1 prompt × 9 pictures \(.*; [2-7] are there already/);
   const report = JSON.parse(stdout) as AnalyzeReport;
-  expect(report.sweep?.ranking[0]).toBe('OUT01');
+  expect(report.ablation?.ranking[0]).toBe('OUT01');
   expect(report.proposal?.keep[0]).toBe('OUT01');
   expect(report.proposal?.share).toBeGreaterThanOrEqual(0.8);
   const strongest = report.blocks.toSorted((a, b) => (b.ratio ?? 0) - (a.ratio ?? 0))[0];
@@ -86,7 +86,7 @@ test('a LoRA in the names of another trainer is analyzed in numbers', async () =
   const report = JSON.parse(stdout) as AnalyzeReport;
   const strongest = report.blocks.toSorted((a, b) => (b.ratio ?? 0) - (a.ratio ?? 0))[0];
   expect(strongest?.block).toBe('IN07');
-  expect(report).toMatchObject({ sweep: null, proposal: null });
+  expect(report).toMatchObject({ ablation: null, proposal: null });
 });
 
 test('two files in the wrong order are told', async () => {

@@ -29,7 +29,7 @@ save "what.png" { from = what }
 const everyNode = [
   ...['base', 'character', 'style', 'lean', 'both', 'small', 'fixed', 'grid', 'what', 'numbers'],
   ...['both:decompose', 'base:frobenius', 'style:decompose[extract=2]', 'lean:decompose', 'small:decompose'],
-  ...['base:frobenius[lean]', 'base:frobenius[small]', 'what:sweep'],
+  ...['base:frobenius[lean]', 'base:frobenius[small]', 'what:ablation'],
   ...['small.safetensors', 'fixed.safetensors', 'grid.png', 'what.png'],
 ];
 

@@ -120,7 +120,9 @@ export const labStages: Stages = {
     lora: line('merge', { ...inputs, attributes: JSON.stringify(node.attributes) }),
   })),
   preview: textStage('preview', (inputs) => ({ grid: line('preview', inputs) }), { pool: 'gpu' }),
-  sweep: textStage('sweep', (inputs) => ({ sweep: line('sweep', inputs), grid: 'a picture' }), { pool: 'gpu' }),
+  ablation: textStage('ablation', (inputs) => ({ ablation: line('ablation', inputs), grid: 'a picture' }), {
+    pool: 'gpu',
+  }),
   analyze: textStage('analyze', (inputs) => ({ report: line('analyze', inputs) })),
   savePicture: textStage('savePicture', ({ picture }) => ({ picture: picture as string })),
 };

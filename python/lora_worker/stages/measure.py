@@ -40,7 +40,7 @@ def parse(fields: Mapping[str, Any]) -> Measure:
 
 def run(work: Measure, job: Job) -> dict[str, str]:
     distances = {}
-    # Neighbours often share one: a sweep measures each picture against the same two.
+    # Neighbours often share one: an ablation measures each picture against the same two.
     read = lru_cache(maxsize=4)(read_picture)
     for done, pair in enumerate(work.pairs):
         job.check_cancelled()

@@ -106,7 +106,7 @@ def run(work: Sample, job: Job) -> dict[str, str]:
 
 
 class _Texts:
-    """Encoded captions. A sweep renders a prompt dozens of times, and seldom touches the text encoders."""
+    """Encoded captions. An ablation renders a prompt dozens of times, and seldom touches the text encoders."""
 
     def __init__(self, models: Models) -> None:
         self._models = models

@@ -20,7 +20,7 @@
 //   chop tiny, save "hero.safetensors"        tiny ──▶ hero.safetensors
 //
 //   preview grid { loras = [raw, tiny] }      raw, tiny ──▶ grid ──▶ grid.png
-//   analyze what { from = raw  prompts = … }  raw:decompose, pony:frobenius, what:sweep ──▶ what
+//   analyze what { from = raw  prompts = … }  raw:decompose, pony:frobenius, what:ablation ──▶ what
 //
 // A block's main node has the block's name; helpers are "block:stage", made once and shared. Variants of a block are
 // blocks like any others here, "small[thr=-3]", and have helpers of their own where these differ.

@@ -38,7 +38,7 @@ export interface Stages {
   readonly lora: Stage;
   readonly merge: Stage;
   readonly preview: Stage;
-  readonly sweep: Stage;
+  readonly ablation: Stage;
   readonly analyze: Stage;
   readonly savePicture: Stage;
 }

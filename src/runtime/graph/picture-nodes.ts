@@ -36,15 +36,15 @@ export function addAnalyze(draft: GraphDraft, block: BlockOf<'analyze'>): NodeId
   const frobenius = addFrobenius(draft, { base, decompose, origin });
   const inputs: { [role: string]: NodeInput } = { lora, factors: { node: decompose, output: 'factors' }, frobenius };
   if (prompts !== undefined) {
-    const sweep = draft.node(`${block.name}:sweep`, {
-      stage: draft.stages.sweep,
+    const ablation = draft.node(`${block.name}:ablation`, {
+      stage: draft.stages.ablation,
       origin,
       attributes: { share, sampler, mixed_precision, ...draft.processOf(base) },
       files: { ...draft.weightsOf(base), prompts: draft.path(prompts) },
       inputs: { lora },
     });
-    inputs.sweep = { node: sweep, output: 'sweep' };
-    inputs.grid = { node: sweep, output: 'grid' };
+    inputs.ablation = { node: ablation, output: 'ablation' };
+    inputs.grid = { node: ablation, output: 'grid' };
   }
   return draft.node(block.name, {
     stage: draft.stages.analyze,

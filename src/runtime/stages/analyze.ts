@@ -1,4 +1,4 @@
-// Which blocks of a LoRA carry what: how strong each is, how its strength is spread over directions, and, where a sweep
+// Which blocks of a LoRA carry what: how strong each is, how its strength is spread over directions, and, where an ablation
 // was made, what each does in pictures and what may be left out.
 
 import { constants, copyFile, readFile, writeFile } from 'node:fs/promises';
@@ -12,6 +12,7 @@ import { type FactorModule, readFactors } from '../surgery/resize/factors.ts';
 import { parseReferences } from '../surgery/resize/recipe.ts';
 import { openLora, openWeights } from '../surgery/weights-file.ts';
 import { inputOf } from './input-of.ts';
+import type { Ablation, PromptAblation } from './pictures/ablation-effects.ts';
 import {
   type BlockNumbers,
   type GroupNumbers,
@@ -20,7 +21,6 @@ import {
 } from './pictures/analysis-numbers.ts';
 import { type Proposal, proposalOf } from './pictures/analysis-proposal.ts';
 import { reportLines, shortLines } from './pictures/analysis-text.ts';
-import type { PromptSweep, Sweep } from './pictures/sweep-effects.ts';
 import { RunFiles } from './run-files.ts';
 
 /** The output `report`. */
@@ -33,14 +33,14 @@ export interface AnalyzeReport {
   /** What there is to know about these numbers, in words. */
   readonly notes: readonly string[];
   /** What pictures showed; `null` without prompts. */
-  readonly sweep: Sweep | null;
+  readonly ablation: Ablation | null;
   /** `null` without prompts, and when the LoRA changes nothing for them. */
   readonly proposal: Proposal | null;
 }
 
 export const analyze: Stage = {
   name: 'analyze',
-  revision: 4,
+  revision: 5,
   pool: 'cpu',
   runsIn: 'native',
   async run(context) {
@@ -67,15 +67,15 @@ async function analyzed(context: StageContext): Promise<AnalyzeReport> {
   const { modules: decomposed } = await readFactors(factors);
   const { modules, notes, blocks } = await numbersOf(context, lora, decomposed);
   const numbers = numbersByBlock(modules, blocks);
-  const sweep = await readSweep(context);
-  const kept = sweep?.proposal;
-  const swept = sweep?.blocks.map(({ block }) => block) ?? [];
+  const ablation = await readAblation(context);
+  const kept = ablation?.proposal;
+  const tried = ablation?.blocks.map(({ block }) => block) ?? [];
   return {
     label,
     ...numbers,
-    notes: [...notes, ...(sweep === null ? [] : sweepNotes(sweep))],
-    sweep,
-    proposal: kept ? proposalOf(kept, { wanted: share, blocks: swept, label }) : null,
+    notes: [...notes, ...(ablation === null ? [] : ablationNotes(ablation))],
+    ablation,
+    proposal: kept ? proposalOf(kept, { wanted: share, blocks: tried, label }) : null,
   };
 }
 
@@ -122,15 +122,15 @@ function counted(modules: number): string {
   return `${modules} ${modules === 1 ? 'module' : 'modules'}`;
 }
 
-async function readSweep(context: StageContext): Promise<Sweep | null> {
-  const { sweep } = context.inputs;
-  return sweep === undefined ? null : (JSON.parse(await readFile(sweep.path, 'utf8')) as Sweep);
+async function readAblation(context: StageContext): Promise<Ablation | null> {
+  const { ablation } = context.inputs;
+  return ablation === undefined ? null : (JSON.parse(await readFile(ablation.path, 'utf8')) as Ablation);
 }
 
 /** Pictures have 8 bits, so less than one of 255 steps on average is mostly rounding, whatever was measured of it. */
-function sweepNotes({ prompts }: Sweep): readonly string[] {
+function ablationNotes({ prompts }: Ablation): readonly string[] {
   const still = prompts.filter(({ distance }) => distance === 0).length;
-  const isFaint = ({ distance, floor }: PromptSweep) => distance < 1 / 255 || (floor ?? 0) >= distance / 2;
+  const isFaint = ({ distance, floor }: PromptAblation) => distance < 1 / 255 || (floor ?? 0) >= distance / 2;
   const faint = prompts.filter((prompt) => prompt.distance > 0 && isFaint(prompt)).length;
   const all = prompts.length;
   return [

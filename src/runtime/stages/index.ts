@@ -1,6 +1,7 @@
 // Every stage there is. The graph is built with this list, so adding a stage touches this folder alone.
 
 import type { Stages } from '../graph/build.ts';
+import { ablation } from './ablation.ts';
 import { analyze } from './analyze.ts';
 import { checkpoint } from './checkpoint.ts';
 import { chop } from './chop.ts';
@@ -16,7 +17,6 @@ import { resize } from './resize.ts';
 import { samples } from './samples.ts';
 import { save } from './save.ts';
 import { savePicture } from './save-picture.ts';
-import { sweep } from './sweep.ts';
 import { train } from './train.ts';
 
 export const stages: Stages = {
@@ -36,7 +36,7 @@ export const stages: Stages = {
   lora,
   merge,
   preview,
-  sweep,
+  ablation,
   analyze,
   savePicture,
 };

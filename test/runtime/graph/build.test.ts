@@ -295,7 +295,7 @@ test('what a program says of a checkpoint counts wherever the checkpoint compute
   const process = { prediction: 'v', zero_terminal_snr: 'auto' };
   const [usual, said] = [program(''), program('prediction = v')];
   for (const { id, attributes } of usual.nodes) {
-    const computes = ['raw', 'raw:samples', 'seen', 'known:sweep'].includes(id);
+    const computes = ['raw', 'raw:samples', 'seen', 'known:ablation'].includes(id);
     expect(node(said, id).attributes, id).toEqual(computes ? { ...attributes, process } : attributes);
   }
 });

@@ -76,7 +76,7 @@ test('a preview keeps the order of its LoRAs, and renders with their base unless
   expect(node(own, 'grid').files.checkpoint).toBe('/project/other.safetensors');
 });
 
-test('an analyze shares its decomposition and norms with a resize, and sweeps only with prompts', () => {
+test('an analyze shares its decomposition and norms with a resize, and ablates only with prompts', () => {
   const graph = graphOf(`${loras} resize small { from = hero }
     analyze numbers { from = hero }
     analyze all { from = hero  prompts = "p.txt"  share = 0.9 }
@@ -89,19 +89,19 @@ test('an analyze shares its decomposition and norms with a resize, and sweeps on
     'pony:frobenius: frobenius',
     'small: resize',
     'numbers: analyze',
-    'all:sweep: sweep',
+    'all:ablation: ablation',
     'all: analyze',
     'all.png: savePicture',
   ]);
   const shared = { lora: 'hero.lora', factors: 'hero:decompose.factors', frobenius: 'pony:frobenius.numbers' };
   expect(read(graph, 'numbers')).toEqual(shared);
-  expect(read(graph, 'all')).toEqual({ ...shared, sweep: 'all:sweep.sweep', grid: 'all:sweep.grid' });
+  expect(read(graph, 'all')).toEqual({ ...shared, ablation: 'all:ablation.ablation', grid: 'all:ablation.grid' });
   expect(node(graph, 'all').attributes).toEqual({ label: 'hero', share: 0.9 });
-  expect(node(graph, 'all:sweep')).toMatchObject({
+  expect(node(graph, 'all:ablation')).toMatchObject({
     attributes: { share: 0.9, sampler: 'euler_a', mixed_precision: 'bf16' },
     files: { checkpoint: '/project/models/pony.safetensors', prompts: '/project/p.txt' },
   });
-  expect(read(graph, 'all:sweep')).toEqual({ lora: 'hero.lora' });
+  expect(read(graph, 'all:ablation')).toEqual({ lora: 'hero.lora' });
   expect(read(graph, 'all.png')).toEqual({ picture: 'all.grid' });
   expect(node(graph, 'all.png').placement).toEqual({
     output: 'picture',

@@ -144,7 +144,7 @@ function exampleReport(): AnalyzeReport {
     label: 'small',
     ...numbers,
     notes: [],
-    sweep: {
+    ablation: {
       prompts: [{ prompt, distance: 0.1234, floor: 0.03, blocks }],
       blocks: effects,
       ranking,
@@ -195,7 +195,7 @@ test('what fits beside the progress of a build names the strongest blocks and th
     '2 of 3 blocks keep 93 % of the effect in these pictures (80 % wanted):',
     '  chop small_kept { from = small  drop = [IN04] }',
   ]);
-  expect(shortLines({ ...report, sweep: null, proposal: null })).toEqual([
+  expect(shortLines({ ...report, ablation: null, proposal: null })).toEqual([
     'strongest by ‖ΔW‖/‖W‖: OUT01 3.74e-2, TE1 1.00e-2, IN04 5.02e-3',
   ]);
 });
@@ -217,7 +217,7 @@ test('an analysis in a program joins numbers and pictures, and a changed prompt 
   expect(report.blocks.map(({ block }) => block)).toEqual(['IN04', 'MID00', 'OUT01', 'TE1', 'TE2']);
   // The fake worker takes every base weight for one of norm 10.
   for (const { norm, ratio } of report.blocks) expect(ratio).toBeCloseTo((norm ?? Number.NaN) / 10);
-  expect(report.sweep?.blocks).toHaveLength(5);
+  expect(report.ablation?.blocks).toHaveLength(5);
   expect(report.proposal?.share).toBeGreaterThanOrEqual(0.6);
   const text = readFileSync(lab.at('.lorac/runs/what/report.txt'), 'utf8');
   expect(text).toContain('hero: 5 blocks, 5 modules');
@@ -225,7 +225,7 @@ test('an analysis in a program joins numbers and pictures, and a changed prompt 
   lab.write({ 'prompts.txt': 'a dog --d 1\n' });
   await settle();
   const { statuses } = await lab.build();
-  expect(statuses).toMatchObject({ 'hero:decompose': 'fresh', 'pony:frobenius': 'fresh', 'what:sweep': 'computed' });
+  expect(statuses).toMatchObject({ 'hero:decompose': 'fresh', 'pony:frobenius': 'fresh', 'what:ablation': 'computed' });
 });
 
 test('what an analysis found is told as results, which stay on the screen', async () => {
@@ -250,7 +250,7 @@ test('without prompts there are numbers, and nothing is rendered', async () => {
   expect(failures).toEqual({});
   expect(asked.map(({ op }) => op)).toEqual(['decompose', 'frobenius']);
   const report = JSON.parse(await outputOf(lab, 'what', 'report')) as AnalyzeReport;
-  expect([report.sweep, report.proposal]).toEqual([null, null]);
+  expect([report.ablation, report.proposal]).toEqual([null, null]);
 });
 
 test('the command on files places the report and the grid, and a file of any other spelling is adopted first', async () => {
@@ -277,7 +277,7 @@ test('the command on files places the report and the grid, and a file of any oth
     listener: (event) => events.push(event),
     startWorker: () => startFakeWorker(),
   });
-  expect(finished).toMatchObject({ ok: true, computed: expect.arrayContaining(['hero', 'hero:sweep']) });
+  expect(finished).toMatchObject({ ok: true, computed: expect.arrayContaining(['hero', 'hero:ablation']) });
   const report = JSON.parse(readFileSync(folder.at('hero-analysis/report.json'), 'utf8')) as AnalyzeReport;
   expect(report.blocks).toHaveLength(5);
   expect(readFileSync(folder.at('hero-analysis/grid.png')).length).toBeGreaterThan(50);

@@ -35,8 +35,8 @@ const homes: { readonly [stage in keyof typeof stages]: readonly string[] } = {
     'python/lora_worker/stages/sample.py',
     'python/lora_worker/stages/grid.py',
   ],
-  sweep: [
-    'src/runtime/stages/sweep.ts',
+  ablation: [
+    'src/runtime/stages/ablation.ts',
     'python/lora_worker/stages/sample.py',
     'python/lora_worker/stages/measure.py',
     'python/lora_worker/stages/grid.py',

@@ -1,7 +1,7 @@
-// What a sweep proposes to keep, as it is written: as a `chop` block of a program, and as a command.
+// What an ablation proposes to keep, as it is written: as a `chop` block of a program, and as a command.
 // It names what stays or what goes, whichever is shorter.
 
-import type { Kept } from './sweep-effects.ts';
+import type { Kept } from './ablation-effects.ts';
 
 export interface Proposal extends Kept {
   /** The share that was asked for. */

@@ -4,10 +4,10 @@
 import { cleanLine } from '../../../parser/clean-text.ts';
 import { heatMark, heatStrip, table } from '../../inspect/heat.ts';
 import type { AnalyzeReport } from '../analyze.ts';
+import type { Ablation, BlockEffect } from './ablation-effects.ts';
+import { isWorthSaying, percent, placeMark } from './ablation-grid.ts';
 import type { BlockNumbers } from './analysis-numbers.ts';
 import { promptLabel } from './sample-prompts.ts';
-import type { BlockEffect, Sweep } from './sweep-effects.ts';
-import { isWorthSaying, percent, placeMark } from './sweep-grid.ts';
 
 export interface TextOptions {
   readonly color: boolean;
@@ -31,9 +31,9 @@ export function reportLines(report: AnalyzeReport, { color, file }: TextOptions)
 
 /** What fits beside the progress of a build: the blocks that matter, and what to write. */
 export function shortLines(report: AnalyzeReport): readonly string[] {
-  const { sweep, proposal } = report;
+  const { ablation, proposal } = report;
   const notes = report.notes.map(cleanLine);
-  if (sweep === null || proposal === null) {
+  if (ablation === null || proposal === null) {
     const strongest = report.blocks
       .filter(({ ratio }) => ratio !== null)
       .toSorted((a, b) => (b.ratio ?? 0) - (a.ratio ?? 0))
@@ -41,8 +41,10 @@ export function shortLines(report: AnalyzeReport): readonly string[] {
       .map(({ block, ratio }) => `${block} ${scientific(ratio)}`);
     return [...(strongest.length > 0 ? [`strongest by ‖ΔW‖/‖W‖: ${strongest.join(', ')}`] : []), ...notes];
   }
-  const effects = new Map(sweep.blocks.map(({ block, effect }) => [block, effect]));
-  const above = sweep.ranking.filter((block, place) => place === 0 || (effects.get(block) ?? 0) > (sweep.floor ?? 0));
+  const effects = new Map(ablation.blocks.map(({ block, effect }) => [block, effect]));
+  const above = ablation.ranking.filter(
+    (block, place) => place === 0 || (effects.get(block) ?? 0) > (ablation.floor ?? 0),
+  );
   const first = above.slice(0, SHOWN).map((block) => `${block} ${percent(effects.get(block) ?? 0)}`);
   const most = `most of the effect: ${first.join(', ')}`;
   return [most, ...roundingLines(report), ...proposalLines(report, undefined), ...notes];
@@ -56,8 +58,8 @@ function headline({ label, blocks, whole }: AnalyzeReport): string {
   return cleanLine(`${label}: ${blocks.length} blocks, ${whole.modules} modules${strength}${ratio}`);
 }
 
-function strips({ blocks, sweep }: AnalyzeReport, color: boolean): string[] {
-  const effects = sweep?.blocks ?? [];
+function strips({ blocks, ablation }: AnalyzeReport, color: boolean): string[] {
+  const effects = ablation?.blocks ?? [];
   const rows: [string, [string, number][]][] = [
     ['‖ΔW‖/‖W‖', blocks.map(({ block, ratio }) => [block, ratio ?? 0])],
     ['only', effects.map(({ block, only }) => [block, only])],
@@ -69,8 +71,8 @@ function strips({ blocks, sweep }: AnalyzeReport, color: boolean): string[] {
 }
 
 /** A row for each block. The marks go with what ranks it: its effect in pictures, else its strength. */
-function blockTable({ blocks, sweep }: AnalyzeReport, color: boolean): string[] {
-  const effects = new Map(sweep?.blocks.map((effect) => [effect.block, effect]));
+function blockTable({ blocks, ablation }: AnalyzeReport, color: boolean): string[] {
+  const effects = new Map(ablation?.blocks.map((effect) => [effect.block, effect]));
   const heatOf = ({ block, ratio, norm }: BlockNumbers): number => {
     return effects.size > 0 ? (effects.get(block)?.effect ?? 0) : (ratio ?? norm ?? 0);
   };
@@ -88,42 +90,43 @@ function blockTable({ blocks, sweep }: AnalyzeReport, color: boolean): string[] 
       scientific(ratio),
       spectrum === null ? '-' : String(spectrum.rank90),
       spectrum === null ? '-' : spectrum.effectiveRank.toFixed(1),
-      ...(sweep && effects.size > 0 ? effectCells(effect, sweep) : []),
+      ...(ablation && effects.size > 0 ? effectCells(effect, ablation) : []),
     ];
   });
   return table([head, ...rows], 2);
 }
 
-function effectCells(effect: BlockEffect | undefined, sweep: Sweep): string[] {
+function effectCells(effect: BlockEffect | undefined, ablation: Ablation): string[] {
   if (effect === undefined) return ['-', '-', '-'];
-  return [percent(effect.only), percent(effect.without), placeMark(sweep, effect.block)];
+  return [percent(effect.only), percent(effect.without), placeMark(ablation, effect.block)];
 }
 
 /** What of the shares is none of the LoRA's doing, where that is a percent or more. */
-function roundingLines({ sweep }: AnalyzeReport): string[] {
-  if (sweep === null || !isWorthSaying(sweep.floor)) return [];
-  const places = sweep.unsure.length === 0 ? '' : ', and so may be the order of places with ~';
-  const remedy = sweep.mixed_precision === 'fp32' ? '' : '; mixed precision fp32 lowers that';
-  return [`shares below ${percent(sweep.floor)} are rounding${places}${remedy}`];
+function roundingLines({ ablation }: AnalyzeReport): string[] {
+  if (ablation === null || !isWorthSaying(ablation.floor)) return [];
+  const places = ablation.unsure.length === 0 ? '' : ', and so may be the order of places with ~';
+  const remedy = ablation.mixed_precision === 'fp32' ? '' : '; mixed precision fp32 lowers that';
+  return [`shares below ${percent(ablation.floor)} are rounding${places}${remedy}`];
 }
 
-function promptLines({ sweep }: AnalyzeReport): string[] {
-  if (sweep === null) return [];
+function promptLines({ ablation }: AnalyzeReport): string[] {
+  if (ablation === null) return [];
   return [
     'how far all of it moves the picture of each prompt (0 nothing, 1 black against white)',
-    ...sweep.prompts.map(({ prompt, distance }) => cleanLine(`  ${distance.toFixed(4)}  ${promptLabel(prompt)}`)),
+    ...ablation.prompts.map(({ prompt, distance }) => cleanLine(`  ${distance.toFixed(4)}  ${promptLabel(prompt)}`)),
   ];
 }
 
-function proposalLines({ sweep, proposal }: AnalyzeReport, file: string | undefined): string[] {
-  if (sweep === null || proposal === null) return [];
+function proposalLines({ ablation, proposal }: AnalyzeReport, file: string | undefined): string[] {
+  if (ablation === null || proposal === null) return [];
   const { keep, share, wanted, chop, options } = proposal;
   if (chop === null || options === null) {
-    const drowned = 1 - (sweep.floor ?? 0) < wanted ? `, since rounding alone costs ${percent(sweep.floor ?? 0)}` : '';
+    const drowned =
+      1 - (ablation.floor ?? 0) < wanted ? `, since rounding alone costs ${percent(ablation.floor ?? 0)}` : '';
     return [`keep all blocks: no fewer keep ${percent(wanted)} of the effect in these pictures${drowned}`];
   }
   const command = file === undefined ? chop : `lorac chop ${shellWord(file)} ${options.join(' ')}`;
-  const what = `${keep.length} of ${sweep.blocks.length} blocks keep ${percent(share)} of the effect`;
+  const what = `${keep.length} of ${ablation.blocks.length} blocks keep ${percent(share)} of the effect`;
   return [`${what} in these pictures (${percent(wanted)} wanted):`, `  ${command}`];
 }
 

@@ -1,5 +1,5 @@
 // Pictures of prompts as stored entries: known by the LoRA and how it acts, the checkpoint, the prompt and how it is
-// computed. Training, previews and sweeps publish under the same fingerprints, so each finds what another has made.
+// computed. Training, previews and ablations publish under the same fingerprints, so each finds what another has made.
 
 import type { Digest } from '../../cache/digest.ts';
 import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../../cache/fingerprint.ts';

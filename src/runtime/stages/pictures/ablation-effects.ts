@@ -1,4 +1,4 @@
-// What a sweep measured, and what follows from it: how much of a LoRA's effect each block carries.
+// What an ablation measured, and what follows from it: how much of a LoRA's effect each block carries.
 //
 // For one prompt, with d for the distance of two pictures and n, a, o, w for those of no block, all blocks, only this
 // block, all but this block:
@@ -18,9 +18,9 @@
 
 import type { SamplePrompt } from '../../worker/protocol.ts';
 
-/** The output `sweep`. */
-export interface Sweep {
-  readonly prompts: readonly PromptSweep[];
+/** The output `ablation`. */
+export interface Ablation {
+  readonly prompts: readonly PromptAblation[];
   readonly mixed_precision: 'bf16' | 'fp32';
   /** The share of the effect that rounding alone makes; `null` when the LoRA changes nothing. */
   readonly floor: number | null;
@@ -38,7 +38,7 @@ export interface Sweep {
   readonly tried: readonly Kept[];
 }
 
-export interface PromptSweep {
+export interface PromptAblation {
   readonly prompt: SamplePrompt;
   /** From the picture without the LoRA to the one with all of it: the root mean square over sRGB values, 0 to 1. */
   readonly distance: number;
@@ -67,8 +67,8 @@ export interface Kept {
   readonly share: number;
 }
 
-/** The effects of blocks that were all swept, in the order in which they are given. */
-export function effectsOf(blocks: readonly string[], prompts: readonly PromptSweep[]): readonly BlockEffect[] {
+/** The effects of blocks that were all tried, in the order in which they are given. */
+export function effectsOf(blocks: readonly string[], prompts: readonly PromptAblation[]): readonly BlockEffect[] {
   return blocks.map((block) => {
     const only = meanShare(prompts, (prompt) => 1 - distancesOf(prompt, block).only.fromAll / prompt.distance);
     const without = meanShare(prompts, (prompt) => distancesOf(prompt, block).without.fromAll / prompt.distance);
@@ -100,7 +100,7 @@ export function meanShare<Prompt extends { readonly distance: number }>(
   return shares.reduce((sum, share) => sum + share, 0) / shares.length;
 }
 
-function distancesOf({ blocks }: PromptSweep, block: string): BlockDistances {
+function distancesOf({ blocks }: PromptAblation, block: string): BlockDistances {
   const distances = blocks[block];
   if (distances === undefined) throw new Error(`Internal error: "${block}" was not measured for a prompt.`);
   return distances;

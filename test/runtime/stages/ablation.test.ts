@@ -1,10 +1,10 @@
-// What a sweep concludes from pictures whose content the tests decide on, and what it never renders twice.
+// What an ablation concludes from pictures whose content the tests decide on, and what it never renders twice.
 
 import { expect, test } from 'vitest';
-import type { Sweep } from '../../../src/runtime/stages/pictures/sweep-effects.ts';
-import { sweepGrid } from '../../../src/runtime/stages/pictures/sweep-grid.ts';
-import { shortestPrefix, worstCost } from '../../../src/runtime/stages/pictures/sweep-search.ts';
-import { sweep } from '../../../src/runtime/stages/sweep.ts';
+import { ablation } from '../../../src/runtime/stages/ablation.ts';
+import type { Ablation } from '../../../src/runtime/stages/pictures/ablation-effects.ts';
+import { ablationGrid } from '../../../src/runtime/stages/pictures/ablation-grid.ts';
+import { shortestPrefix, worstCost } from '../../../src/runtime/stages/pictures/ablation-search.ts';
 import type { SamplePrompt } from '../../../src/runtime/worker/protocol.ts';
 import { IN04, MID00, OUT01, TE1, TE2, type TinyModule } from './lora-files.ts';
 import { type PictureLab, pictureLab } from './picture-lab.ts';
@@ -13,8 +13,13 @@ import { type Item, pictureWorker } from './picture-worker.ts';
 const attributes = { share: 0.8, sampler: 'euler_a', mixed_precision: 'bf16' };
 const blocks = ['IN04', 'MID00', 'OUT01', 'TE1', 'TE2'];
 
-function openSweep(prompts = 'a cat --d 1\n', modules?: readonly TinyModule[]): Promise<PictureLab> {
-  return pictureLab(sweep, { id: 'what:sweep', attributes, prompts, ...(modules && { loras: { lora: modules } }) });
+function openAblation(prompts = 'a cat --d 1\n', modules?: readonly TinyModule[]): Promise<PictureLab> {
+  return pictureLab(ablation, {
+    id: 'what:ablation',
+    attributes,
+    prompts,
+    ...(modules && { loras: { lora: modules } }),
+  });
 }
 
 /** A number for each block, times how much of it is on; a picture without the LoRA is black. */
@@ -34,11 +39,11 @@ function summed(strengths: { readonly [block: string]: number }) {
 const strengths = { IN04: 0.02, MID00: 0.08, OUT01: 0.5, TE1: 0.3, TE2: 0.1 };
 
 test('blocks are ranked by what they do alone and what is lost without them', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   const worker = pictureWorker({ show: summed(strengths) });
   const { ok, texts } = await lab.run(worker);
   expect(ok).toBe(true);
-  const result = JSON.parse(texts.sweep as string) as Sweep;
+  const result = JSON.parse(texts.ablation as string) as Ablation;
   expect(result.ranking).toEqual(['OUT01', 'TE1', 'TE2', 'MID00', 'IN04']);
   expect(result.prompts[0]?.distance).toBeCloseTo(1);
   expect(result.blocks.map(({ block }) => block)).toEqual(blocks);
@@ -52,10 +57,10 @@ test('blocks are ranked by what they do alone and what is lost without them', as
 });
 
 test('the proposal is the shortest beginning of the ranking whose picture was seen to keep the share', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   const worker = pictureWorker({ show: summed(strengths) });
   const { texts } = await lab.run(worker);
-  const { proposal, tried, wanted } = JSON.parse(texts.sweep as string) as Sweep;
+  const { proposal, tried, wanted } = JSON.parse(texts.ablation as string) as Ablation;
   expect(wanted).toBe(0.8);
   expect(proposal?.keep).toEqual(['OUT01', 'TE1']);
   expect(proposal?.share).toBeCloseTo(0.8);
@@ -65,19 +70,19 @@ test('the proposal is the shortest beginning of the ranking whose picture was se
 });
 
 test('a share that pictures do not reach before all blocks are on is answered with all of them', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   // Nothing but all of it does anything.
   const show = ({ lora }: Item) => [lora !== null && lora.blocks === null ? 1 : 0];
   const { texts } = await lab.run(pictureWorker({ show }));
-  const { proposal, blocks: effects } = JSON.parse(texts.sweep as string) as Sweep;
+  const { proposal, blocks: effects } = JSON.parse(texts.ablation as string) as Ablation;
   expect(proposal).toEqual({ keep: blocks, share: 1 });
   expect(effects.map(({ only, without }) => [only, without])).toEqual(blocks.map(() => [0, 1]));
 });
 
 test('a block that leads away from the whole counts against itself', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   const { texts } = await lab.run(pictureWorker({ show: summed({ OUT01: 0.45, TE1: 0.15, IN04: -0.1 }) }));
-  const { blocks: effects, proposal } = JSON.parse(texts.sweep as string) as Sweep;
+  const { blocks: effects, proposal } = JSON.parse(texts.ablation as string) as Ablation;
   const away = effects.find(({ block }) => block === 'IN04');
   expect(away?.only).toBeCloseTo(-0.2);
   expect(away?.effect).toBeCloseTo(0);
@@ -86,7 +91,7 @@ test('a block that leads away from the whole counts against itself', async () =>
 });
 
 test('every prompt counts alike, however strongly the LoRA moves it, and one that it leaves as it is does not count', async () => {
-  using lab = await openSweep('strong --d 1\nweak --d 2\nstill --d 3\n');
+  using lab = await openAblation('strong --d 1\nweak --d 2\nstill --d 3\n');
   const show = (item: Item): readonly number[] => {
     const { prompt } = item.prompt;
     if (prompt === 'still') return [0.5];
@@ -94,17 +99,17 @@ test('every prompt counts alike, however strongly the LoRA moves it, and one tha
     return prompt === 'strong' ? strong : summed({ OUT01: 0.02, TE1: 0.08 })(item);
   };
   const { texts } = await lab.run(pictureWorker({ show }));
-  const { blocks: effects, prompts } = JSON.parse(texts.sweep as string) as Sweep;
+  const { blocks: effects, prompts } = JSON.parse(texts.ablation as string) as Ablation;
   expect(prompts.map(({ distance }) => distance).map(rounded)).toEqual([1, 0.1, 0].map(rounded));
   expect(effects.find(({ block }) => block === 'OUT01')?.effect).toBeCloseTo((0.8 + 0.2) / 2);
 });
 
 test('a LoRA that changes nothing is said to change nothing after two pictures', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   const worker = pictureWorker({ show: () => [0.3] });
   const { ok, texts } = await lab.run(worker);
   expect(ok).toBe(true);
-  expect(JSON.parse(texts.sweep as string)).toMatchObject({ blocks: [], ranking: [], proposal: null, tried: [] });
+  expect(JSON.parse(texts.ablation as string)).toMatchObject({ blocks: [], ranking: [], proposal: null, tried: [] });
   expect(worker.grids[0]?.title).toBe('The LoRA changes nothing in these pictures.');
   expect(worker.grids[0]?.cells).toHaveLength(2);
   // Not one of its blocks.
@@ -121,10 +126,10 @@ function roundedBy(floor: number, strengths: { readonly [block: string]: number 
 }
 
 test('what rounding alone moves is measured, and places that it may have decided are marked', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   const worker = pictureWorker({ show: roundedBy(0.1, strengths) });
   const { texts } = await lab.run(worker);
-  const result = JSON.parse(texts.sweep as string) as Sweep;
+  const result = JSON.parse(texts.ablation as string) as Ablation;
   const nearly = worker.rendered.filter(({ lora }) => lora !== null && lora.strength !== 1);
   expect(nearly.map(({ lora }) => lora)).toMatchObject([{ strength: 1 + 2 ** -10, blocks: null }]);
   expect(result.floor).toBeCloseTo(0.1);
@@ -141,23 +146,23 @@ test('what rounding alone moves is measured, and places that it may have decided
 });
 
 test('blocks that are equally strong have a sure order where nothing is rounded', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   const { texts } = await lab.run(pictureWorker({ show: summed({ OUT01: 0.5, TE1: 0.5 }) }));
-  expect(JSON.parse(texts.sweep as string)).toMatchObject({ floor: 0, unsure: [] });
+  expect(JSON.parse(texts.ablation as string)).toMatchObject({ floor: 0, unsure: [] });
 });
 
 test('a LoRA with one block is rendered with it, without it and once for rounding, and nothing more', async () => {
-  using lab = await openSweep('a cat --d 1\n', [{ name: OUT01, kernel: 3 }]);
+  using lab = await openAblation('a cat --d 1\n', [{ name: OUT01, kernel: 3 }]);
   const worker = pictureWorker({ show: summed({ OUT01: 1 }) });
   const { texts } = await lab.run(worker);
   expect(worker.requests).toEqual([2, 1]);
-  const { blocks: effects, proposal } = JSON.parse(texts.sweep as string) as Sweep;
+  const { blocks: effects, proposal } = JSON.parse(texts.ablation as string) as Ablation;
   expect(effects).toEqual([{ block: 'OUT01', only: 1, without: 1, effect: 1 }]);
   expect(proposal).toEqual({ keep: ['OUT01'], share: 1 });
 });
 
 test('the cost is said before anything is rendered', async () => {
-  using lab = await openSweep('a cat --d 1\na dog --d 2\n');
+  using lab = await openAblation('a cat --d 1\na dog --d 2\n');
   const worker = pictureWorker({ show: summed(strengths) });
   const { said, events } = await lab.run(worker);
   expect(said[0]).toMatch(/^2 prompts × 13 pictures \(.*each of its 5 blocks alone and off\), then up to 4 more/);
@@ -166,10 +171,10 @@ test('the cost is said before anything is rendered', async () => {
   expect(worker.rendered.length).toBeLessThanOrEqual(26 + 4);
 });
 
-test('a sweep that is stopped in the middle goes on where it was, and comes to the same result', async () => {
-  using whole = await openSweep();
+test('an ablation that is stopped in the middle goes on where it was, and comes to the same result', async () => {
+  using whole = await openAblation();
   const quiet = await whole.run(pictureWorker({ show: summed(strengths) }));
-  using lab = await openSweep();
+  using lab = await openAblation();
   const stop = new AbortController();
   const first = pictureWorker({
     show: summed(strengths),
@@ -187,18 +192,18 @@ test('a sweep that is stopped in the middle goes on where it was, and comes to t
 });
 
 test('another share renders only what was not looked at yet', async () => {
-  using lab = await openSweep();
+  using lab = await openAblation();
   await lab.run(pictureWorker({ show: summed(strengths) }));
   const worker = pictureWorker({ show: summed(strengths) });
   const { texts } = await lab.run(worker, { attributes: { share: 0.85 } });
-  const { proposal } = JSON.parse(texts.sweep as string) as Sweep;
+  const { proposal } = JSON.parse(texts.ablation as string) as Ablation;
   expect(proposal?.keep).toEqual(['OUT01', 'TE1', 'TE2']);
   // One, two and all but one were there.
   expect(worker.requests).toEqual([1]);
 });
 
 test('a grid of few blocks has them side by side, alone above and off below', async () => {
-  using lab = await openSweep('a cat --d 1\na dog --d 2\n');
+  using lab = await openAblation('a cat --d 1\na dog --d 2\n');
   const worker = pictureWorker({ show: summed(strengths) });
   await lab.run(worker);
   const [grid] = worker.grids;
@@ -231,7 +236,7 @@ test('a grid of many blocks has sections, and each block is in the column of its
   const many = ['IN01', 'IN04', 'IN08', 'MID00', 'MID02', 'OUT00', 'OUT01', 'OUT08', 'TE1', 'TE2', 'REST'];
   const apart = { fromAll: 0.5, fromNone: 0.5 };
   const prompt = { prompt: 'a cat', seed: 1, width: 64, height: 64 } as SamplePrompt;
-  const grid = sweepGrid(
+  const grid = ablationGrid(
     {
       prompts: [
         {
@@ -273,8 +278,8 @@ test('a grid of many blocks has sections, and each block is in the column of its
   expect(grid.cells).toHaveLength(3 + 2 * many.length);
 });
 
-test('copies of all pictures lie in the run folder while it works, and those of an earlier sweep go', async () => {
-  using lab = await openSweep();
+test('copies of all pictures lie in the run folder while it works, and those of an earlier ablation go', async () => {
+  using lab = await openAblation();
   lab.folder.write({ '.lorac/runs/what/pictures/9-only-OUT08.png': 'of another LoRA' });
   await lab.run(pictureWorker({ show: summed(strengths) }));
   expect(lab.shown()).toEqual(
@@ -288,7 +293,7 @@ test('copies of all pictures lie in the run folder while it works, and those of 
 });
 
 test('a file without a block of SDXL is refused with the reason', async () => {
-  using lab = await openSweep('a cat\n', [{ name: 'something_else' }]);
+  using lab = await openAblation('a cat\n', [{ name: 'something_else' }]);
   const { ok, said } = await lab.run(pictureWorker({ show: () => [0] }));
   expect(ok).toBe(false);
   expect(said).toEqual([expect.stringContaining('nothing to switch on and off')]);
@@ -327,8 +332,8 @@ function rounded(value: unknown): unknown {
 }
 
 test('only the modules of the file decide which blocks there are', async () => {
-  using lab = await openSweep('a cat --d 1\n', [{ name: IN04 }, { name: MID00 }, { name: TE1 }, { name: TE2 }]);
+  using lab = await openAblation('a cat --d 1\n', [{ name: IN04 }, { name: MID00 }, { name: TE1 }, { name: TE2 }]);
   const { texts } = await lab.run(pictureWorker({ show: summed(strengths) }));
-  const { blocks: effects } = JSON.parse(texts.sweep as string) as Sweep;
+  const { blocks: effects } = JSON.parse(texts.ablation as string) as Ablation;
   expect(effects.map(({ block }) => block)).toEqual(['IN04', 'MID00', 'TE1', 'TE2']);
 });

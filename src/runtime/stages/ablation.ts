@@ -1,7 +1,7 @@
 // Which blocks of a LoRA do what, seen in pictures: the same prompts and seeds without it, with all of it, with each
 // block alone and with each block off; then with ever longer beginnings of the ranking, until the wanted share of the
 // effect is kept. One more picture has all of it at a strength that differs by next to nothing, and shows what rounding
-// alone moves. Each picture is stored as it comes, so a sweep that was stopped goes on where it was.
+// alone moves. Each picture is stored as it comes, so an ablation that was stopped goes on where it was.
 
 import { writeFile } from 'node:fs/promises';
 import type { Digest } from '../cache/digest.ts';
@@ -14,6 +14,17 @@ import { openLora } from '../surgery/weights-file.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
 import { baseOf } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
+import {
+  type Ablation,
+  effectsOf,
+  type Kept,
+  meanShare,
+  type PromptAblation,
+  rankingOf,
+  unsurePlaces,
+} from './pictures/ablation-effects.ts';
+import { ablationGrid } from './pictures/ablation-grid.ts';
+import { shortestPrefix, worstCost } from './pictures/ablation-search.ts';
 import { drawGrid } from './pictures/draw-grid.ts';
 import { measurePictures, type PicturePair } from './pictures/measure.ts';
 import {
@@ -26,17 +37,6 @@ import {
 } from './pictures/render.ts';
 import { readPrompts } from './pictures/sample-prompts.ts';
 import { pictureTools } from './pictures/stored.ts';
-import {
-  effectsOf,
-  type Kept,
-  meanShare,
-  type PromptSweep,
-  rankingOf,
-  type Sweep,
-  unsurePlaces,
-} from './pictures/sweep-effects.ts';
-import { sweepGrid } from './pictures/sweep-grid.ts';
-import { shortestPrefix, worstCost } from './pictures/sweep-search.ts';
 import { RunFiles } from './run-files.ts';
 
 interface Attributes {
@@ -47,8 +47,8 @@ interface Attributes {
   readonly process?: PictureJob['process'];
 }
 
-export const sweep: Stage = {
-  name: 'sweep',
+export const ablation: Stage = {
+  name: 'ablation',
   revision: 4,
   pool: 'gpu',
   runsIn: 'worker',
@@ -57,15 +57,15 @@ export const sweep: Stage = {
     const { share: wanted, sampler, mixed_precision } = context.node.attributes as unknown as Attributes;
     const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
     const studio = await Studio.open(context, prompts, await blocksOf(inputOf(context, 'lora').path));
-    const result = await sweepBlocks(studio, { wanted, mixed_precision });
-    const sweep = pathIn(context.work, 'sweep.json');
-    await writeFile(sweep, `${JSON.stringify(result)}\n`);
+    const result = await ablateBlocks(studio, { wanted, mixed_precision });
+    const ablation = pathIn(context.work, 'ablation.json');
+    await writeFile(ablation, `${JSON.stringify(result)}\n`);
     const { grid, record } = await drawGrid(
       context,
-      sweepGrid(result, (name) => studio.pathOf(name)),
+      ablationGrid(result, (name) => studio.pathOf(name)),
     );
     context.report({ type: 'artifact', name: 'grid', path: await studio.files.copy(grid, 'grid.png') });
-    return { outputs: { sweep, grid }, record };
+    return { outputs: { ablation, grid }, record };
   },
 };
 
@@ -80,7 +80,7 @@ async function blocksOf(path: string): Promise<readonly string[]> {
   });
 }
 
-async function sweepBlocks(studio: Studio, asked: Pick<Sweep, 'wanted' | 'mixed_precision'>): Promise<Sweep> {
+async function ablateBlocks(studio: Studio, asked: Pick<Ablation, 'wanted' | 'mixed_precision'>): Promise<Ablation> {
   const { prompts, blocks } = studio;
   const { wanted } = asked;
   await studio.announce();
@@ -88,13 +88,13 @@ async function sweepBlocks(studio: Studio, asked: Pick<Sweep, 'wanted' | 'mixed_
   const whole = await studio.measure(['none']);
   const changes = prompts.map((prompt, index) => ({ prompt, distance: whole.get(`${index + 1}.none.all`) ?? 0 }));
   if (changes.every(({ distance }) => distance === 0)) {
-    const still = changes.map((change): PromptSweep => ({ ...change, floor: null, blocks: {} }));
+    const still = changes.map((change): PromptAblation => ({ ...change, floor: null, blocks: {} }));
     const nothing = { blocks: [], ranking: [], unsure: [], proposal: null, tried: [] };
     return { ...asked, prompts: still, floor: null, ...nothing };
   }
   await studio.render(parts(blocks));
   const distances = await studio.measure(parts(blocks).map(({ name }) => name));
-  const seen = changes.map((change, index): PromptSweep => {
+  const seen = changes.map((change, index): PromptAblation => {
     const apart = (name: string) => {
       const [fromAll = 0, fromNone = 0] = ['all', 'none'].map((other) =>
         distances.get(`${index + 1}.${name}.${other}`),
@@ -149,7 +149,7 @@ function parts(blocks: readonly string[]): readonly Part[] {
   ];
 }
 
-async function shareOfBlocks(studio: Studio, seen: readonly PromptSweep[], part: Part): Promise<number> {
+async function shareOfBlocks(studio: Studio, seen: readonly PromptAblation[], part: Part): Promise<number> {
   await studio.render([part]);
   const distances = await studio.measure([part.name]);
   const ways = seen.map(({ distance }, index) => {
@@ -158,7 +158,7 @@ async function shareOfBlocks(studio: Studio, seen: readonly PromptSweep[], part:
   return meanShare(ways, ({ distance, rest }) => 1 - rest / distance);
 }
 
-/** Makes and measures the pictures of one sweep. They are called `1.none`, `2.only.OUT01`, with prompts from 1. */
+/** Makes and measures the pictures of one ablation. They are called `1.none`, `2.only.OUT01`, with prompts from 1. */
 class Studio {
   readonly prompts: readonly SamplePrompt[];
   readonly blocks: readonly string[];
@@ -182,8 +182,8 @@ class Studio {
     prompts: readonly SamplePrompt[],
     blocks: readonly string[],
   ): Promise<Studio> {
-    // "small:sweep" works for the block "small", whose files lie together.
-    const files = await RunFiles.open(context, context.node.id.replace(/:sweep$/, ''));
+    // "small:ablation" works for the block "small", whose files lie together.
+    const files = await RunFiles.open(context, context.node.id.replace(/:ablation$/, ''));
     await files.keepOnlyPictures('pictures', new Set());
     return new Studio({ context, prompts, blocks, files });
   }

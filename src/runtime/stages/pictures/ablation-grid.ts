@@ -1,4 +1,4 @@
-// The pictures of a sweep as one labelled grid, in sections so that it fits a screen. For each prompt:
+// The pictures of an ablation as one labelled grid, in sections so that it fits a screen. For each prompt:
 //
 //   the prompt                none      all ▒      rounding ▒ kept ▒
 //   IN      only this block   IN00 ▒    IN01 ▒     IN02 ▒   …       heat: what it changes, from none
@@ -9,8 +9,8 @@
 // Where all blocks fit side by side, they are one section.
 
 import type { Grid } from '../../worker/protocol.ts';
+import type { Ablation, BlockDistances, Kept, PromptAblation } from './ablation-effects.ts';
 import { promptLabel } from './sample-prompts.ts';
-import type { BlockDistances, Kept, PromptSweep, Sweep } from './sweep-effects.ts';
 
 type Cell = Grid['cells'][number];
 
@@ -21,15 +21,15 @@ interface Row {
   readonly cells: readonly Omit<Cell, 'row'>[];
 }
 
-/** `pathOf` gives the file of a picture by its name in the sweep, such as `1.only.OUT01`. */
-export function sweepGrid(sweep: Sweep, pathOf: (name: string) => string): GridContent {
-  const rows = sweep.prompts.flatMap((prompt, index) => {
-    return promptRows(sweep, prompt, (part) => pathOf(`${index + 1}.${part}`));
+/** `pathOf` gives the file of a picture by its name in the ablation, such as `1.only.OUT01`. */
+export function ablationGrid(ablation: Ablation, pathOf: (name: string) => string): GridContent {
+  const rows = ablation.prompts.flatMap((prompt, index) => {
+    return promptRows(ablation, prompt, (part) => pathOf(`${index + 1}.${part}`));
   });
   const cells = rows.flatMap(({ cells }, row) => cells.map((cell) => ({ row, ...cell })));
   const columns = Math.max(...cells.map(({ column }) => column)) + 1;
   return {
-    title: title(sweep),
+    title: title(ablation),
     // Names stand below the pictures, since each section has its own.
     columns: Array.from({ length: columns }, () => ''),
     rows: rows.map(({ label }) => label),
@@ -37,8 +37,8 @@ export function sweepGrid(sweep: Sweep, pathOf: (name: string) => string): GridC
   };
 }
 
-function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) => string): readonly Row[] {
-  const kept = keptFew(sweep);
+function promptRows(ablation: Ablation, prompt: PromptAblation, pathOf: (part: string) => string): readonly Row[] {
+  const kept = keptFew(ablation);
   const [none, all] = [pathOf('none'), pathOf('all')];
   const overview: Row = {
     label: promptLabel(prompt.prompt),
@@ -60,10 +60,10 @@ function promptRows(sweep: Sweep, prompt: PromptSweep, pathOf: (part: string) =>
           ]),
     ],
   };
-  const sections = sectionsOf(sweep.blocks.map(({ block }) => block)).flatMap(({ name, blocks }): Row[] => {
+  const sections = sectionsOf(ablation.blocks.map(({ block }) => block)).flatMap(({ name, blocks }): Row[] => {
     const inside = [...blocks].map(([block, column]) => ({ block, column }));
     const only = inside.map(({ block, column }) => {
-      const caption = `${block} (no. ${placeMark(sweep, block)}) does ${shares(prompt, block).only}`;
+      const caption = `${block} (no. ${placeMark(ablation, block)}) does ${shares(prompt, block).only}`;
       return { column, picture: pathOf(`only.${block}`), compared: none, caption };
     });
     const without = inside.map(({ block, column }) => {
@@ -122,18 +122,18 @@ function numberAfter(section: string, block: string): number | undefined {
 }
 
 /** What is proposed, where that is not simply everything. */
-function keptFew({ proposal, blocks }: Sweep): Kept | undefined {
+function keptFew({ proposal, blocks }: Ablation): Kept | undefined {
   return proposal !== null && proposal.keep.length < blocks.length ? proposal : undefined;
 }
 
-function title(sweep: Sweep): string {
-  if (sweep.blocks.length === 0) return 'The LoRA changes nothing in these pictures.';
-  const kept = keptFew(sweep);
+function title(ablation: Ablation): string {
+  if (ablation.blocks.length === 0) return 'The LoRA changes nothing in these pictures.';
+  const kept = keptFew(ablation);
   const found =
     kept === undefined
       ? 'No fewer than all keep what is wanted.'
       : `${kept.keep.join(', ')}: ${percent(kept.share)} of the effect.`;
-  const rounding = isWorthSaying(sweep.floor) ? [`Shares below ${percent(sweep.floor)} are rounding.`] : [];
+  const rounding = isWorthSaying(ablation.floor) ? [`Shares below ${percent(ablation.floor)} are rounding.`] : [];
   return ['What each block of the LoRA does.', found, ...rounding].join(' ');
 }
 
@@ -143,16 +143,19 @@ export function isWorthSaying(floor: number | null): floor is number {
 }
 
 /** `3`, or `~3` where rounding may have decided it. */
-export function placeMark({ ranking, unsure }: Sweep, block: string): string {
+export function placeMark({ ranking, unsure }: Ablation, block: string): string {
   return `${unsure.includes(block) ? '~' : ''}${ranking.indexOf(block) + 1}`;
 }
 
-function roundingOf({ distance, floor }: PromptSweep): string {
+function roundingOf({ distance, floor }: PromptAblation): string {
   return distance === 0 ? 'what rounding moves' : `rounding alone: ${percent((floor ?? 0) / distance)}`;
 }
 
 /** Of this prompt; the ranking goes by the mean of all. */
-function shares({ distance, blocks }: PromptSweep, block: string): { readonly only: string; readonly without: string } {
+function shares(
+  { distance, blocks }: PromptAblation,
+  block: string,
+): { readonly only: string; readonly without: string } {
   const { only, without } = blocks[block] as BlockDistances;
   if (distance === 0) return { only: 'nothing', without: 'nothing' };
   return { only: percent(1 - only.fromAll / distance), without: percent(without.fromAll / distance) };

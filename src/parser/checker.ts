@@ -11,7 +11,7 @@ import type { Environment } from './environment.ts';
 import { splitExclude } from './exclude.ts';
 import { attributesOf } from './extending.ts';
 import { blocksIn, type LinkedProgram } from './imports.ts';
-import { joinVariants, type VariedBlock } from './join-variants.ts';
+import { inWords, joinVariants, sweepsOf, type VariedBlock } from './join-variants.ts';
 import { isOddPath } from './literals.ts';
 import type { CheckedBlock, CheckedProgram } from './model.ts';
 import { type NamedBlock, type Namespace, nameAll } from './namespaces.ts';
@@ -114,8 +114,7 @@ function checkBlock(
   const called =
     block.name !== undefined && 'text' in block.name ? `"${prefix}${block.name.text}"` : `this ${kind} block`;
   if (areTooMany) {
-    const met = new Set(found.flatMap(({ point }) => [...point.keys()]));
-    const shown = [...met].map(({ path, values }) => `${values.length} of ${path}`);
+    const shown = inWords(sweepsOf(found));
     scope.report(problem.tooManyVariants(block.header, { name: called, most: mostVariants, sweeps: shown }));
     return undefined;
   }

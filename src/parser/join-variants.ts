@@ -39,8 +39,8 @@ interface Made {
   readonly point: Point;
 }
 
-/** More than anyone waits for, of all blocks together. */
-const mostBlocks = 10_000;
+/** Of all blocks together, each one's first aside: more than anyone waits for. */
+const mostOfAll = 10_000;
 
 type MadeByName = ReadonlyMap<string, readonly Made[]>;
 
@@ -50,21 +50,32 @@ export function joinVariants(scope: Scope, written: readonly VariedBlock[]): rea
   const made = new Map<string, readonly Made[]>();
   let total = 0;
   for (const varied of inOrder(scope, written)) {
-    const found = new Joining(scope, varied, made).variants(Math.min(mostVariants, mostBlocks - total));
-    total += found.length;
-    joined.set(
-      varied,
-      found.map(({ block }) => block),
-    );
+    const found = isUnvaried(varied, made) ? varied.variants : new Joining(scope, varied, made).variants();
+    total += Math.max(0, found.length - 1);
+    if (total > mostOfAll) {
+      const shown = inWords(sweepsOf(found));
+      scope.report(problem.tooManyVariants(varied.span, { name: 'all blocks', most: mostOfAll, sweeps: shown }));
+      break;
+    }
+    const blocks = found.map(({ block }) => block);
+    joined.set(varied, blocks);
+    const [{ block: first } = {}] = varied.variants;
     // Nothing refers to a block that saves.
-    const name = varied.variants[0]?.block.kind === 'save' ? undefined : varied.variants[0]?.block.name;
-    if (name !== undefined)
-      made.set(
-        name,
-        found.map(({ block, point }) => ({ name: block.name, point })),
-      );
+    if (first === undefined || first.kind === 'save') continue;
+    const options = found.map(({ block, point }) => ({ name: block.name, point }));
+    made.set(first.name, options);
   }
   return written.flatMap((varied) => joined.get(varied) ?? []);
+}
+
+/** Most blocks: without variants, and made from none. */
+function isUnvaried({ variants, exclusions }: VariedBlock, made: MadeByName): boolean {
+  const [first, ...others] = variants;
+  if (first === undefined || others.length > 0 || first.point.size > 0 || exclusions.length > 0) return false;
+  return referencesOf(first.block).every(({ block, picks }) => {
+    const [one, ...more] = made.get(block) ?? [];
+    return picks === undefined && one?.name === block && more.length === 0;
+  });
 }
 
 /** Every block after those that it is made from in any of its variants. Circles are complained about. */
@@ -92,16 +103,15 @@ class Joining {
     this.#made = made;
   }
 
-  /** None when there are more than `most`, after complaining. */
-  variants(most: number): readonly Varied[] {
+  /** None when there are too many, after complaining. */
+  variants(): readonly Varied[] {
     const { span, called, exclusions } = this.#varied;
-    const joined = this.#varied.variants.flatMap((varied) => this.#joinOne(varied, most + 1));
+    const joined = this.#varied.variants.flatMap((varied) => this.#joinOne(varied));
     const sweeps = sweepsOf(joined);
     const report = this.#scope.report;
     const isGood = exclusions.map(({ picks }) => checkPicks(picks, { block: called, sweeps, report }));
-    if (joined.length > most) {
-      const shown = sweeps.map(({ path, values }) => `${values.length} of ${path}`);
-      report(problem.tooManyVariants(span, { name: called, most, sweeps: shown }));
+    if (joined.length > mostVariants) {
+      report(problem.tooManyVariants(span, { name: called, most: mostVariants, sweeps: inWords(sweeps) }));
       return [];
     }
     const kept = joined.filter(({ point }) => !exclusions.some(({ picks }) => holds(picks, point)));
@@ -111,13 +121,15 @@ class Joining {
   }
 
   /** A variant of the block itself, with every combination of what it can be made from that agrees with it. */
-  #joinOne({ block, point: own }: Varied, most: number): readonly Varied[] {
+  #joinOne({ block, point: own }: Varied): readonly Varied[] {
     const gathered = new Set(gatheredOf(block));
     let points: readonly Point[] = [new Map()];
     for (const reference of referencesOf(block)) {
       if (gathered.has(reference)) continue;
       const options = this.#optionsOf(reference).filter(({ point }) => agree(point, own));
-      points = points.flatMap((point) => options.flatMap((option) => together(point, option.point))).slice(0, most);
+      points = points
+        .flatMap((point) => options.flatMap((option) => together(point, option.point)))
+        .slice(0, mostVariants + 1);
     }
     return points.flatMap((point) => together(point, own)).map((point) => ({ block, point }));
   }
@@ -173,8 +185,13 @@ class Joining {
   }
 }
 
+/** `3 of small.thr`. */
+export function inWords(sweeps: readonly Sweep[]): readonly string[] {
+  return sweeps.map(({ path, values }) => `${values.length} of ${path}`);
+}
+
 /** In the order in which they are met: what is inherited comes first. */
-function sweepsOf(variants: readonly { readonly point: Point }[]): readonly Sweep[] {
+export function sweepsOf(variants: readonly { readonly point: Point }[]): readonly Sweep[] {
   return [...new Set(variants.flatMap(({ point }) => [...point.keys()]))];
 }
 
@@ -191,7 +208,9 @@ function inOrderOfValues(variants: readonly Varied[], sweeps: readonly Sweep[]):
 }
 
 function agree(one: Point, other: Point): boolean {
-  return [...one].every(([sweep, value]) => (other.get(sweep) ?? value) === value);
+  // Asked a million times where there are many variants.
+  for (const [sweep, value] of one) if ((other.get(sweep) ?? value) !== value) return false;
+  return true;
 }
 
 /** Both points in one, or nothing where they do not agree. */

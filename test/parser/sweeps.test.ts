@@ -293,6 +293,15 @@ test('more variants than anyone looks at are a mistake and no hang', () => {
   expect(errorsOf(chain)).toEqual(['too-many-variants']);
 });
 
+test('all blocks together have at most so many variants, and blocks without any do not count', () => {
+  const numbers = Array.from({ length: mostVariants }, (_, index) => index + 1).join(', ');
+  const chops = Array.from({ length: 11 }, (_, index) => `chop c${index} { from = a  keep = [OUT01] }`).join('\n');
+  const swept = `${trained} resize a { from = raw  max_rank = sweep [${numbers}] } ${chops}`;
+  expect(errorsOf(swept)).toEqual(['too-many-variants']);
+  const plain = Array.from({ length: 10_100 }, (_, index) => `lora l${index} { path = "l.safetensors" }`).join('\n');
+  expect(errorsOf(plain)).toEqual([]);
+});
+
 test('several thresholds as lorac resize takes them are no quotient', () => {
   const text = `${trained} resize small { from = raw  thr = «-3/-3.5» }`;
   expectProblems(['quotient-for-sweep'], text);

@@ -109,7 +109,9 @@ class Joining {
     const joined = this.#varied.variants.flatMap((varied) => this.#joinOne(varied));
     const sweeps = sweepsOf(joined);
     const report = this.#scope.report;
-    const isGood = exclusions.map(({ picks }) => checkPicks(picks, { block: called, sweeps, report }));
+    const isGood = this.#isMadeOfWholes()
+      ? exclusions.map(({ picks }) => checkPicks(picks, { block: called, sweeps, report }))
+      : [false];
     if (joined.length > mostVariants) {
       report(problem.tooManyVariants(span, { name: called, most: mostVariants, sweeps: inWords(sweeps) }));
       return [];
@@ -131,7 +133,18 @@ class Joining {
         .flatMap((point) => options.flatMap((option) => together(point, option.point)))
         .slice(0, mostVariants + 1);
     }
-    return points.flatMap((point) => together(point, own)).map((point) => ({ block, point }));
+    const whole = points.flatMap((point) => together(point, own));
+    const fits = (point: Point) => (reference: Reference) =>
+      this.#optionsOf(reference).some((option) => agree(option.point, point));
+    // A picture needs a column.
+    const shown = gathered.size === 0 ? whole : whole.filter((point) => [...gathered].some(fits(point)));
+    return shown.map((point) => ({ block, point }));
+  }
+
+  /** What it is made from may be wrong, which has been complained about: then nobody knows by what it varies. */
+  #isMadeOfWholes(): boolean {
+    const references = this.#varied.variants.flatMap(({ block }) => referencesOf(block));
+    return references.every(({ block }) => this.#made.has(block));
   }
 
   /** The variants that a reference can mean. A sweep whose value it names is settled, and varies nothing further. */

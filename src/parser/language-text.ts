@@ -82,7 +82,7 @@ const sweepText = `## sweep
 \`thr = sweep [-3.0, -3.55, -4.0]\` makes the block once for each value, and once for each value what is made from it: the
 *variants* \`small[thr=-3.0]\`, \`small[thr=-3.55]\` and \`small[thr=-4.0]\`. A sweep can stand behind the \`=\` of any attribute,
 also inside of braces, and of a \`let\` or a \`param\`. To use one in a list, in arithmetic or in text, give it a name:
-\`let t = sweep [1, 2]\`.
+\`let t = sweep [1, 2]\`. A param takes several values from the command line as well: \`-p 't=sweep [1, 2]'\`.
 
 - **Several sweeps multiply**, those of a block with those of what it is made from. A sweep is known by the place where it
   is written: one \`let\` that two blocks use varies both together, and so does one block that is used in two ways.

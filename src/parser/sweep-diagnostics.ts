@@ -70,7 +70,7 @@ export function namelessValue(span: Span, sweep: Span, items: readonly Expressio
 export function nothingLeft(span: Span, name: string): Diagnostic {
   return error('nothing-left', span, {
     message: `No variant of ${name} is left.`,
-    hint: 'What is left out here, or of what it is made from, leaves no combination over.',
+    hint: 'Take something out of "exclude": it leaves out every combination that there is.',
   });
 }
 
@@ -86,8 +86,12 @@ export function oddExclude(span: Span, kind: string): Diagnostic {
 }
 
 export function oddVariantName(span: Span, name: string): Diagnostic {
+  const better = name.trim().replaceAll(/[^\p{L}\p{N}_.+-]+/gu, '_');
+  const isBetter = /^[\p{L}\p{N}_]/u.test(better);
   return error('odd-variant-name', span, {
     message: `"${name}" cannot name a variant: that takes letters, digits, and _ . + - between them.`,
+    hint: isBetter ? `Write "${better}"` : undefined,
+    fix: isBetter ? replace(span, `"${better}"`) : undefined,
   });
 }
 

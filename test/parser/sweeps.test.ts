@@ -104,6 +104,12 @@ describe('variants', () => {
     ]);
   });
 
+  test('a preview of which a variant has nothing to show is not made in that variant', () => {
+    const text = `${trained} let t = sweep [-3, -4] resize small { from = raw  thr = t  exclude = [{ t = -3 }] }
+      preview grid { loras = [small]  prompts = "\${t}.txt" }`;
+    expect(namesOf('preview', text)).toEqual(['grid[t=-4]']);
+  });
+
   test('a param takes one value or a sweep from the command line, typed by the values of its default', () => {
     const text = `${trained} param t = sweep [-3, -4] resize small { from = raw  thr = t }`;
     const names = (value: string) =>
@@ -182,6 +188,11 @@ describe('exclude', () => {
     for (const odd of ['[]', '[-3]', '{ seed = 1 }', '[{}]', '"seed"', '[SAVEUS { seed = 1 }]']) {
       expect(errorsOf(swept(odd)), odd).toEqual(odd === '[]' ? [] : ['odd-exclude']);
     }
+  });
+
+  test('says nothing of sweeps where what a block is made from is wrong', () => {
+    const text = `${around} train raw { base = pony  seed = sweep [1, 2] } resize a { from = raw  exclude = [{ seed = 1 }] }`;
+    expect(errorsOf(text)).toEqual(['missing-attribute']);
   });
 
   test('two sweeps of one name have to be told apart', () => {

@@ -1,7 +1,7 @@
 """The networks that pictures were last made with, kept for the request after.
 
-An ablation asks for pictures a few at a time, since what it looks at next depends on what it saw, and loading SDXL takes
-longer than making a picture. Other work needs the memory: the worker forgets the networks before it.
+An ablation asks for pictures a few at a time, since what it looks at next depends on what it saw, and loading SDXL
+takes longer than making a picture. Other work needs the memory: the worker forgets the networks before it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import { statSync } from 'node:fs';
 import type { CheckedProgram } from '../parser/model.ts';
 import { readNodeName, writeNodeName } from '../parser/node-name.ts';
 import { nearest } from '../parser/suggest.ts';
-import { Store } from '../runtime/cache/store.ts';
+import { Store, type StoreOptions } from '../runtime/cache/store.ts';
 import { nodesToRerun, unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';
 import type { Graph } from '../runtime/graph/graph.ts';
@@ -19,8 +19,12 @@ export function graphOf(program: CheckedProgram): Graph {
 }
 
 /** Beside the program, or where LORAC_STORE says. */
-export function storeOf(program: CheckedProgram, warn: (message: string) => void): Store {
-  return new Store(namedStoreFolder() ?? pathIn(folderOf(program.source), '.lorac'), { warn });
+export function storeOf(
+  program: CheckedProgram,
+  warn: (message: string) => void,
+  options: Omit<StoreOptions, 'warn'> = {},
+): Store {
+  return new Store(namedStoreFolder() ?? pathIn(folderOf(program.source), '.lorac'), { ...options, warn });
 }
 
 /** `--rerun` means one node, or its variants; a target may also be a block, with all its helpers. */

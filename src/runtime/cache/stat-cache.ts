@@ -53,15 +53,28 @@ const SET_BACK_MS = 60_000;
 const ATTEMPTS = 3;
 
 export class StatCache {
+  /** False for one who only wants to know what is known: a file that would have to be read is a failure then. */
+  readonly mayRead: boolean;
   readonly #entries: MutableMap<StatEntry>;
   readonly #nameOf: (path: AbsolutePath) => string;
   readonly #readings = new Map<AbsolutePath, Promise<Digest>>();
   /** Read in this run but too fresh to be trusted in the next. */
   readonly #thisRun = new Map<string, StatEntry>();
 
-  constructor(entries: MutableMap<StatEntry>, nameOf: (path: AbsolutePath) => string) {
+  constructor(entries: MutableMap<StatEntry>, nameOf: (path: AbsolutePath) => string, mayRead = true) {
     this.#entries = entries;
     this.#nameOf = nameOf;
+    this.mayRead = mayRead;
+  }
+
+  /** Throws where files may not be read. To be called before reading one. */
+  requireReading(path: AbsolutePath): void {
+    if (this.mayRead) return;
+    throw new StageFailure({
+      kind: 'not-read',
+      message: `"${path}" has not been read since it was last changed.`,
+      hint: 'A build or a plan reads it.',
+    });
   }
 
   /** What is there under a path, links followed, or `undefined` when there is nothing. */
@@ -107,6 +120,7 @@ export class StatCache {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const seen = this.look(path);
       if (seen?.facts.digest) return seen.facts.digest;
+      if (seen !== undefined) this.requireReading(path);
       const onProgress = (doneBytes: number) => options.onRead?.(doneBytes, seen?.sizeBytes ?? 0);
       onProgress(0);
       const digest = await digestFile(path, { ...options, onProgress });

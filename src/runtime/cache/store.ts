@@ -39,6 +39,12 @@ export type Lookup =
   | { readonly status: 'lost'; readonly output: string }
   | { readonly status: 'missing' };
 
+export interface StoreOptions {
+  readonly warn?: (message: string) => void;
+  /** False: what is not known about a file of the user's is not found out, and is a failure. */
+  readonly mayReadFiles?: boolean;
+}
+
 export class Store {
   readonly folder: AbsolutePath;
   /** What is known about the user's files. */
@@ -58,7 +64,7 @@ export class Store {
   #hasWarned = false;
 
   /** Touches nothing: the folder is made when something is first written. */
-  constructor(folder: AbsolutePath, options: { readonly warn?: (message: string) => void } = {}) {
+  constructor(folder: AbsolutePath, options: StoreOptions = {}) {
     this.folder = folder;
     const parent = dirname(folder);
     this.#parent = parent.endsWith(sep) ? parent : parent + sep;
@@ -75,7 +81,7 @@ export class Store {
       parse: parseStatEntry,
       warn: this.#warn,
     });
-    this.files = new StatCache(this.#stats, (path) => this.nameOf(path));
+    this.files = new StatCache(this.#stats, (path) => this.nameOf(path), options.mayReadFiles);
   }
 
   /** What a file is called in the store: relative to the store's parent when it lies in there, else its whole path. */

@@ -103,6 +103,7 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
     if (image) images.push({ ...image, ...repeatsOf(path) });
     else unread.push(pair);
   }
+  if (unread[0] !== undefined) files.requireReading(unread[0].path);
   if (unread.length > MANY)
     options.say(`Reading ${unread.length.toLocaleString('en')} images of "${options.dataset}".`);
   await sideBySide(unread, async (pair) => {

@@ -149,6 +149,12 @@ export class Examiner {
     return previous && (await this.#options.store.readKey(previous));
   }
 
+  /** What the node gave last time, in this program, as far as it is still stored. */
+  async previousEntry(node: GraphNode): Promise<Entry | undefined> {
+    const previous = this.#previousFingerprint(node);
+    return previous && (await this.#options.store.lookupEntry(previous));
+  }
+
   /** Makes what the node gave now what it gave last. */
   recordHistory(node: GraphNode, fingerprint: Fingerprint): void {
     if (this.#previousFingerprint(node) !== fingerprint) {

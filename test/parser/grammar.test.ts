@@ -3,9 +3,11 @@
 
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { railroadPage } from '../../scripts/railroad.ts';
 import { LoraParser, serializedGrammar } from '../../src/parser/cst.ts';
 import { grammarText } from '../../src/parser/grammar-text.ts';
 import { languageText } from '../../src/parser/language-text.ts';
+import { textMateText } from '../../src/parser/textmate-text.ts';
 import { createLexer, tokenFacts } from '../../src/parser/tokens.ts';
 
 function expectCurrent(path: string, text: string): void {
@@ -16,6 +18,20 @@ function expectCurrent(path: string, text: string): void {
 
 test('the grammar on paper is the grammar of the parser', () => {
   expectCurrent('grammar/lora.ebnf', grammarText(serializedGrammar(), tokenFacts()));
+});
+
+test('the railroad diagrams are drawn from the grammar of the parser', () => {
+  expectCurrent('grammar/lora.html', railroadPage(serializedGrammar(), tokenFacts()));
+});
+
+test('the diagrams need nothing from elsewhere', () => {
+  expect(readFileSync(new URL('../../grammar/lora.html', import.meta.url), 'utf8')).not.toMatch(
+    /<script|<link|src=|https?:(?!\/\/www\.w3\.org)/,
+  );
+});
+
+test('the words of the TextMate grammar are those of the schema table', () => {
+  expectCurrent('grammar/lora.tmLanguage.json', textMateText());
 });
 
 test('the language reference is printed from the schema table', () => {

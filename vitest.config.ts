@@ -12,6 +12,7 @@ const thorough = [
   'test/cli/{inspect,inspect-families,inspect-metadata,chop,merge,command-line,lint,import}.test.ts',
   'test/runtime/safetensors/{round-trip,non-finite}.test.ts',
   'test/parser/random.test.ts',
+  'test/language-server/**/*.test.ts',
 ];
 
 // `quick` is what one runs while editing; `thorough` takes longer. `e2e` builds real projects with the real worker,

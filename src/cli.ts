@@ -230,6 +230,17 @@ function commandLine(): Command {
       process.exitCode = await env(options);
     });
 
+  lorac
+    .command('lsp')
+    .description('serve an editor: mistakes, completion, hovers and more, over standard input and output')
+    // Editors' libraries add it to whatever they start.
+    .addOption(new Option('--stdio', 'what it does anyway').hideHelp())
+    .addOption(new Option('--clientProcessId <ID>', 'ends when that process does').hideHelp())
+    .action(async () => {
+      const { lsp } = await import('./cli/lsp.ts');
+      process.exitCode = await lsp();
+    });
+
   for (const command of lorac.commands)
     command.showHelpAfterError(`(lorac ${command.name()} --help shows what can be written here)`);
   return lorac;

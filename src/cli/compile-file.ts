@@ -24,7 +24,7 @@ export function compileFile({ file, param }: ProgramOptions): Compiled & { reado
   return { source, ...compile(source, { params, files: filesOnDisk(), environment: variable }) };
 }
 
-const variable = (name: string): string | undefined =>
+export const variable = (name: string): string | undefined =>
   Object.hasOwn(process.env, name) ? process.env[name] : undefined;
 
 /** The program, or `undefined` after its mistakes have been printed. Warnings are printed either way. */

@@ -8,15 +8,20 @@ import type { SourceFile } from '../parser/source.ts';
 import { readProgramText } from './program-file.ts';
 import { UsageError } from './usage-error.ts';
 
+/** A text that stands in the place of a file: what an editor has open and has not saved. */
+export type Unsaved = (path: string) => SourceFile | undefined;
+
 /** Each file is read once, and is one source from then on. */
-export function filesOnDisk(): ImportedFiles {
+export function filesOnDisk(unsaved: Unsaved = () => undefined): ImportedFiles {
   const known = new Map<string, SourceFile>();
   return {
     load(written, from) {
       const path = pathOf(written, from);
       try {
         const id = idOf(path);
-        const source = known.get(id) ?? { path, text: readProgramText(path, 'import') };
+        const source = known.get(id) ??
+          unsaved(resolve(path)) ??
+          unsaved(id) ?? { path, text: readProgramText(path, 'import') };
         known.set(id, source);
         return { status: 'found', id, source };
       } catch (error) {

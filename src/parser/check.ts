@@ -5,12 +5,12 @@ import { checkProgram } from './checker.ts';
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import type { Environment } from './environment.ts';
-import { type ImportedFiles, linkProgram, type Module } from './imports.ts';
+import { type ImportedFiles, type LinkedProgram, linkProgram, type Module } from './imports.ts';
 import type { CheckedProgram } from './model.ts';
 import { type Reading, readSource, withoutConsequences } from './read-source.ts';
 import type { SourceFile } from './source.ts';
 
-export type { ImportedFiles, Loaded } from './imports.ts';
+export { type ImportedFiles, type LinkedProgram, type Loaded, linkProgram } from './imports.ts';
 export { type Reading, readSource } from './read-source.ts';
 
 export interface CompileOptions {
@@ -37,9 +37,16 @@ export function compile(source: SourceFile, options: CompileOptions): Compiled {
   return checkReading(readSource(source), options);
 }
 
-export function checkReading(reading: Reading, { params, files, environment = nothingSet }: CompileOptions): Compiled {
-  const { source } = reading.program;
-  const linked = linkProgram(reading, files);
+export function checkReading(reading: Reading, { files, ...settings }: CompileOptions): Compiled {
+  return checkLinked(linkProgram(reading, files), settings);
+}
+
+/** Of files that have been read and found already: an editor has them in its hands. */
+export function checkLinked(
+  linked: LinkedProgram,
+  { params, environment = nothingSet }: Omit<CompileOptions, 'files'>,
+): Compiled {
+  const { source } = linked.root;
   const checked = checkProgram(linked, { params, environment });
   const written = linked.modules.flatMap(({ reading }) => reading.diagnostics);
   const misfits = linked.modules.flatMap(({ reading }) => reading.misfits);

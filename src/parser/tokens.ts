@@ -210,6 +210,11 @@ export function tokenize(text: string, offset = 0): Token[] {
   return tokens;
 }
 
+/** Whether something may be called so. */
+export function isName(text: string): boolean {
+  return new RegExp(`^[${letter}][\\d${letter}]*$`).test(text);
+}
+
 export function isA(token: Token | undefined, type: TokenType): boolean {
   return token?.tokenType === type;
 }

@@ -48,6 +48,7 @@ test.each([
   ['import', '--help'],
   ['export', '--help'],
   ['env', '--help'],
+  ['lsp', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));
   expect(exitCode).toBe(0);

@@ -92,6 +92,12 @@ function spotBehind(tokens: readonly Token[], at: number, word: Span): Spot | un
   if (isBrace && continuesValue(previous)) return valueSpot(place, keyBefore(tokens, before, inner), word);
   if (!isBrace) {
     const { setting } = place;
+    const tag = isA(tokens[inner - 1], t.Word) ? tokens[inner - 1]?.image : undefined;
+    // The values of a sweep are those of the setting; behind the name of a block stands which variant of it.
+    if (tag === 'sweep' && setting !== undefined) {
+      return { kind: 'value', word, setting, path: place.path, type: setting.type };
+    }
+    if (tag !== undefined) return undefined;
     if (setting === undefined || place.type === undefined) return { kind: 'anything', word, inText: false };
     const items = typesIn(place.type, 'list')[0];
     return { kind: 'value', word, setting, path: place.path, type: items?.kind === 'list' ? items.of : place.type };

@@ -2,19 +2,22 @@
 // has no need of it. It is made from what was written, so it is there for a program with mistakes too, and whatever
 // cannot be understood is simply not in it.
 
-import type { Attribute, BlockStatement, Definition, Expression, Name, Program } from '../ast.ts';
+import type { Attribute, BlockStatement, Definition, Expression, ImportStatement, Name } from '../ast.ts';
 import { claims } from '../check-value.ts';
+import type { LinkedProgram } from '../imports.ts';
+import { type Found, findBlock, findDefinition, type Namespace, nameAll, visible } from '../namespaces.ts';
 import { type BlockKind, blockDocs, fieldsOf, isBlockKind } from '../schema.ts';
 import type { Fields, Setting, Type } from '../schema-types.ts';
-import type { Span } from '../source.ts';
+import type { SourceFile, Span } from '../source.ts';
+import { isSweep } from '../sweeps.ts';
 
-/** Something that has a name: a block, or what `let` and `param` define. */
+/** Something that has a name: a block, what `let` and `param` define, or the file of an import with a name. */
 export interface Named {
-  readonly kind: 'block' | 'let' | 'param';
+  readonly kind: 'block' | 'let' | 'param' | 'import';
   readonly name: string;
   /** Where the name is written that others repeat. Without its quotes, if it has any. */
   readonly span: Span;
-  readonly statement: BlockStatement | Definition;
+  readonly statement: BlockStatement | Definition | ImportStatement;
 }
 
 /** Where a setting stands: the attribute of a block, or one inside of its records. */
@@ -30,6 +33,8 @@ export type Meaning = { readonly span: Span } & (
   | { readonly kind: 'block-kind'; readonly blockKind: BlockKind; readonly doc: string }
   | { readonly kind: 'definition' | 'use'; readonly of: Named }
   | { readonly kind: 'attribute'; readonly place: Place }
+  /** The path of an import. */
+  | { readonly kind: 'file'; readonly source: SourceFile }
   /** The word in front of a record's braces. */
   | { readonly kind: 'tag'; readonly tag: string; readonly place: Place }
   /** A word that the attribute itself knows: `bf16`, `true`, `OUT01`, `step`. */
@@ -37,16 +42,25 @@ export type Meaning = { readonly span: Span } & (
 );
 
 export interface Symbols {
-  /** Each name once: the first that bears it. Names of blocks, and names of values. */
+  /** What the file can write, by what it writes: of two of one name the first. */
   readonly blocks: ReadonlyMap<string, Named>;
   readonly values: ReadonlyMap<string, Named>;
   /** In the order of the text; none lies in another. */
   readonly meanings: readonly Meaning[];
+  /** The same of the files that it imports. */
+  readonly elsewhere: readonly Meaning[];
 }
 
-export function symbolsOf(program: Program): Symbols {
-  const walk = new Walk(program);
-  return { blocks: walk.blocks, values: walk.values, meanings: walk.meanings() };
+export function symbolsOf(linked: LinkedProgram): Symbols {
+  const spaces = nameAll(linked, []);
+  const known = new Map<Named['statement'], Named>();
+  const [root, ...others] = spaces.map((space) => new Walk(space, known)) as [Walk, ...Walk[]];
+  return {
+    blocks: root.names(({ blocks }) => new Map([...blocks].map(([name, { statement }]) => [name, statement]))),
+    values: root.names(({ definitions }) => definitions),
+    meanings: root.meanings(),
+    elsewhere: others.flatMap((walk) => walk.meanings()),
+  };
 }
 
 /** The meaning of the word at a place; at its end counts too. */
@@ -63,61 +77,81 @@ export function meaningAt({ meanings }: Symbols, offset: number): Meaning | unde
   return first !== undefined && first.span.start <= offset ? first : undefined;
 }
 
-/** Every place where a name is written, its definition among them. */
-export function placesOfName({ meanings }: Symbols, named: Named): readonly Meaning[] {
-  return meanings.filter((one) => (one.kind === 'use' || one.kind === 'definition') && one.of === named);
+/** Every place where a name is written, its definition among them, also in imported files. */
+export function placesOfName({ meanings, elsewhere }: Symbols, named: Named): readonly Meaning[] {
+  return [...meanings, ...elsewhere].filter(
+    (one) => (one.kind === 'use' || one.kind === 'definition') && one.of === named,
+  );
 }
 
+/** One file. What has a name is known to all of them by the statement that gives it. */
 class Walk {
-  readonly blocks = new Map<string, Named>();
-  readonly values = new Map<string, Named>();
   readonly #found: Meaning[] = [];
-  readonly #kinds = new Map<string, { readonly kind: BlockKind | 'unknown'; readonly span: Span }>();
-  readonly #program: Program;
+  readonly #space: Namespace;
+  readonly #known: Map<Named['statement'], Named>;
 
-  constructor(program: Program) {
-    this.#program = program;
-    for (const statement of program.statements) {
-      if (statement.kind === 'block') this.#nameBlock(statement);
-      else if (statement.kind !== 'import') this.#nameValue(statement);
-    }
+  constructor(space: Namespace, known: Map<Named['statement'], Named>) {
+    this.#space = space;
+    this.#known = known;
   }
 
   meanings(): readonly Meaning[] {
-    for (const statement of this.#program.statements) {
+    const { module } = this.#space;
+    for (const { statement, module: imported } of module.imports) {
+      if (statement.alias) this.#define(statement.alias.span, this.#named(statement));
+      if (statement.path && imported) {
+        this.#found.push({ kind: 'file', span: statement.path.span, source: imported.source });
+      }
+    }
+    for (const statement of module.program.statements) {
       if (statement.kind === 'block') this.#block(statement);
-      else if (statement.kind !== 'import' && statement.value) this.#untyped(statement.value);
+      else if (statement.kind !== 'import') {
+        const first = this.#space.definitions.get(statement.name.text);
+        this.#define(statement.name.span, this.#named(first ?? statement));
+        if (statement.value) this.#untyped(statement.value);
+      }
     }
     return this.#found.sort((a, b) => a.span.start - b.span.start);
   }
 
-  #nameBlock(block: BlockStatement): void {
-    const { blockKind, name } = block;
-    if (name === undefined || blockKind.text === 'save') return;
-    const isWord = 'text' in name;
-    const text = isWord ? name.text : name.parts.filter((part) => typeof part === 'string').join('');
-    const span = isWord ? name.span : { ...name.span, start: name.span.start + 1, end: name.span.end - 1 };
-    const named = this.blocks.get(text) ?? { kind: 'block', name: text, span, statement: block };
-    if (!this.blocks.has(text)) {
-      this.blocks.set(text, named);
-      const kind = isBlockKind(blockKind.text) ? blockKind.text : 'unknown';
-      this.#kinds.set(text, { kind, span });
+  names(of: (space: Namespace) => ReadonlyMap<string, Named['statement'] | undefined>): ReadonlyMap<string, Named> {
+    const names = new Map<string, Named>();
+    for (const [name, statement] of visible(this.#space, of)) {
+      const named = statement && this.#named(statement);
+      if (named !== undefined && !names.has(name)) names.set(name, named);
     }
-    this.#found.push({ kind: named.statement === block ? 'definition' : 'use', span, of: named });
+    return names;
   }
 
-  #nameValue(definition: Definition): void {
-    const { text, span } = definition.name;
-    const named = this.values.get(text) ?? { kind: definition.kind, name: text, span, statement: definition };
-    this.values.set(text, named);
-    this.#found.push({ kind: named.statement === definition ? 'definition' : 'use', span, of: named });
+  #named(statement: Named['statement']): Named | undefined {
+    const known = this.#known.get(statement);
+    if (known !== undefined) return known;
+    const name = statement.kind === 'import' ? statement.alias : statement.name;
+    if (name === undefined) return undefined;
+    const text = 'text' in name ? name.text : name.parts.filter((part) => typeof part === 'string').join('');
+    const span = 'text' in name ? name.span : withoutQuotes(name.span);
+    const named: Named = { kind: statement.kind, name: text, span, statement };
+    this.#known.set(statement, named);
+    return named;
+  }
+
+  /** The second thing of a name belongs to the first: renamed, it is still in its way. */
+  #define(written: Span, of: Named | undefined): void {
+    const span = withoutQuotes(written);
+    if (of === undefined) return;
+    const isFirst = of.span.source === span.source && of.span.start === span.start;
+    this.#found.push({ kind: isFirst ? 'definition' : 'use', span, of });
   }
 
   #block(block: BlockStatement): void {
     const { blockKind, name, extending, attributes } = block;
     const kind = blockKind.text;
     if (name !== undefined && kind === 'save' && !('text' in name)) this.#untyped(name);
-    if (extending !== undefined) this.#use(extending.span, this.blocks.get(extending.text));
+    if (name !== undefined && kind !== 'save') {
+      const text = 'text' in name ? name.text : name.parts.filter((part) => typeof part === 'string').join('');
+      this.#define(name.span, this.#named(this.#space.blocks.get(text)?.statement ?? block));
+    }
+    if (extending !== undefined) this.#blockName(extending);
     if (!isBlockKind(kind)) return;
     this.#found.push({ kind: 'block-kind', span: blockKind.span, blockKind: kind, doc: blockDocs[kind] });
     this.#attributes(block, [], fieldsOf(kind), attributes);
@@ -137,6 +171,11 @@ class Walk {
   }
 
   #value(place: Place, type: Type, value: Expression): void {
+    // Each value of a sweep is one of the setting.
+    if (isSweep(value)) {
+      for (const part of partsOf(value)) this.#value(place, type, part);
+      return;
+    }
     switch (value.kind) {
       case 'word':
         this.#word(place, type, value);
@@ -161,10 +200,10 @@ class Walk {
 
   #word(place: Place, type: Type, word: Name): void {
     const { text, span } = word;
-    const claiming = typesIn(type).find((one) => claims(one, word, (other) => this.#kinds.has(other.text)));
-    if (claiming === undefined) this.#use(span, this.values.get(text));
-    else if (claiming.kind === 'reference' || claiming.kind === 'weighted-references')
-      this.#use(span, this.blocks.get(text));
+    const isBlock = (name: Name) => this.#isFound(findBlock(this.#space, name.text));
+    const claiming = typesIn(type).find((one) => claims(one, word, isBlock));
+    if (claiming === undefined) this.#valueName(word);
+    else if (claiming.kind === 'reference' || claiming.kind === 'weighted-references') this.#blockName(word);
     else if (claiming.kind === 'tagged') this.#found.push({ kind: 'tag', span, tag: text, place });
     else this.#found.push({ kind: 'word', span, word: text, place });
   }
@@ -179,7 +218,7 @@ class Walk {
     } else {
       for (const { name, value } of entries) {
         if (one?.kind === 'weighted-references') {
-          this.#use(name.span, this.blocks.get(name.text) ?? this.values.get(name.text));
+          this.#anyName(name);
         }
         if (one?.kind === 'block-numbers') {
           this.#found.push({ kind: 'word', span: withoutQuotes(name.span), word: name.text, place });
@@ -191,13 +230,51 @@ class Walk {
 
   /** A value of which nobody says what it should be: in a `let`, in a text, or behind a name that does not exist. */
   #untyped(value: Expression): void {
-    if (value.kind === 'word') this.#use(value.span, this.values.get(value.text) ?? this.blocks.get(value.text));
-    if (value.kind === 'choice') this.#use(value.of.span, this.blocks.get(value.of.text));
+    if (value.kind === 'word') this.#anyName(value);
+    if (value.kind === 'choice' || value.kind === 'variant') this.#blockName(value.of);
     for (const part of partsOf(value)) this.#untyped(part);
   }
 
-  #use(span: Span, of: Named | undefined): void {
-    if (of !== undefined) this.#found.push({ kind: 'use', span: withoutQuotes(span), of });
+  #anyName(name: Name): void {
+    if (this.#isFound(findDefinition(this.#space, name.text))) this.#valueName(name);
+    else if (this.#isFound(findBlock(this.#space, name.text))) this.#blockName(name);
+    else {
+      // `small.thr` is the value that a sweep of `small` has, so its beginning is the name of a block.
+      const [head = ''] = name.text.split('.');
+      if (head !== name.text)
+        this.#blockName({ text: head, span: { ...name.span, end: name.span.start + head.length } });
+    }
+  }
+
+  #valueName(name: Name): void {
+    const found = findDefinition(this.#space, name.text);
+    if (found !== undefined && found !== 'unreadable') this.#use(name, found.key, found.value);
+  }
+
+  #blockName(name: Name): void {
+    const found = findBlock(this.#space, name.text);
+    if (found !== undefined && found !== 'unreadable') this.#use(name, found.key, found.value.statement);
+  }
+
+  #isFound(found: Found<unknown>): boolean {
+    return found !== undefined && found !== 'unreadable';
+  }
+
+  /** `key`: what the thing is called in its own file. What stands before it in `kohya.raw` is the name of an import. */
+  #use({ text, span: written }: Name, key: string, statement: Named['statement'] | undefined): void {
+    const span = withoutQuotes(written);
+    const of = statement && this.#named(statement);
+    if (of === undefined) return;
+    const [alias = ''] = text.split('.');
+    const importing = key === text ? undefined : this.#importCalled(alias);
+    if (importing) this.#found.push({ kind: 'use', span: { ...span, end: span.start + alias.length }, of: importing });
+    this.#found.push({ kind: 'use', span: { ...span, start: span.end - key.length }, of });
+  }
+
+  #importCalled(alias: string): Named | undefined {
+    const owner = this.#space.reach.find(({ aliases }) => aliases.has(alias));
+    const found = owner?.module.imports.find(({ statement }) => statement.alias?.text === alias);
+    return found && this.#named(found.statement);
   }
 }
 
@@ -222,7 +299,9 @@ function partsOf(value: Expression): readonly Expression[] {
     case 'text':
       return value.parts.filter((part) => typeof part !== 'string');
     case 'choice':
-      return value.given ?? [];
+      return [...value.picks.map((pick) => pick.value), ...(value.given ?? [])];
+    case 'variant':
+      return value.picks.map((pick) => pick.value);
     case 'call':
       return value.given;
     case 'negate':

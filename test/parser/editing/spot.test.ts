@@ -51,6 +51,7 @@ test.each([
   ['chop c { keep = [IN, |] }', 'network-block', ['keep']],
   ['merge m { from = [| }', 'weighted-references', ['from']],
   ['train raw { steps = 2 * | }', 'number', ['steps']],
+  ['train raw { mixed_precision = sweep [bf16, |] }', 'words', ['mixed_precision']],
   ['save "x.safetensors" { from = |', 'reference', ['from']],
 ])('a value: %j', (marked, kind, path) => {
   expect(at(marked)).toMatchObject({ kind: 'value', path, type: { kind } });
@@ -76,6 +77,7 @@ test.each([
   ['let na|'],
   ['checkpoint pony { path = "a|b" }'],
   ['train raw { steps = 8| }'],
+  ['chop tiny { from = small[|] }'],
   [`save '\${na|}' { }`],
 ])('nothing can be proposed: %j', (marked) => {
   expect(at(marked)).toBeUndefined();

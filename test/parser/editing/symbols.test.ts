@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import { readSource } from '../../../src/parser/check.ts';
+import { type Loaded, linkProgram, readSource } from '../../../src/parser/check.ts';
 import { meaningAt, placesOfName, type Symbols, symbolsOf } from '../../../src/parser/editing/symbols.ts';
 
 function read(text: string): Symbols {
-  return symbolsOf(readSource({ path: 'test.lora', text }).program);
+  return symbolsOf(linkProgram(readSource({ path: 'test.lora', text }), undefined));
 }
 
 /** The names of a program as they are written, each with what it belongs to. */
@@ -90,4 +90,52 @@ test('all places of a name are those that a rename changes', () => {
   expect(placesOfName(symbols, pony).map(({ span }) => text.slice(span.start, span.end))).toEqual(
     Array(3).fill('pony'),
   );
+});
+
+test('a block is used where a variant of it is named, and where a text tells the value of its sweep', () => {
+  const text = `resize small { thr = sweep [-3, low] } let low = -4
+    chop tiny { from = small[thr=-3] } save "\${small.thr}.safetensors" { from = tiny }`;
+  expect(names(text)).toEqual([
+    'definition of block small: small',
+    'use of let low: low',
+    'definition of let low: low',
+    'definition of block tiny: tiny',
+    'use of block small: small',
+    'use of block small: small',
+    'use of block tiny: tiny',
+  ]);
+});
+
+/** A program and the files that it may import, by name. */
+function readFiles(text: string, others: { readonly [path: string]: string }): Symbols {
+  const sources = new Map(Object.entries(others).map(([path, other]) => [path, { path, text: other }]));
+  const load = (path: string): Loaded => {
+    const source = sources.get(path);
+    return source ? { status: 'found', id: path, source } : { status: 'problem', message: 'There is none.' };
+  };
+  return symbolsOf(linkProgram(readSource({ path: 'main.lora', text }), { load, identify: ({ path }) => path }));
+}
+
+test('names of imported files lead there, and those of imports to the imports', () => {
+  const text =
+    'import "base.lora" as base import "more.lora" resize small { from = base.raw } save "x.safetensors" { from = old }';
+  const symbols = readFiles(text, {
+    'base.lora': 'checkpoint pony { path = "p" } train raw { base = pony }',
+    'more.lora': 'lora old { path = "o" }',
+  });
+  const shown = symbols.meanings.flatMap((one) => {
+    const written = text.slice(one.span.start, one.span.end);
+    if (one.kind === 'file') return [`${written} → ${one.source.path}`];
+    return one.kind === 'use' ? [`${written} → ${one.of.kind} in ${one.of.span.source.path}`] : [];
+  });
+  expect(shown).toEqual([
+    '"base.lora" → base.lora',
+    '"more.lora" → more.lora',
+    'base → import in main.lora',
+    'raw → block in base.lora',
+    'old → block in more.lora',
+  ]);
+  expect([...symbols.blocks.keys()]).toEqual(['small', 'old', 'base.pony', 'base.raw']);
+  const pony = symbols.elsewhere.filter((one) => 'of' in one && one.of.name === 'pony');
+  expect(pony.map(({ kind }) => kind)).toEqual(['definition', 'use']);
 });

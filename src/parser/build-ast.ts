@@ -394,6 +394,12 @@ function spanOfNode(source: SourceFile, node: CstNode): Span {
 }
 
 function reachOf(node: CstNode): { readonly start: number; readonly end: number } {
+  const { OpenBrace, CloseBrace, OpenBracket, CloseBracket } = node.children;
+  const [opener, closer] = [(OpenBrace ?? OpenBracket)?.[0], (CloseBrace ?? CloseBracket)?.[0]];
+  // A bracket reaches to its partner, whatever is in between: that need not be walked once more at every level.
+  if (opener && closer && 'image' in opener && 'image' in closer) {
+    return { start: opener.startOffset, end: endOf(closer) };
+  }
   let [start, end] = [Number.POSITIVE_INFINITY, 0];
   for (const name in node.children) {
     for (const child of node.children[name] as (CstNode | Token)[]) {

@@ -51,15 +51,23 @@ export interface Symbols {
   readonly elsewhere: readonly Meaning[];
 }
 
+/** Names at once; what each word means when somebody asks, since a completion does without. */
 export function symbolsOf(linked: LinkedProgram): Symbols {
   const spaces = nameAll(linked, []);
   const known = new Map<Named['statement'], Named>();
   const [root, ...others] = spaces.map((space) => new Walk(space, known)) as [Walk, ...Walk[]];
+  let [meanings, elsewhere]: (readonly Meaning[] | undefined)[] = [];
   return {
     blocks: root.names(({ blocks }) => new Map([...blocks].map(([name, { statement }]) => [name, statement]))),
     values: root.names(({ definitions }) => definitions),
-    meanings: root.meanings(),
-    elsewhere: others.flatMap((walk) => walk.meanings()),
+    get meanings() {
+      meanings ??= root.meanings();
+      return meanings;
+    },
+    get elsewhere() {
+      elsewhere ??= others.flatMap((walk) => walk.meanings());
+      return elsewhere;
+    },
   };
 }
 

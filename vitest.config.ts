@@ -11,7 +11,8 @@ const thorough = [
   'test/runtime/inspect/**/*.test.ts',
   'test/cli/{inspect,inspect-families,inspect-metadata,chop,merge,command-line,lint,import}.test.ts',
   'test/runtime/safetensors/{round-trip,non-finite}.test.ts',
-  'test/parser/random.test.ts',
+  'test/cli/{fmt,explain}.test.ts',
+  'test/parser/{random,fuzz}.test.ts',
   'test/language-server/**/*.test.ts',
 ];
 

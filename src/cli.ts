@@ -65,6 +65,18 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('fmt')
+    .description('write .lora files in the one style: blanks and columns, never what a program means')
+    .argument('[FILE...]', 'programs, folders of programs, or - for stdin (default: all of this folder)')
+    .option('--check', 'change nothing, and show what would change; exit code 1 if anything would')
+    .option('--stdout', 'print the result, and leave the file as it is')
+    .addHelpText('after', fmtExamples)
+    .action(async (files: string[], options) => {
+      const { fmt } = await import('./cli/fmt.ts');
+      process.exitCode = await fmt({ files, ...options });
+    });
+
+  lorac
     .command('lint')
     .description('say what is odd about the images and captions of datasets, and what trainings will do with them')
     .argument('[FILE]', 'the .lora file')
@@ -288,6 +300,15 @@ A first program, hero.lora:
   save "hero.safetensors" { from = tiny }
 
 Exit codes: 0 done, 1 a stage failed, 2 the program or the command line is wrong, 130 interrupted.`;
+
+const fmtExamples = `
+Examples:
+  lorac fmt                        every .lora file of this folder
+  lorac fmt --check hero.lora      what would change
+  lorac fmt - < hero.lora          from stdin to stdout, for editors
+
+Line breaks are yours: what stands on one line stays there while it fits 110 columns. Blanks, columns and blank lines
+are the formatter's. Comments stay, and what cannot be read stays as it is.`;
 
 const lintExamples = `
 Examples:

@@ -22,6 +22,18 @@ function isProgram(argument: string): boolean {
 /** More than anyone writes. A checkpoint that is named by mistake is not even read. */
 const LARGEST_BYTES = 4 * 1024 * 1024;
 
+/** The programs that are meant: of a folder all, and of nothing those of this folder. Throws `UsageError`. */
+export function readPrograms(files: readonly string[]): SourceFile[] {
+  const paths = (files.length === 0 ? ['.'] : files).flatMap((file) => {
+    if (!isFolder(file)) return [file];
+    const programs = programsIn(file);
+    if (programs.length === 0) throw new UsageError(`There is no .lora file in ${resolve(file)}.`);
+    return programs.map((name) => (file === '.' ? name : join(file, name)));
+  });
+  return [...new Set(paths)].map((path) => readProgram(path));
+}
+
+/** The text without its byte order mark, if it has one. Throws `UsageError`. */
 export function readProgram(file: string | undefined): SourceFile {
   const path = file === undefined ? onlyProgramIn('.') : isFolder(file) ? onlyProgramIn(file) : file;
   return { path, text: readProgramText(path, 'program') };

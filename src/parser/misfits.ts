@@ -19,6 +19,11 @@ export function misfitDiagnostics(source: SourceFile, misfits: readonly Misfit[]
   });
 }
 
+/** Where each lies. */
+export function misfitSpans(source: SourceFile, misfits: readonly Misfit[]): Span[] {
+  return misfits.map((misfit) => spanOfMisfit(source, misfit));
+}
+
 function spanOfMisfit(source: SourceFile, { token, previous }: Misfit): Span {
   if (token !== undefined) return { source, start: token.startOffset, end: Math.max(endOf(token), token.startOffset) };
   const end = previous === undefined ? source.text.trimEnd().length : endOf(previous);

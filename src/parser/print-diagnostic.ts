@@ -3,6 +3,7 @@
 
 import type { Diagnostic } from './diagnostics.ts';
 import { positionOf, type Span } from './source.ts';
+import { columnsOf } from './text-columns.ts';
 
 export type Role = 'place' | 'error' | 'warning' | 'code' | 'margin' | 'mark' | 'note' | 'hint';
 export type Style = (role: Role, text: string) => string;
@@ -48,12 +49,12 @@ function quote(span: Span, width: number, mark: string, note: string, style: Sty
   const before = `${from > 0 ? '…' : ''}${visible(whole.slice(from, at))}`;
   const shown = cut(whole.slice(at, until), longestLine);
   const after = cut(whole.slice(until), Math.max(0, longestLine - before.length - shown.length));
-  const marks = mark.repeat(Math.max(1, columns(shown)));
+  const marks = mark.repeat(Math.max(1, columnsOf(shown)));
   const bar = style('margin', '|');
   const tail = note === '' ? '' : ` ${style('note', visible(note))}`;
   return [
     `  ${style('margin', String(line).padStart(width))} ${bar} ${`${before}${shown}${after}`.trimEnd()}`,
-    `  ${' '.repeat(width)} ${bar} ${' '.repeat(columns(before))}${style('mark', marks)}${tail}`,
+    `  ${' '.repeat(width)} ${bar} ${' '.repeat(columnsOf(before))}${style('mark', marks)}${tail}`,
   ];
 }
 
@@ -67,16 +68,4 @@ function visible(text: string): string {
     .replaceAll('\t', '  ')
     .replaceAll('\r', '')
     .replaceAll(/[\p{Cc}\p{Bidi_Control}\u2028\u2029\ufeff]/gu, '·');
-}
-
-/** How many columns a terminal gives to a text: East Asian letters and most pictures take two, combining marks none. */
-function columns(text: string): number {
-  let count = 0;
-  for (const letter of text) {
-    if (/\p{Mark}|\u200d/u.test(letter)) continue;
-    const isWide =
-      /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}/u;
-    count += isWide.test(letter) ? 2 : 1;
-  }
-  return count;
 }

@@ -207,7 +207,7 @@ function endOfOddName(source: SourceFile, input: readonly Token[], at: number): 
   const word = input[at] as Token;
   for (let end = at + 1; end <= at + 8; end += 1) {
     const token = input[end];
-    if (token === undefined || source.text.slice(endOf(word), token.startOffset).includes('\n')) return undefined;
+    if (token === undefined || /[\r\n]/.test(source.text.slice(endOf(word), token.startOffset))) return undefined;
     if (isA(token, t.OpenBrace)) return end === at + 2 && isName(input[at + 1]) ? undefined : end;
     const isPart = isA(token, t.Word) || isA(token, t.Minus) || isNumeral(token);
     if (!isPart || token.image === 'extends') return undefined;
@@ -235,8 +235,9 @@ function isAlmostKind(word: string): boolean {
 }
 
 function isFirstOnLine(source: SourceFile, token: Token): boolean {
-  const lineStart = source.text.lastIndexOf('\n', token.startOffset - 1) + 1;
-  return source.text.slice(lineStart, token.startOffset).trim() === '';
+  let start = token.startOffset;
+  while (start > 0 && /[^\S\r\n]/.test(source.text[start - 1] as string)) start -= 1;
+  return start === 0 || /[\r\n]/.test(source.text[start - 1] as string);
 }
 
 function isDefinition(input: readonly Token[], at: number): boolean {

@@ -42,7 +42,7 @@ const Comment = token('Comment', 'comment', /(?:#|\/\/)[^\r\n]*/, { group: 'comm
 export const QuotedText = token('QuotedText', '"text"', /"(?:[^"\\\r\n]|\\[^\r\n])*"/, { categories: Text });
 export const RawText = token('RawText', "'raw text'", /'[^'\r\n]*'/, { categories: Text });
 /** A quote that nothing closes on its line: up to a brace that stands alone, so that a forgotten quote does not hide it. */
-export const OpenText = token('OpenText', 'text without its closing quote', /["'](?:(?!\s*[{}](?!\S))[^\r\n])*/, {
+export const OpenText = token('OpenText', 'text without its closing quote', /["'](?:[^\S\r\n]*(?![{}](?!\S))\S)*/, {
   categories: Text,
 });
 /** Text in quotes of another kind: typographic ones, as copied from a web page, or backticks. */

@@ -38,6 +38,7 @@ test.each([
   ['build', '--help'],
   ['plan', '--help'],
   ['check', '--help'],
+  ['fmt', '--help'],
   ['lint', '--help'],
   ['chop', '--help'],
   ['resize', '--help'],

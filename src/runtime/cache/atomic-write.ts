@@ -6,11 +6,14 @@ import type { AbsolutePath } from '../graph/graph.ts';
 
 let written = 0;
 
-/** Writes a small file. With `durable`, it is on the disk, under its name, before this returns. */
+/**
+ * Writes a small file. With `durable`, it is on the disk, under its name, before this returns. `mode` says who may do
+ * what with it, where it takes the place of another.
+ */
 export async function atomicWrite(
   path: AbsolutePath,
   content: string | Uint8Array,
-  options: { readonly durable: boolean },
+  options: { readonly durable: boolean; readonly mode?: number },
 ): Promise<void> {
   await makeFolder(dirname(path) as AbsolutePath);
   written += 1;
@@ -18,6 +21,7 @@ export async function atomicWrite(
   try {
     const file = await open(temporary, 'w');
     try {
+      if (options.mode !== undefined) await file.chmod(options.mode);
       await file.writeFile(content);
       if (options.durable) await file.sync();
     } finally {

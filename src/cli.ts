@@ -58,6 +58,7 @@ function commandLine(): Command {
     .argument('[FILE]', 'the .lora file')
     .addOption(param())
     .option('--no-files', 'judge the text alone, not whether the files it names exist')
+    .option('--fix', 'first write into the file what can be mended without asking, and say what')
     .addOption(format())
     .action(async (file: string | undefined, options) => {
       const { check } = await import('./cli/check.ts');
@@ -74,6 +75,15 @@ function commandLine(): Command {
     .action(async (files: string[], options) => {
       const { fmt } = await import('./cli/fmt.ts');
       process.exitCode = await fmt({ files, ...options });
+    });
+
+  lorac
+    .command('explain')
+    .description('say what a diagnostic means, with an example that is wrong and one that is right')
+    .argument('[CODE]', 'what stands in brackets behind a message (default: list all)')
+    .action(async (code: string | undefined) => {
+      const { explain } = await import('./cli/explain.ts');
+      process.exitCode = explain(code);
     });
 
   lorac

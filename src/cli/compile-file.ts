@@ -1,7 +1,7 @@
 // From a path on the command line to a checked program. What is wrong with it goes to stderr.
 
 import { styleText } from 'node:util';
-import { type Compiled, compile } from '../parser/check.ts';
+import { type Compiled, type CompileOptions, compile } from '../parser/check.ts';
 import type { Diagnostic } from '../parser/diagnostics.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import { printDiagnostics, type Style } from '../parser/print-diagnostic.ts';
@@ -19,9 +19,14 @@ export interface ProgramOptions {
 }
 
 export function compileFile({ file, param }: ProgramOptions): Compiled & { readonly source: SourceFile } {
-  const params = parseParams(param);
+  const options = compileOptions(param);
   const source = readProgram(file);
-  return { source, ...compile(source, { params, files: filesOnDisk(), environment: variable }) };
+  return { source, ...compile(source, options) };
+}
+
+/** With the files and the environment of whoever runs lorac. Throws `UsageError`. */
+export function compileOptions(param: readonly string[]): CompileOptions {
+  return { params: parseParams(param), files: filesOnDisk(), environment: variable };
 }
 
 export const variable = (name: string): string | undefined =>
@@ -38,7 +43,11 @@ export function explain(diagnostics: readonly Diagnostic[]): void {
   if (diagnostics.length === 0) return;
   const errors = diagnostics.filter(({ severity }) => severity === 'error').length;
   const tally = errors === 0 ? '' : `\n${count(errors, 'error')}\n`;
-  process.stderr.write(`${printDiagnostics(diagnostics, wantsColor(process.stderr) ? colored : undefined)}\n${tally}`);
+  // For people, and once: whoever reads a log cannot ask.
+  const more =
+    process.stderr.isTTY === true ? `lorac explain ${diagnostics[0]?.code} says more, with an example.\n` : '';
+  const printed = printDiagnostics(diagnostics, wantsColor(process.stderr) ? colored : undefined);
+  process.stderr.write(`${printed}\n${tally}${more}`);
 }
 
 const styles: { readonly [role in Parameters<Style>[0]]: Parameters<typeof styleText>[0] } = {
@@ -52,7 +61,7 @@ const styles: { readonly [role in Parameters<Style>[0]]: Parameters<typeof style
   hint: 'cyan',
 };
 
-const colored: Style = (role, text) => styleText(styles[role], text, { validateStream: false });
+export const colored: Style = (role, text) => styleText(styles[role], text, { validateStream: false });
 
 function parseParams(given: readonly string[]): ReadonlyMap<string, string> {
   const params = new Map<string, string>();

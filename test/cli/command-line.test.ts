@@ -39,6 +39,7 @@ test.each([
   ['plan', '--help'],
   ['check', '--help'],
   ['fmt', '--help'],
+  ['explain', '--help'],
   ['lint', '--help'],
   ['chop', '--help'],
   ['resize', '--help'],

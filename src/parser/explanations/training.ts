@@ -1,0 +1,124 @@
+// Settings of trainings and datasets that do not go together.
+
+import { type Explanations, trainWith } from './explanation.ts';
+
+const kept = 'dataset kept { images = "class" }';
+const apart = 'dataset apart { images = "apart" }';
+
+export const training: Explanations = {
+  'batches-of-regularization': {
+    means: `Which regularization images an epoch has changes from epoch to epoch, so batches cannot be counted out beforehand
+as sd-scripts does. Let lorac fill them image by image.`,
+    wrong: `${kept}\n${trainWith('regularization = kept  accumulation = sd_scripts')}`,
+    right: `${kept}\n${trainWith('regularization = kept  accumulation = images')}`,
+  },
+  'both-predictions': {
+    means: `One of the two is for checkpoints that predict noise, as most do, the other for those that predict v. No
+checkpoint does both.`,
+    wrong: trainWith('v_pred_like_loss = 0.1  scale_v_pred_loss_like_noise_pred = true'),
+    right: trainWith('v_pred_like_loss = 0.1'),
+  },
+  'class-name': {
+    means: `An optimizer of your own is a Python class, named with its module, so that it can be found.`,
+    wrong: trainWith('optimizer = python { class = "RAdam" }'),
+    right: trainWith('optimizer = python { class = "torch.optim.RAdam" }'),
+  },
+  'held-out-images': {
+    means: `Images for measuring are either those of a dataset of their own, or a share of what is trained on.`,
+    wrong: `${apart}\n${trainWith('validation = { data = apart  share = 0.2 }')}`,
+    right: `${apart}\n${trainWith('validation = { data = apart }')}`,
+  },
+  'held-out-learned': {
+    means: `Measuring with the images that are learned tells how well they are remembered and not how well the LoRA does.`,
+    wrong: trainWith('validation = { data = hero }'),
+    right: trainWith('validation = { share = 0.1 }'),
+  },
+  'idle-prior-weight': {
+    means: `prior_loss_weight says how much regularization images count. Without such images it does nothing.`,
+    wrong: trainWith('prior_loss_weight = 0.5'),
+    right: `${kept}\n${trainWith('regularization = kept  prior_loss_weight = 0.5')}`,
+  },
+  'no-norms': {
+    means: `train_norm trains norm layers as well, and this preset has none among its layers.`,
+    wrong: trainWith('network = full { preset = attn-only  train_norm = true }'),
+    right: trainWith('network = full { preset = attn-mlp  train_norm = true }'),
+  },
+  'no-strength': {
+    means: `This setting changes another one that is 0, which is off.`,
+    wrong: trainWith('noise_offset_random_strength = true'),
+    right: trainWith('noise_offset = 0.05  noise_offset_random_strength = true'),
+  },
+  'nothing-to-train': {
+    means: `With both rates at 0 nothing would change in the whole training.`,
+    wrong: trainWith('train_unet = false  text_encoder_lr = 0'),
+    right: trainWith('text_encoder_lr = 0'),
+  },
+  'odd-color': {
+    means: `A color is "#" and six hexadecimal digits, two each for red, green and blue.`,
+    wrong: `dataset hero { images = "images"  transparency = "red" }`,
+    right: `dataset hero { images = "images"  transparency = "#ffffff" }`,
+  },
+  'other-prediction': {
+    means: `The checkpoint block says what the checkpoint predicts, and this setting of the training is for the other kind.`,
+    wrong: `checkpoint pony { path = "pony.safetensors"  prediction = v }\n${trainWith('v_pred_like_loss = 0.1')}`,
+    right: `checkpoint pony { path = "pony.safetensors"  prediction = v }\n${trainWith('scale_v_pred_loss_like_noise_pred = true')}`,
+  },
+  'prodigy-rates': {
+    means: `Prodigy finds one learning rate for everything, so there cannot be one for the UNet and another for the text
+encoders or for single blocks.`,
+    wrong: trainWith('optimizer = Prodigy  text_encoder_lr = 0.5'),
+    right: trainWith('optimizer = Prodigy'),
+  },
+  'rate-end': {
+    means: `The rates of this schedule fall, and here the end lies above the beginning.`,
+    wrong: trainWith('unet_lr = 1e-4  lr_scheduler = polynomial { lr_end = 2e-4 }'),
+    right: trainWith('unet_lr = 1e-4  text_encoder_lr = 1e-4  lr_scheduler = polynomial { lr_end = 1e-6 }'),
+  },
+  'same-images': {
+    means: `Regularization images show what is to stay as it was, so they cannot be the images that are learned.`,
+    wrong: trainWith('regularization = hero'),
+    right: `${kept}\n${trainWith('regularization = kept')}`,
+  },
+  'scale-of-snr': {
+    means: `The schedule snr works its threshold out from c alone, and never looks at scale.`,
+    wrong: trainWith('loss = huber { scale = 2 }'),
+    right: trainWith('loss = huber { schedule = exponential  scale = 2 }'),
+  },
+  'schedule-length': {
+    means: `The parts of the schedule together have more steps than the training.`,
+    wrong: trainWith('steps = 80  lr_scheduler = linear { warmup = 100 }'),
+    right: trainWith('steps = 80  lr_scheduler = linear { warmup = 10 }'),
+  },
+  'share-too-large': {
+    means: `A share of all steps is written as a percentage, and 100% would leave none for the rest.`,
+    wrong: trainWith('lr_scheduler = linear { warmup = "100%" }'),
+    right: trainWith('lr_scheduler = linear { warmup = "10%" }'),
+  },
+  'small-prodigy-rate': {
+    means: `Prodigy finds the learning rate itself, and what is written is a factor on it. With a factor as small as usual
+rates, next to nothing is learned.`,
+    wrong: trainWith('optimizer = Prodigy  unet_lr = 1e-4  text_encoder_lr = 0'),
+    right: trainWith('optimizer = Prodigy  text_encoder_lr = 0'),
+  },
+  'snr-of-epsilon': {
+    means: `With zero terminal SNR the last timestep is pure noise. A checkpoint that predicts noise has nothing to learn from
+it; one that predicts v has.`,
+    wrong: `checkpoint pony { path = "pony.safetensors"  prediction = epsilon  zero_terminal_snr = on }`,
+    right: `checkpoint pony { path = "pony.safetensors"  prediction = v  zero_terminal_snr = on }`,
+  },
+  'step-rules': {
+    means: `The rules are factors, each with the step that it ends before, and a last factor for the rest.`,
+    wrong: trainWith('lr_scheduler = piecewise_constant { step_rules = "1:10,0.1:20" }'),
+    right: trainWith('lr_scheduler = piecewise_constant { step_rules = "1:10,0.1:20,0.01" }'),
+  },
+  'timestep-order': {
+    means: `Training draws timesteps from min_timestep up to, and without, max_timestep. Here there is none between.`,
+    wrong: trainWith('min_timestep = 900  max_timestep = 500'),
+    right: trainWith('min_timestep = 500  max_timestep = 900'),
+  },
+  'two-weights': {
+    means: `Both make easy timesteps count less, each by its own formula. Together they do it twice.`,
+    wrong: trainWith('min_snr_gamma = 5  debiased_estimation = true'),
+    right: trainWith('min_snr_gamma = 5'),
+  },
+};

@@ -1,0 +1,74 @@
+// The table behind `lorac explain`, held to the code: what it says about each problem is what really happens.
+
+import { globSync, readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, expect, test } from 'vitest';
+import { missingFiles } from '../../src/cli/missing-files.ts';
+import { placesOfUser } from '../../src/cli/places.ts';
+import type { Diagnostic } from '../../src/parser/diagnostics.ts';
+import { compileExample } from '../../src/parser/explanations/example.ts';
+import { type Explanation, explainedCodes, explanationOf } from '../../src/parser/explanations/explanations.ts';
+import { explanationsText } from '../../src/parser/explanations/explanations-text.ts';
+import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
+
+const root = new URL('../../', import.meta.url);
+
+const folder = temporaryFolder();
+folder.write({
+  'pony.safetensors': '',
+  'prompts.txt': '',
+  'images/fox.png': '',
+  'half/model_index.json': '{ "_class_name": "StableDiffusionXLPipeline" }',
+});
+afterAll(() => folder[Symbol.dispose]());
+
+/** What is said about an example; about its files only where these are the point. */
+function toldAbout(code: string, example: string): readonly Diagnostic[] {
+  const explanation = explanationOf(code) as Explanation;
+  const { program, diagnostics } = compileExample(folder.at('hero.lora'), example, explanation);
+  const isAboutFiles = ['missing-file', 'folder-for-file', 'broken-folder'].includes(code);
+  const missing = isAboutFiles && program !== undefined ? missingFiles(program, placesOfUser()) : [];
+  return [...diagnostics, ...missing];
+}
+
+/** Every code that a factory gives. */
+function codesInSource(): string[] {
+  const files = [...globSync('src/parser/**/*-diagnostics.ts', { cwd: root }), 'src/cli/missing-files.ts'];
+  const found = files.flatMap((file) => {
+    const text = readFileSync(new URL(file, root), 'utf8');
+    return [...text.matchAll(/\b(?:error|warning)\(\s*'([a-z-]+)'|\bcode: '([a-z-]+)'/g)].map(
+      ([, a, b]) => a ?? b ?? '',
+    );
+  });
+  return [...new Set(found)].toSorted();
+}
+
+test('every code is explained', () => {
+  const codes = codesInSource();
+  expect(codes.length).toBeGreaterThan(80);
+  const missing = codes.filter((code) => explanationOf(code) === undefined);
+  expect(
+    missing,
+    `Each of these needs an entry in src/parser/explanations: what it means, a program that has this problem and no
+other, and the same program mended. Then: UPDATE=1 npx vitest run test/parser/explanations.test.ts`,
+  ).toEqual([]);
+  const gone = explainedCodes.filter((code) => !codes.includes(code));
+  expect(gone, 'No factory gives these codes any more: take their entries out of src/parser/explanations').toEqual([]);
+});
+
+test.each(explainedCodes)('the wrong example of %s has that problem, and no other', (code) => {
+  const { wrong = '' } = explanationOf(code) ?? {};
+  const told = toldAbout(code, wrong);
+  expect([...new Set(told.map((one) => one.code))], printDiagnostics(told)).toEqual([code]);
+});
+
+test.each(explainedCodes)('the right example of %s is right', (code) => {
+  const { right = '' } = explanationOf(code) ?? {};
+  expect(printDiagnostics(toldAbout(code, right))).toBe('');
+});
+
+test('docs/diagnostics.md is printed from the table (UPDATE=1 prints it anew)', () => {
+  const path = new URL('docs/diagnostics.md', root);
+  if (process.env.UPDATE !== undefined) writeFileSync(path, explanationsText());
+  expect(readFileSync(path, 'utf8')).toBe(explanationsText());
+});

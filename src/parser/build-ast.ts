@@ -332,10 +332,16 @@ function listItems(building: Building, node: CstNode): Expression[] {
       (comma) => comma.startOffset >= before.span.end && comma.startOffset < item.span.start,
     );
     // Next to a hole, a comma may be missing for another reason.
-    const hasHole = before.kind === 'broken' || item.kind === 'broken';
+    const hasHole = isBroken(before) || item.kind === 'broken';
     if (!hasComma && !hasHole) building.diagnostics.push(problem.missingComma(before.span));
   });
   return items;
+}
+
+/** Also of a text that nothing closes, which would swallow the comma. */
+function isBroken(item: Expression): boolean {
+  if (item.kind === 'text') return item.parts.some((part) => typeof part !== 'string' && part.kind === 'broken');
+  return item.kind === 'broken';
 }
 
 function textExpression(building: Building, token: Token): TextExpression {

@@ -42,7 +42,8 @@ export function readQuoted(span: Span): { pieces: readonly TextPiece[]; diagnost
       const meant = escapes[source.text[at + 1] ?? ''];
       // One is enough: a path has many, and the answer to all is the same.
       if (meant === undefined && diagnostics.length === 0) {
-        diagnostics.push(problem.badEscape({ source, start: at, end: at + 2 }, source.text.slice(start, end)));
+        const whole = { source, start: start - 1, end: end + 1 };
+        diagnostics.push(problem.badEscape({ source, start: at, end: at + 2 }, source.text.slice(start, end), whole));
       }
       plain += meant ?? '';
       at += 2;

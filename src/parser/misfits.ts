@@ -15,7 +15,7 @@ export function misfitDiagnostics(source: SourceFile, misfits: readonly Misfit[]
     const line = source.text.lastIndexOf('\n', span.start - 1);
     if (lines.has(line)) return [];
     lines.add(line);
-    return [problem.unexpected(span, whatOf(misfit.token), decimalsAt(span) ?? wantedIn(misfit))];
+    return [decimalsAt(span) ?? problem.unexpected(span, whatOf(misfit.token), wantedIn(misfit))];
   });
 }
 
@@ -37,10 +37,12 @@ function whatOf(token: Token | undefined): string {
 }
 
 /** Many languages write `0,5`. */
-function decimalsAt({ source, start }: Span): string | undefined {
+function decimalsAt(span: Span): Diagnostic | undefined {
+  const { source, start } = span;
   const whole = /[^\w.](\d+),$/.exec(source.text.slice(Math.max(0, start - 20), start))?.[1];
   const part = /^\d+(?:e-?\d+)?/i.exec(source.text.slice(start, start + 20))?.[0];
-  return whole === undefined || part === undefined ? undefined : `Numbers have a point: ${whole}.${part}`;
+  if (whole === undefined || part === undefined) return undefined;
+  return problem.decimalComma(span, { source, start: start - 1, end: start }, `${whole}.${part}`);
 }
 
 function wantedIn({ rule, previous }: Misfit): string | undefined {

@@ -5,11 +5,13 @@ import { type Diagnostic, error, replace } from './diagnostic.ts';
 import { quote, snippet } from './literals.ts';
 import type { Span } from './source.ts';
 
-/** `text` is what stands between the quotes. */
-export function badEscape(span: Span, text: string): Diagnostic {
+/** `text` is what stands between the quotes, `whole` is the text with them. */
+export function badEscape(span: Span, text: string, whole: Span): Diagnostic {
   return error('bad-escape', span, {
     message: `"${snippet(span)}" means nothing in double quotes.`,
     hint: `Text with backslashes stands in single quotes: ${quote(text)}. In paths forward slashes work as well.`,
+    // "${name}" would say nothing in single quotes.
+    fix: text.includes('${') ? undefined : replace(whole, quote(text)),
   });
 }
 
@@ -137,9 +139,12 @@ export function openInterpolation(span: Span): Diagnostic {
 }
 
 export function openText(span: Span, quote: string): Diagnostic {
+  // A single word can end nowhere else; of several, some may be a comment or the next attribute.
+  const isWord = /^["'][^\s"'#={}[\],\\]+$/.test(snippet(span)) && span.end - span.start <= 40;
   return error('open-text', span, {
     message: `This text has no closing ${quote} on its line.`,
     hint: `Put ${quote} where the text ends.`,
+    fix: isWord ? replace({ ...span, start: span.end }, quote) : undefined,
   });
 }
 
@@ -182,12 +187,23 @@ export function unexpected(span: Span, what: string, wanted: string | undefined)
   });
 }
 
+/** `3,55` for a number: `comma` is where the comma stands, `number` what was meant. */
+export function decimalComma(span: Span, comma: Span, number: string): Diagnostic {
+  return error('unexpected', span, {
+    message: `"${snippet(span)}" cannot stand here.`,
+    hint: `Numbers have a point: ${number}`,
+    fix: replace(comma, '.'),
+  });
+}
+
 export function unexpectedCharacter(span: Span): Diagnostic {
   const text = snippet(span);
   // The wide forms that East Asian keyboards give.
   const narrow = text.normalize('NFKC');
   const hint = narrow === text ? hintOn[text] : `Write ${narrow}`;
-  return error('unexpected-character', span, { message: `"${text}" means nothing here.`, hint });
+  // `;` between attributes says nothing; a wide sign says what its narrow one does.
+  const fix = narrow !== text ? replace(span, narrow) : /^;+$/.test(text) ? replace(span, '') : undefined;
+  return error('unexpected-character', span, { message: `"${text}" means nothing here.`, hint, fix });
 }
 
 const hintOn: { readonly [character: string]: string } = {

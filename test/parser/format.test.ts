@@ -177,6 +177,10 @@ test('a word with a hyphen is not pulled apart, and a difference is spaced', () 
   expectFormat('let a = b -c\nlet d = 1-2', 'let a = b - c\nlet d = 1 - 2\n');
 });
 
+test('a comma that was probably forgotten can be missed afterwards too', () => {
+  expectFormat('resize a { from = b  thr = sweep[-3 -4] }', 'resize a { from = b  thr = sweep [-3 -4] }\n');
+});
+
 test('a variant is written as it is called', () => {
   expectFormat('chop a { from = small [ thr = - 4, dim=8 ] }', 'chop a { from = small[thr=-4, dim=8] }\n');
 });

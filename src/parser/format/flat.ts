@@ -2,9 +2,7 @@
 
 import * as t from '../tokens.ts';
 import { endOf, isA } from '../tokens.ts';
-import { type Group, isGroup, isOnOneLine, type Node } from './tree.ts';
-
-const operators = new Set(['=', ':', '+', '-', '\u2212', '*', '/', '**', '@']);
+import { type Group, isGroup, isOnOneLine, isOperator, type Node } from './tree.ts';
 
 /** `text` is what the nodes were read from: for a part that stays as it is. */
 export function flatText(text: string, nodes: readonly Node[]): string {
@@ -54,7 +52,7 @@ const isAt = (node: Node | undefined) => node !== undefined && !isGroup(node) &&
 function isUnary(nodes: readonly Node[], index: number): boolean {
   const [before, node] = [nodes[index - 1], nodes[index]];
   if (node === undefined || isGroup(node) || !(isA(node, t.Plus) || isA(node, t.Minus))) return false;
-  return before === undefined || (!isGroup(before) && operators.has(before.image));
+  return before === undefined || isOperator(before);
 }
 
 /** The minus of `kohya-diffusers`, which is one word to whoever wrote it. */

@@ -42,6 +42,10 @@ export interface Group {
 
 export const isGroup = (node: Node | undefined): node is Group => node !== undefined && 'open' in node;
 
+const operators = new Set(['=', ':', '+', '-', '\u2212', '*', '/', '**', '@']);
+
+export const isOperator = (node: Node): boolean => !isGroup(node) && operators.has(node.image);
+
 interface Growing extends Item {
   kind: Item['kind'];
   nodes: Node[];
@@ -194,9 +198,18 @@ function readNode(reading: Reading, item: Growing): Node {
     if (node.close.image === '') item.staysAsIs = true;
     if (isOnOneLine(node) && holdsLines(node)) item.staysAsIs = true;
   }
+  if (item.kind === 'item' && isHalfSign(item, token, reading.tokens[reading.at])) item.staysAsIs = true;
   item.nodes.push(node);
   item.end = Math.max(item.end, endOfText(isGroup(node) ? node.close : node));
   return node;
+}
+
+/** `[-3 -4]`: it is a subtraction, and looks as if a comma was forgotten. With other blanks nobody could see that. */
+function isHalfSign(item: Growing, sign: Token, after: Token | undefined): boolean {
+  const isSign = isA(sign, t.Minus) || isA(sign, t.Plus);
+  const before = item.nodes.at(-1);
+  if (!isSign || before === undefined || isOperator(before)) return false;
+  return item.end < sign.startOffset && after?.startOffset === endOf(sign);
 }
 
 /** A comment of another language that nothing ends goes up to the end of the text, and the last line ends not in it. */

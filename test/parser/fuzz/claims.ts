@@ -4,6 +4,7 @@ import { buildAst } from '../../../src/parser/build-ast.ts';
 import { compile } from '../../../src/parser/check.ts';
 import { parseProgram } from '../../../src/parser/cst.ts';
 import type { Diagnostic } from '../../../src/parser/diagnostics.ts';
+import { fixProgram } from '../../../src/parser/fix-program.ts';
 import { format } from '../../../src/parser/format/format.ts';
 import { printDiagnostics } from '../../../src/parser/print-diagnostic.ts';
 import { arrangeTokens } from '../../../src/parser/token-stream.ts';
@@ -23,6 +24,7 @@ export function holdClaims(text: string): void {
   for (const diagnostic of diagnostics) holdSpans(diagnostic);
   claim(printDiagnostics(diagnostics).split('\n').length >= diagnostics.length, 'every diagnostic prints');
   holdFormat(text, diagnostics);
+  if (diagnostics.some(({ fix }) => fix !== undefined)) holdFixes(text);
   claim(performance.now() - start < limitMs, `an answer within ${limitMs} ms`);
 }
 
@@ -30,6 +32,12 @@ function holdSpans({ code, span, related, fix }: Diagnostic): void {
   for (const { start, end, source } of [span, ...related.map((one) => one.span), ...(fix ? [fix.span] : [])]) {
     claim(start >= 0 && start <= end && end <= source.text.length, `${code} lies inside of the text`);
   }
+}
+
+function holdFixes(text: string): void {
+  const options = { params: new Map() };
+  const { text: fixed } = fixProgram({ path: 'fuzz.lora', text }, options);
+  claim(fixProgram({ path: 'fuzz.lora', text: fixed }, options).made.length === 0, 'fixes come to an end');
 }
 
 function holdFormat(text: string, diagnostics: readonly Diagnostic[]): void {

@@ -1,0 +1,41 @@
+// What can be mended without asking, mended.
+
+import { globSync, readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { fixProgram } from '../../src/parser/fix-program.ts';
+import { compileText } from './marked.ts';
+
+const corpus = new URL('../../grammar/corpus/', import.meta.url);
+const fixed = (text: string, params: { readonly [name: string]: string } = {}) =>
+  fixProgram({ path: 'hero.lora', text }, { params: new Map(Object.entries(params)) });
+
+test('fixes are made until none is left, each told with its line', () => {
+  const { text, made } = fixed(`checkpoint pony { path: “p.safetensors” }
+dataset hero = { imges = "images" }`);
+  expect(text).toBe(`checkpoint pony { path = "p.safetensors" }
+dataset hero  { images = "images" }`);
+  expect(made).toEqual([
+    { code: 'colon', line: 1, before: ':', after: ' =' },
+    { code: 'odd-quotes', line: 1, before: '“p.safetensors”', after: '"p.safetensors"' },
+    { code: 'extra-equals', line: 2, before: '=', after: '' },
+    { code: 'unknown-attribute', line: 2, before: 'imges', after: 'images' },
+  ]);
+  expect(compileText(text).diagnostics).toEqual([]);
+});
+
+test('a program without fixes stays as it is', () => {
+  const text = 'lora a { path = "a.safetensors" }\nresize b { from = c }';
+  expect(fixed(text)).toEqual({ text, made: [] });
+});
+
+test('what is wrong on the command line changes no file', () => {
+  const text = 'param n = 3\nlora a { path = "a.safetensors" }\nresize b { from = a  spn_lora = n }';
+  expect(fixed(text, { n: '5min', m: '3' })).toEqual({ text, made: [] });
+});
+
+test.each(globSync('bad/*.lora', { cwd: corpus }))('%s is mended as far as it can be, and no further', (path) => {
+  const { text, made } = fixed(readFileSync(new URL(path, corpus), 'utf8'));
+  expect(made.length).toBeLessThan(40);
+  expect(compileText(text).diagnostics.filter(({ fix }) => fix !== undefined)).toEqual([]);
+  expect(fixed(text)).toEqual({ text, made: [] });
+});

@@ -3,7 +3,9 @@
 
 import type { Attribute } from './ast.ts';
 import { checkValue } from './check-value.ts';
+import { type Deeper, deeperPlace, moveInto, tagsOf } from './deeper-fields.ts';
 import { enumerate, withArticle, writeValue } from './describe.ts';
+import { replace } from './diagnostic.ts';
 import * as problem from './diagnostics.ts';
 import { snippet } from './literals.ts';
 import { blockKinds, fieldsOf, lacking, needless, schema } from './schema.ts';
@@ -38,14 +40,22 @@ export function checkFields(scope: Scope, checking: FieldsToCheck): CheckedField
   const written = new Map<string, Attribute>();
   // Where an unknown name was probably meant to be one of these: then that one is not missing as well.
   const meant = new Map<string, Span>();
+  // Records that something was moved into: one at a time, since each edit changes where the next would go.
+  const moved = new Set<string>();
   let isWhole = true;
   for (const entry of entries) {
     const { name } = entry;
     const first = written.get(name.text);
     if (!Object.hasOwn(fields, name.text)) {
       const advice = adviseOn(entry, checking);
+      // Under its own name, one that is there already would be there twice.
+      const isFree = entries.every((one) => one.name.text !== advice.meant) && !meant.has(advice.meant ?? '');
+      const rename = advice.meant !== undefined && isFree ? replace(name.span, advice.meant) : undefined;
+      const move =
+        advice.deeper && !moved.has(advice.deeper.outer) ? moveInto(entry, advice.deeper, entries) : undefined;
+      if (advice.deeper !== undefined && move !== undefined) moved.add(advice.deeper.outer);
       if (advice.meant !== undefined) meant.set(advice.meant, entry.value.span);
-      scope.report(problem.unknownAttribute({ name, owner: checking.owner, ...advice }));
+      scope.report(problem.unknownAttribute({ name, owner: checking.owner, hint: advice.hint, fix: rename ?? move }));
       isWhole = false;
     } else if (first !== undefined) {
       scope.report(problem.duplicateAttribute(name, first.name.span));
@@ -100,18 +110,21 @@ interface Advice {
   readonly hint: string;
   /** The attribute of the same owner that was meant, where only its name is wrong. */
   readonly meant: string | undefined;
+  /** The record of the same owner that it belongs into. */
+  readonly deeper?: Deeper;
 }
 
 /** The best guess first: another trainer's word, a slip, a word of another place; else the list of what there is. */
-function adviseOn({ name, value }: Attribute, { fields, inside, variants }: FieldsToCheck): Advice {
+function adviseOn({ name, value }: Attribute, { fields, entries, inside, variants }: FieldsToCheck): Advice {
   const word = name.text;
   const written = value.kind === 'broken' ? undefined : snippet(value.span);
   const synonym = Object.entries(fields).find(([, field]) => field.synonyms.includes(word.toLowerCase()))?.[0];
   if (synonym !== undefined) return { hint: `It is called ${synonym} here.`, meant: synonym };
   const names = Object.keys(fields);
   const near = nearest(word, names);
-  const deeper = pathInto(fields, word, written);
-  if (deeper !== undefined && near === undefined) return { hint: `Write ${deeper}`, meant: undefined };
+  const deeper = deeperPlace(fields, word, tagsOf(entries)) ?? deeperPlace(fields, word);
+  if (deeper !== undefined && near === undefined)
+    return { hint: `Write ${pathInto(deeper, written)}`, meant: undefined, deeper };
   if (near !== undefined) return { hint: `There is one with a similar name: ${near}`, meant: near };
   const reason = [needless, lacking].find((reasons) => Object.hasOwn(reasons, word))?.[word];
   if (reason !== undefined) return { hint: reason, meant: undefined };
@@ -135,27 +148,9 @@ function adviseOn({ name, value }: Attribute, { fields, inside, variants }: Fiel
   };
 }
 
-/** `network = locon { dim = 8 }` for `dim` or `network_dim`, where the fields have such a record. */
-function pathInto(fields: Fields, word: string, written: string | undefined): string | undefined {
-  for (const [outer, field] of Object.entries(fields)) {
-    const { type } = field;
-    const variants =
-      type.kind === 'record'
-        ? [['', type.fields] as const]
-        : type.kind === 'tagged'
-          ? Object.entries(type.variants)
-          : [];
-    for (const [tag, inner] of variants) {
-      const found = Object.entries(inner).find(
-        ([name, row]) => name === word || row.synonyms.includes(word.toLowerCase()),
-      );
-      if (found !== undefined) {
-        const [name, row] = found;
-        return `${outer} = ${tag === '' ? '' : `${tag} `}{ ${name} = ${written ?? exampleOf(row)} }`;
-      }
-    }
-  }
-  return undefined;
+/** `network = locon { dim = 8 }` for `dim` or `network_dim`. */
+function pathInto({ outer, tag, name, row }: Deeper, written: string | undefined): string {
+  return `${outer} = ${tag === '' ? '' : `${tag} `}{ ${name} = ${written ?? exampleOf(row)} }`;
 }
 
 const knows = (rows: Fields, word: string): boolean =>
@@ -179,8 +174,8 @@ function placeOf(word: string, written: string | undefined): string | undefined 
     if (own !== undefined) return `It is called ${own[0]}, and belongs into ${withArticle(kind)} block.`;
   }
   for (const [kind, fields] of blocks) {
-    const inner = pathInto(fields, word, written);
-    if (inner !== undefined) return `It belongs into ${withArticle(kind)} block: ${inner}`;
+    const inner = deeperPlace(fields, word);
+    if (inner !== undefined) return `It belongs into ${withArticle(kind)} block: ${pathInto(inner, written)}`;
   }
   return undefined;
 }

@@ -2,7 +2,7 @@
 
 import type { Expression, Name } from './ast.ts';
 import { allKinds, blockNoun, enumerate, found, needs, rangeOf, referenceNoun, withArticle } from './describe.ts';
-import { type Diagnostic, error, type Related, replace, warning } from './diagnostic.ts';
+import { type Diagnostic, error, type Fix, type Related, replace, warning } from './diagnostic.ts';
 import { quote, snippet } from './literals.ts';
 import type { NumberType, Type } from './schema-types.ts';
 import type { Span } from './source.ts';
@@ -181,16 +181,11 @@ export interface UnknownAttribute {
   /** "A train block", "SAVEUS". */
   readonly owner: string;
   readonly hint: string;
-  /** What it should have been called, where that is all there is to change. */
-  readonly meant: string | undefined;
+  readonly fix: Fix | undefined;
 }
 
-export function unknownAttribute({ name, owner, hint, meant }: UnknownAttribute): Diagnostic {
-  return error('unknown-attribute', name.span, {
-    message: `${owner} has no attribute "${name.text}".`,
-    hint,
-    fix: meant === undefined ? undefined : replace(name.span, meant),
-  });
+export function unknownAttribute({ name, owner, hint, fix }: UnknownAttribute): Diagnostic {
+  return error('unknown-attribute', name.span, { message: `${owner} has no attribute "${name.text}".`, hint, fix });
 }
 
 export function unknownKind(kind: Name, meant: string | undefined): Diagnostic {

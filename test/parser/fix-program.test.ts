@@ -39,3 +39,27 @@ test.each(globSync('bad/*.lora', { cwd: corpus }))('%s is mended as far as it ca
   expect(compileText(text).diagnostics.filter(({ fix }) => fix !== undefined)).toEqual([]);
   expect(fixed(text)).toEqual({ text, made: [] });
 });
+
+test('what other trainers have on one level goes into the record that it belongs into, with all of its kind', () => {
+  const { text } = fixed(`train raw {
+  base = pony  data = hero
+  network_dim = 32
+  network_alpha = 16
+  optimizer = AdamW
+  weight_decay = 0.1
+}
+${'checkpoint pony { path = "p.safetensors" }\ndataset hero { images = "i" }\n'}`);
+  expect(text).toContain(`train raw {
+  base = pony  data = hero
+  network = locon { dim = 32  alpha = 16 }
+  optimizer = AdamW { weight_decay = 0.1 }
+}`);
+  expect(compileText(text).diagnostics).toEqual([]);
+});
+
+test('nothing is moved or renamed onto what is written already', () => {
+  const text = `train raw { base = pony  data = hero  lr = 1e-4  unet_lr = 2e-4  rank = 8  network = locon { dim = 4 } }
+checkpoint pony { path = "p.safetensors" }
+dataset hero { images = "i" }`;
+  expect(fixed(text)).toEqual({ text, made: [] });
+});

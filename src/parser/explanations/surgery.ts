@@ -67,6 +67,11 @@ such measure.`,
     wrong: `resize small { from = raw@best }`,
     right: `${trainWith('validation = { share = 0.1 }')}\nresize small { from = raw@best }`,
   },
+  'no-kept-average': {
+    means: `raw@ema is the average that a training keeps while it runs, and this one keeps none.`,
+    wrong: `resize small { from = raw@ema }`,
+    right: `${trainWith('ema = 0.99')}\nresize small { from = raw@ema }`,
+  },
   'no-picture': {
     means: `An analysis without prompts measures numbers alone; with prompts it renders a picture that can be saved.`,
     wrong: `analyze blocks { from = style }\nsave "blocks.png" { from = blocks }`,

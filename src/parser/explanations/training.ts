@@ -18,6 +18,12 @@ checkpoint does both.`,
     wrong: trainWith('v_pred_like_loss = 0.1  scale_v_pred_loss_like_noise_pred = true'),
     right: trainWith('v_pred_like_loss = 0.1'),
   },
+  'bucket-step': {
+    means: `The sides of buckets are whole multiples of the step, and with a step this large there is no bucket as small as the
+resolution.`,
+    wrong: `dataset hero { images = "images"  resolution = 64x64  bucket = { step = 128 } }`,
+    right: `dataset hero { images = "images"  resolution = 1024x1024  bucket = { step = 64 } }`,
+  },
   'class-name': {
     means: `An optimizer of your own is a Python class, named with its module, so that it can be found.`,
     wrong: trainWith('optimizer = python { class = "RAdam" }'),
@@ -33,6 +39,12 @@ checkpoint does both.`,
     wrong: trainWith('validation = { data = hero }'),
     right: trainWith('validation = { share = 0.1 }'),
   },
+  'idle-bucket': {
+    means: `With upscale = false each image keeps its own shape, as near as the step allows, so there is no list of buckets that
+these settings could change.`,
+    wrong: `dataset hero { images = "images"  bucket = { upscale = false  max = 1024 } }`,
+    right: `dataset hero { images = "images"  bucket = { upscale = false } }`,
+  },
   'idle-prior-weight': {
     means: `prior_loss_weight says how much regularization images count. Without such images it does nothing.`,
     wrong: trainWith('prior_loss_weight = 0.5'),
@@ -47,6 +59,12 @@ checkpoint does both.`,
     means: `This setting changes another one that is 0, which is off.`,
     wrong: trainWith('noise_offset_random_strength = true'),
     right: trainWith('noise_offset = 0.05  noise_offset_random_strength = true'),
+  },
+  'no-weight-norms': {
+    means: `scale_weight_norms keeps the two factors of an adapter from growing too large, and this kind of network has no such
+factors.`,
+    wrong: trainWith('scale_weight_norms = 1  network = full'),
+    right: trainWith('scale_weight_norms = 1  network = locon'),
   },
   'nothing-to-train': {
     means: `With both rates at 0 nothing would change in the whole training.`,
@@ -106,10 +124,21 @@ it; one that predicts v has.`,
     wrong: `checkpoint pony { path = "pony.safetensors"  prediction = epsilon  zero_terminal_snr = on }`,
     right: `checkpoint pony { path = "pony.safetensors"  prediction = v  zero_terminal_snr = on }`,
   },
+  'square-only': {
+    means: `No bucket but a square fits between min and max, so every picture that is not square loses its sides.`,
+    wrong: `dataset hero { images = "images"  resolution = 128x128 }`,
+    right: `dataset hero { images = "images"  resolution = 128x128  bucket = { min = 64 } }`,
+  },
   'step-rules': {
     means: `The rules are factors, each with the step that it ends before, and a last factor for the rest.`,
     wrong: trainWith('lr_scheduler = piecewise_constant { step_rules = "1:10,0.1:20" }'),
     right: trainWith('lr_scheduler = piecewise_constant { step_rules = "1:10,0.1:20,0.01" }'),
+  },
+  'still-scalars': {
+    means: `use_scalar multiplies each module by a number that is learned, and with centralization = 1 SAVEUS takes away all of
+the gradient of a single number: it would stay 0, and with it the whole LoRA.`,
+    wrong: trainWith('network = locon { use_scalar = true }  optimizer = SAVEUS { centralization = 1 }'),
+    right: trainWith('network = locon { use_scalar = true }  optimizer = SAVEUS { centralization = 0.5 }'),
   },
   'timestep-order': {
     means: `Training draws timesteps from min_timestep up to, and without, max_timestep. Here there is none between.`,

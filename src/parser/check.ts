@@ -9,6 +9,7 @@ import { type ImportedFiles, type LinkedProgram, linkProgram, type Module } from
 import type { CheckedProgram } from './model.ts';
 import { type Reading, readSource, withoutConsequences } from './read-source.ts';
 import type { SourceFile } from './source.ts';
+import { unusedNames } from './unused-names.ts';
 
 export { type ImportedFiles, type LinkedProgram, type Loaded, linkProgram } from './imports.ts';
 export { type Reading, readSource } from './read-source.ts';
@@ -57,9 +58,13 @@ export function checkLinked(
   if (hasErrors) return { program: undefined, diagnostics, sources };
   const isEmpty = checked.program.blocks.length === 0;
   const start = { source, start: 0, end: 0 };
+  // Only now: a misspelt name would leave another one unused.
+  const unused = unusedNames(linked.root.program);
   return {
     program: checked.program,
-    diagnostics: isEmpty ? [problem.nothingAsked(start), ...diagnostics] : diagnostics,
+    diagnostics: isEmpty
+      ? [problem.nothingAsked(start), ...diagnostics]
+      : inOrder(linked.modules, [...diagnostics, ...unused]),
     sources,
   };
 }

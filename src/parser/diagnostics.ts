@@ -1,6 +1,8 @@
 // Everything that can be wrong with a .lora file: one factory per problem, sorted by code.
 // A message says what was found and what was needed; what to write instead stands in the hint.
 
+/** What can be built, and is most likely not what is wanted. */
+export * from './care-diagnostics.ts';
 /** What stands behind "@". */
 export * from './choice-diagnostics.ts';
 /** What can be read, and is no dataset. */

@@ -210,7 +210,8 @@ export function unknownName(
   return error('unknown-name', span, {
     message: `Nothing is called "${name}", and ${wanted} is needed here.`,
     hint: meant === undefined ? list : `There is one with a similar name: ${meant}`,
-    fix: meant === undefined ? undefined : replace(span, meant),
+    // A name that is none cannot be written here either.
+    fix: meant !== undefined && /^[\p{L}_][\p{L}\d_.]*$/u.test(meant) ? replace(span, meant) : undefined,
   });
 }
 

@@ -1,5 +1,6 @@
 // What the attributes of a training have to do with each other. Each rule complains.
 
+import { takeCare } from './care-rules.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf } from './model.ts';
 import type { Scope } from './scope.ts';
@@ -18,6 +19,7 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     lengthRule,
     scalarRule,
   ];
+  takeCare(scope, block);
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
 

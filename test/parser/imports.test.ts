@@ -121,7 +121,7 @@ test('a path from the command line starts where the program is', () => {
 test('params of imported files are set with the name of the import before them', () => {
   const main = 'import "kohya.lora" as kohya  resize small { from = kohya.raw }';
   const files = { 'main.lora': main, 'kohya.lora': kohya, 'models.lora': models };
-  expect(blocksOf(files, { 'kohya.rate': '1e-6' }).get('kohya.raw')?.attributes).toMatchObject({ unet_lr: 1e-6 });
+  expect(blocksOf(files, { 'kohya.rate': '2e-5' }).get('kohya.raw')?.attributes).toMatchObject({ unet_lr: 2e-5 });
   const { diagnostics } = compileFiles(files, { rate: '1e-6', 'kohya.rote': '1' });
   expect(diagnostics.map(({ code, hint }) => [code, hint])).toEqual([
     ['unknown-param', 'Its params: kohya.rate.'],

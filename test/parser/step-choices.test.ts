@@ -99,7 +99,7 @@ describe('the average of the saved steps', () => {
   });
 
   test('of one saved step there is none', () => {
-    const seldom = trained.replace('steps = 80', 'steps = 80  save_every = 100');
+    const seldom = trained.replace('steps = 80', 'steps = 80  save_every = 80');
     expectProblems(['average-of-one'], `${seldom} resize small { from = «raw@ema(0.9)» }`);
   });
 });

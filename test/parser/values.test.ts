@@ -29,8 +29,8 @@ describe('numbers', () => {
 
   test('may be grouped, shortened, written with an exponent or a point first', () => {
     expect(train('seed = 1_000_000').seed).toBe(1_000_000);
-    expect(train('unet_lr = 3e-4 text_encoder_lr = .5E-1').unet_lr).toBe(3e-4);
-    expect(train('text_encoder_lr = .5E-1').text_encoder_lr).toBe(0.05);
+    expect(train('unet_lr = 3e-4 text_encoder_lr = .5E-3').unet_lr).toBe(3e-4);
+    expect(train('text_encoder_lr = .5E-3').text_encoder_lr).toBe(0.0005);
     expect(train('max_grad_norm = 2.').max_grad_norm).toBe(2);
   });
 

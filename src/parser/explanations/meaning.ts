@@ -148,6 +148,17 @@ missing.`,
     wrong: `checkpoint pony { path = env("PONY") }`,
     right: `checkpoint pony { path = env("PONY", "pony.safetensors") }`,
   },
+  'unused-block': {
+    means: `The program saves something, and this block has no part in it. Perhaps another block should be made from it; if it
+was only a try, take it out or put # before its lines, since every build makes it.`,
+    wrong: `resize small { from = style }\nchop tiny { from = small  keep = [OUT01] }\nsave "tiny.safetensors" { from = small }`,
+    right: `resize small { from = style }\nchop tiny { from = small  keep = [OUT01] }\nsave "tiny.safetensors" { from = tiny }`,
+  },
+  'unused-definition': {
+    means: `A let or a param has a name that nothing uses, so that changing its value changes nothing.`,
+    wrong: `param name = "mine"\n\nsave "style.safetensors" { from = style }`,
+    right: `param name = "mine"\n\nsave "\${name}.safetensors" { from = style }`,
+  },
   'variable-kind': {
     means: `A variable has the kind of its default: a number, a text, true or false. What the environment has is not of that
 kind.`,

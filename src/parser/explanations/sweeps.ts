@@ -65,7 +65,7 @@ are a sweep.`,
   'saved-again': {
     means: `The path of a save has a swept value in it, and what is saved does not depend on that sweep: the same LoRA would be
 saved once for each value.`,
-    wrong: `let t = sweep [-3, -4]\nresize small { from = style  thr = t }\nsave "style-\${t}.safetensors" { from = style }`,
+    wrong: `let t = sweep [-3, -4]\nresize small { from = style  thr = t }\nsave "small-\${t}.safetensors" { from = small }\nsave "style-\${t}.safetensors" { from = style }`,
     right: `let t = sweep [-3, -4]\nresize small { from = style  thr = t }\nsave "small-\${t}.safetensors" { from = small }`,
   },
   'slash-in-path': {

@@ -6,6 +6,12 @@ const kept = 'dataset kept { images = "class" }';
 const apart = 'dataset apart { images = "apart" }';
 
 export const training: Explanations = {
+  'alpha-above-rank': {
+    means: `What an adapter has learned counts alpha / rank times. Above 1 it works like a higher learning rate, and trainings
+break sooner. From half the rank up to the rank is usual.`,
+    wrong: trainWith('network = locon { dim = 8  alpha = 16 }'),
+    right: trainWith('network = locon { dim = 8  alpha = 4 }'),
+  },
   'batches-of-regularization': {
     means: `Which regularization images an epoch has changes from epoch to epoch, so batches cannot be counted out beforehand
 as sd-scripts does. Let lorac fill them image by image.`,
@@ -28,6 +34,12 @@ resolution.`,
     means: `An optimizer of your own is a Python class, named with its module, so that it can be found.`,
     wrong: trainWith('optimizer = python { class = "RAdam" }'),
     right: trainWith('optimizer = python { class = "torch.optim.RAdam" }'),
+  },
+  'far-rate': {
+    means: `The learning rate is far from what people use with this optimizer. Too high, and the pictures fall apart; too low,
+and a night is spent on learning nothing. Often an exponent was mistyped.`,
+    wrong: trainWith('optimizer = AdamW  unet_lr = 1e-2'),
+    right: trainWith('optimizer = AdamW  unet_lr = 1e-4'),
   },
   'held-out-images': {
     means: `Images for measuring are either those of a dataset of their own, or a share of what is trained on.`,
@@ -65,6 +77,11 @@ these settings could change.`,
 factors.`,
     wrong: trainWith('scale_weight_norms = 1  network = full'),
     right: trainWith('scale_weight_norms = 1  network = locon'),
+  },
+  'late-interval': {
+    means: `Something is to happen every so many steps, and the training is over before.`,
+    wrong: trainWith('steps = 80  save_every = 100'),
+    right: trainWith('steps = 80  save_every = 20'),
   },
   'nothing-to-train': {
     means: `With both rates at 0 nothing would change in the whole training.`,

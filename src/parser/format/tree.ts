@@ -81,7 +81,8 @@ export function readTree(text: string): Tree {
   const tokens = inOrder(arranged.tokens, [...strange, ...comments]);
   const reading: Reading = { tokens, comments: new Set(comments), strange: new Set(strange), at: 0 };
   const entries = readStatements(reading);
-  for (const { start, end } of unread) keepWhatLiesIn(entries, start, start + text.slice(start, end).trimEnd().length);
+  for (const { start, end } of unread)
+    keepWhatLiesIn(entries, start, start + (text.slice(start, end).trimEnd().length || end - start));
   for (const entry of entries) keepOnItsLine(text, entry);
   return { entries, unread };
 }

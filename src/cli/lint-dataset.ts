@@ -11,7 +11,8 @@ import { type LookedAt, lookAtDataset } from '../runtime/dataset/survey.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import type { Json } from '../runtime/graph/json.ts';
 import { pixelSettings } from '../runtime/graph/parity.ts';
-import { startOf } from '../runtime/graph/paths.ts';
+import { resolvePath, startOf } from '../runtime/graph/paths.ts';
+import { parsePrompts } from '../runtime/stages/pictures/sample-prompts.ts';
 import { placesOfUser } from './places.ts';
 
 export type Looks = MutableMap<PixelLook & Json>;
@@ -78,7 +79,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
       asStored: readings.some(({ exif }) => exif === 'ignore'),
       alphaIsMeant: block.attributeSpans.transparency !== undefined,
     },
-    trainings: trainingsWith(block.name, program),
+    trainings: await trainingsWith(block.name, program),
   });
 }
 
@@ -91,12 +92,26 @@ function readingsOf(block: BlockOf<'dataset'>, { blocks }: CheckedProgram): read
   return using.length === 0 ? [block.attributes] : using.map((training) => pixelSettings(training, block));
 }
 
-function trainingsWith(dataset: string, { blocks }: CheckedProgram): readonly TrainingPlan[] {
-  return blocks.flatMap((block) => {
-    if (block.kind !== 'train' || block.attributes.data.block !== dataset) return [];
-    const { steps, batch_size: batchSize, gradient_accumulation_steps } = block.attributes;
-    return [{ name: block.name, steps, batchSize, imagesPerStep: batchSize * gradient_accumulation_steps }];
-  });
+async function trainingsWith(dataset: string, { blocks }: CheckedProgram): Promise<readonly TrainingPlan[]> {
+  const trainings = blocks.filter((block) => block.kind === 'train' && block.attributes.data.block === dataset);
+  return await Promise.all(
+    trainings.map(async (block) => {
+      const {
+        steps,
+        batch_size: batchSize,
+        gradient_accumulation_steps,
+        sample,
+      } = (block as BlockOf<'train'>).attributes;
+      const prompts = sample === undefined ? [] : await promptsIn(resolvePath(sample.prompts, placesOfUser()));
+      return { name: block.name, steps, batchSize, imagesPerStep: batchSize * gradient_accumulation_steps, prompts };
+    }),
+  );
+}
+
+/** None where the file cannot be read, which whoever renders them says. */
+async function promptsIn(path: AbsolutePath): Promise<readonly string[]> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  return parsePrompts(text, 'euler_a').prompts.map(({ prompt }) => prompt);
 }
 
 async function captionsOf({ images }: LookedAt, lines: CaptionLines): Promise<ReadonlyMap<AbsolutePath, string>> {

@@ -233,7 +233,10 @@ describe('paths', () => {
   });
 
   test('that promise other values than what is saved has are warned of', () => {
-    const [found] = expectProblems(['saved-again'], `${swept} preview p { loras = [small]  prompts = "p.txt" } «save "a\${t}.safetensors"» { from = raw }`);
+    const [found] = expectProblems(
+      ['saved-again'],
+      `${swept} preview p { loras = [small]  prompts = "p.txt" } «save "a\${t}.safetensors"» { from = raw }`,
+    );
     expect(found?.message).toContain('"raw" is saved 2 times');
     expect(errorsOf(`${swept} save "a\${t}.safetensors" { from = small[t=-4, max_rank=few] }`)).toEqual([
       'saved-again',

@@ -130,7 +130,7 @@ test('what is cropped away, enlarged or short of company is told by file', () =>
     image('small', { size: [400, 400] }),
     image('wide', { size: [4000, 400] }),
   ];
-  const trainings = [{ name: 'raw', steps: 2, batchSize: 4, imagesPerStep: 2 }];
+  const trainings = [{ name: 'raw', steps: 2, batchSize: 4, imagesPerStep: 2, prompts: [] }];
   const report = lint(images, { trainings });
   expect(told(report)).toEqual([
     ['small', 'small', 'The image has 400x400 pixels and is enlarged 2.6 times, to 1024x1024.'],
@@ -164,4 +164,20 @@ test('where small images are not enlarged, the preview keeps their sizes, and an
     ],
   ]);
   expect(report.findings[0]?.severity).toBe('error');
+});
+
+test('prompts that have nothing of what nearly every caption says are told', () => {
+  const images = ['a', 'b', 'c', 'd', 'e'].map((name) => image(`${name}.png`));
+  const captions = new Map(images.map(({ path }, index) => [path, index < 4 ? 'foxgirl, 1girl, forest' : '1girl']));
+  const training = { steps: 80, batchSize: 1, imagesPerStep: 1 };
+  const apart = (prompts: readonly string[], more = captions) =>
+    told(lint(images, { captions: more, trainings: [{ name: 'raw', ...training, prompts }] })).filter(
+      ([code]) => code === 'prompts-apart',
+    );
+  expect(apart(['a cat', 'a dog'])).toEqual([
+    ['prompts-apart', '', 'No prompt of "raw" has "1girl", which stands in 5 of 5 captions.'],
+  ]);
+  expect(apart(['a cat', 'Foxgirl in a city'])).toEqual([]);
+  expect(apart([])).toEqual([]);
+  expect(apart(['a cat'], new Map(images.map(({ path }, index) => [path, `scene ${index}`])))).toEqual([]);
 });

@@ -41,6 +41,10 @@ export const findingKinds = {
   cmyk: { severity: 'warning', advice: 'Convert it to sRGB with an image program: colors shift without its profile.' },
   crop: { severity: 'warning', advice: 'Crop it yourself to what matters, or allow other shapes with "bucket".' },
   'few-visits': { severity: 'warning', advice: 'Give the training more steps, or larger ones.' },
+  'prompts-apart': {
+    severity: 'warning',
+    advice: 'Write it into prompts of the file: the pictures on the way then show what is learned.',
+  },
   'rare-tag': { severity: 'note', advice: 'Check its spelling. What is said once is hardly learned as a word.' },
   turned: {
     severity: 'note',

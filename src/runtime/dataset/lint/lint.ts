@@ -7,7 +7,7 @@ import type { BucketSettings, Size } from '../buckets.ts';
 import { turned } from '../image-facts.ts';
 import type { PixelLook } from '../pixel-look.ts';
 import type { LookedAt, SurveyedImage } from '../survey.ts';
-import { captionFindings } from './captions.ts';
+import { captionFindings, promptFindings } from './captions.ts';
 import { type Finding, finding, findingCodes } from './findings.ts';
 import { pictureFindings } from './pictures.ts';
 import { type BucketPreview, previewBuckets, shapeFindings, tinyFindings } from './shapes.ts';
@@ -38,6 +38,8 @@ export interface TrainingPlan {
   readonly steps: number;
   readonly batchSize: number;
   readonly imagesPerStep: number;
+  /** What its pictures on the way are asked for; empty where there are none. */
+  readonly prompts: readonly string[];
 }
 
 export interface LintReport {
@@ -49,7 +51,7 @@ export interface LintReport {
   /** Sorted by code, then by file. */
   readonly findings: readonly Finding[];
   readonly buckets: readonly BucketPreview[];
-  readonly trainings: readonly (TrainingPlan & {
+  readonly trainings: readonly (Omit<TrainingPlan, 'prompts'> & {
     /** Images that pass through the network in all. */
     readonly visits: number;
     /** How often each image is seen, repeats included. */
@@ -73,7 +75,7 @@ export function lintDataset(input: LintInput): LintReport {
     .sort((a, b) => (a.path < b.path ? -1 : 1));
   const buckets = previewBuckets(images, settings);
   const visitsPerEpoch = visitsOf(images, settings);
-  const trainings = input.trainings.map((training) => {
+  const trainings = input.trainings.map(({ prompts: _, ...training }) => {
     const visits = training.steps * training.imagesPerStep;
     return {
       ...training,
@@ -86,6 +88,7 @@ export function lintDataset(input: LintInput): LintReport {
     ...looked.problems.map(({ code, path, message }) => finding(code, [path as AbsolutePath], message)),
     ...pictureFindings(images, looks, settings),
     ...captionFindings(input.captions),
+    ...promptFindings(input.captions, input.trainings),
     ...tinyFindings(images, settings),
     ...shapeFindings(buckets, images, Math.max(0, ...trainings.map((one) => one.batchSize))),
     ...trainings

@@ -125,6 +125,20 @@ test('targets that are not in the program are named, with those that are', async
   });
 });
 
+test('variants are named where one is asked for, and their block once where it is enough', async () => {
+  const swept = good.replace('data = hero', 'data = hero  seed = sweep [1, 2]  sample = { prompts = "none.txt" }');
+  await writeFile(join(folder, 'swept.lora'), swept.replace('"hero.safe', `"hero\${raw.seed}.safe`));
+  const { stderr } = await run('plan', 'swept.lora', 'raw[seed=3]');
+  expect(stderr).toContain('hint: the variants of raw are raw[seed=1], raw[seed=2]');
+  expect((await run('plan', 'swept.lora', 'rew')).stderr).toContain('perhaps raw; there is pony, hero:manifest');
+  const plan = JSON.parse((await run('plan', 'swept.lora', 'raw[seed=2]', '--format', 'json')).stdout);
+  const nodes = plan.nodes.map(({ node }: { readonly node: string }) => node);
+  expect(nodes).toEqual(['pony', 'hero:manifest', 'raw:latents', 'raw[seed=2]', 'raw[seed=2]:samples']);
+  const check = await run('check', 'swept.lora', '--format', 'json');
+  const codes = JSON.parse(check.stdout).diagnostics.map(({ message }: { readonly message: string }) => message);
+  expect(codes.filter((message: string) => message.includes('none.txt'))).toHaveLength(1);
+});
+
 test('a word that is no target is answered by what it looks like', async () => {
   const hintOn = async (word: string) => (await run('plan', 'good.lora', word)).stderr.split('\nhint: ')[1];
   expect(await hintOn('rwa:latents')).toMatch(/^perhaps raw:latents; there is pony, /);

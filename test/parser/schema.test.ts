@@ -75,6 +75,66 @@ test.each(withDefaults.map((row) => [`${row.kind}.${row.path}`, row] as const))(
   },
 );
 
+/** What no attribute of the type can be. */
+function badValues(type: Type): readonly string[] {
+  switch (type.kind) {
+    case 'number': {
+      const { min, max, openMin, openMax, integer, multipleOf } = type;
+      return [
+        '"many"',
+        'true',
+        ...(min === undefined ? [] : [String(openMin ? min : min - 1)]),
+        ...(max === undefined ? [] : [String(openMax ? max : max + (multipleOf ?? 1))]),
+        ...(integer ? [String((min ?? 0) + 0.5)] : []),
+        ...(multipleOf === undefined ? [] : [String((min ?? 0) + multipleOf / 2)]),
+      ];
+    }
+    case 'text':
+      return ['3', 'true'];
+    case 'boolean':
+      return ['3', '"maybe"'];
+    case 'size':
+      return [`${type.max + 1}x${type.max + 1}`, `${type.min - 1}x${type.min}`, '"large"', 'true'];
+    case 'either':
+      return ['{ }', '{ nonsense = 3 }'];
+    case 'list':
+      return type.isSet ? ['[]', '{ }'] : ['{ }'];
+    case 'block-numbers':
+      return ['{ NOWHERE = 1 }', '3', '{ OUT01 = true }'];
+    case 'record':
+      return ['3', '{ nonsense = 3 }'];
+    case 'tagged':
+      return ['3', 'nonsense', `${Object.keys(type.variants)[0]} { nonsense = 3 }`];
+    case 'weighted-references':
+      return ['3', '[nobody]'];
+    case 'duration':
+    case 'steps':
+    case 'steps-or-share':
+    case 'words':
+    case 'reference':
+    case 'network-block':
+    case 'arguments':
+    case 'schedule':
+      return ['[3]', '"nonsense"'];
+  }
+}
+
+test.each(rows.map((row) => [`${row.kind}.${row.path}`, row] as const))(
+  'a bad value of %s is an error before anything runs',
+  (_, { setting, program }) => {
+    const values = badValues(setting.type);
+    for (const value of values) {
+      const { program: checked, diagnostics } = compileText(program(value));
+      expect(
+        diagnostics.map(({ severity }) => severity),
+        value,
+      ).toContain('error');
+      expect(checked, value).toBeUndefined();
+    }
+    expect(values).not.toEqual([]);
+  },
+);
+
 test('no attribute bears the name of a block kind, or of a word that begins a statement', () => {
   const taken = new Set([...blockKinds, ...otherKinds, 'let', 'param', 'import', 'extends']);
   expect(rows.filter(({ name }) => taken.has(name)).map(({ path }) => path)).toEqual([]);

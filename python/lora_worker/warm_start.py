@@ -64,7 +64,7 @@ def _refuse_misfits(network: Network, modules: Mapping[str, Shapes]) -> None:
         others = f" So it is with {len(misfits) - 1} more." if len(misfits) > 1 else ""
         raise bad_input(
             f'The training cannot begin with the LoRA that "init" names: "{name}" {message}.{others}',
-            hint="Write a network that is as the LoRA is, or give the LoRA the network's rank with a resize block.",
+            hint="Write a network that is as the LoRA is: its kind, its ranks (dim, conv_dim, dims), its options.",
         )
 
 

@@ -63,11 +63,14 @@ function options(network: Train['network']): string[] {
     'module_dropout',
     'rank_dropout_scale',
     'use_tucker',
+    'use_scalar',
+    'wd_on_output',
     'train_norm',
     'rs_lora',
     'factor',
     'decompose_both',
     'full_matrix',
+    'unbalanced_factorization',
   ];
   return names.flatMap((name) => {
     const value = (network as { readonly [name: string]: unknown })[name];
@@ -100,7 +103,7 @@ function ownModule(draft: CommandDraft, train: Train, network: Extract<Train['ne
   if (network.dropout > 0) addFlag(draft, 'network_dropout', network.dropout);
   if (network.preset === 'attn-only')
     draft.notes.push('preset = attn-only: sd-scripts trains the layers between attentions as well.');
-  for (const name of ['use_tucker', 'train_norm', 'rs_lora', 'rank_dropout_scale'] as const) {
+  for (const name of ['use_tucker', 'use_scalar', 'train_norm', 'rs_lora', 'rank_dropout_scale'] as const) {
     if (network[name])
       draft.notes.push(`${name}: sd-scripts has it in LyCORIS, which has no ranks and rates by block.`);
   }

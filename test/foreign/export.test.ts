@@ -92,6 +92,8 @@ const flags = fc
       '--network_module lycoris.kohya --network_args algo=loha conv_dim=2 use_tucker=True',
       '--network_module lycoris.kohya --network_args algo=full preset=unet-only train_norm=True',
       '--network_module lycoris.kohya --network_args dora_wd=True rank_dropout=0.2',
+      '--network_module lycoris.kohya --network_args dora_wd=True wd_on_output=False use_scalar=True',
+      '--network_module lycoris.kohya --network_args algo=lokr use_scalar=True unbalanced_factorization=True',
     ),
     flag('network_dropout', '0.1'),
     fc.constantFrom(

@@ -45,6 +45,8 @@ KEPT_EXACT = frozenset({"dora_scale"})
 STARTING_AT_ZERO = frozenset({"lora_up.weight", "hada_w2_a", "lokr_w2", "lokr_w2_b"})
 """The factor that is zero in a new branch, while those it is multiplied with are not. LoRA+ lets it learn faster."""
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 class Branch(nn.Module, ABC):
     """`alpha` is as files have it, where the scale is alpha / `rank`; None for what has no rank."""
@@ -117,7 +119,7 @@ class DoRA(LowRank):
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
         with torch.no_grad():
-            norms_O = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=True)
+            norms_O = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=True).clamp_min(_TINY)
         growth_O = self.parts["dora_scale"].flatten() / norms_O
         axis = -1 if self.target.kind == "linear" else 1
         bare = output if layer.bias is None else output - _on_axis(layer.bias, output, axis)
@@ -131,7 +133,7 @@ class InputDoRA(LowRank):
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
         with torch.no_grad():
-            norms_I = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=False)
+            norms_I = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=False).clamp_min(_TINY)
         growth_I = self.parts["dora_scale"].flatten() / norms_I
         axis = -1 if self.target.kind == "linear" else 1
         bare = through(layer, x * _on_axis(growth_I - 1, x, axis), layer.weight)
@@ -139,9 +141,8 @@ class InputDoRA(LowRank):
 
 
 def lengths_of(weight_OI: Tensor, *, on_output: bool) -> Tensor:
-    """Of each row, or of each column of a weight [O, I] or [O, I, K, K]; never 0."""
-    lines = (weight_OI if on_output else weight_OI.transpose(0, 1)).flatten(1)
-    return lines.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    """Of each row, or of each column of a weight [O, I] or [O, I, K, K]."""
+    return (weight_OI if on_output else weight_OI.transpose(0, 1)).flatten(1).norm(dim=1)
 
 
 class Dense(Branch):

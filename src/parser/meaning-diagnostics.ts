@@ -49,7 +49,10 @@ export function duplicateName(name: Name, first: Span): Diagnostic {
 }
 
 export function emptyText(span: Span, name: string): Diagnostic {
-  return error('empty-text', span, { message: `"${name}" is empty.` });
+  return error('empty-text', span, {
+    message: `"${name}" is empty.`,
+    hint: 'Write it between the quotes, or take the attribute out where it has a default.',
+  });
 }
 
 export function missingAttribute(
@@ -80,7 +83,10 @@ export function noNorms(span: Span): Diagnostic {
 }
 
 export function notComputable(span: Span): Diagnostic {
-  return error('not-computable', span, { message: 'This has no finite result.' });
+  return error('not-computable', span, {
+    message: 'This has no finite result.',
+    hint: 'Something is divided by 0, or a number becomes too large.',
+  });
 }
 
 export function nothingAsked(span: Span): Diagnostic {
@@ -173,6 +179,7 @@ export function sameSeparator(
 export function tooComplex(span: Span): Diagnostic {
   return error('too-complex', span, {
     message: 'This stands for more than a program can hold, through names that use names.',
+    hint: 'Write the value out, or take a name out of the chain.',
   });
 }
 

@@ -41,7 +41,10 @@ export function duplicateItem(
 }
 
 export function emptyList(span: Span, name: string, wanted: string): Diagnostic {
-  return error('empty-list', span, { message: `"${name}" needs ${wanted}, and this has nothing in it.` });
+  return error('empty-list', span, {
+    message: `"${name}" needs ${wanted}, and this has nothing in it.`,
+    hint: 'Write at least one between the brackets.',
+  });
 }
 
 export function formatOfPicture(span: Span, from: string): Diagnostic {

@@ -18,6 +18,7 @@ export function emptySweep(span: Span, name: string): Diagnostic {
 export function excludedVariant(span: Span, variant: string): Diagnostic {
   return error('excluded-variant', span, {
     message: `There is no "${variant}": an "exclude" leaves it out.`,
+    hint: 'Name another variant, or take this one out of the exclude.',
   });
 }
 

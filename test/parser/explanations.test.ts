@@ -6,7 +6,13 @@ import { missingFiles } from '../../src/cli/missing-files.ts';
 import { placesOfUser } from '../../src/cli/places.ts';
 import type { Diagnostic } from '../../src/parser/diagnostics.ts';
 import { compileExample } from '../../src/parser/explanations/example.ts';
-import { type Explanation, explainedCodes, explanationOf } from '../../src/parser/explanations/explanations.ts';
+import { given } from '../../src/parser/explanations/explanation.ts';
+import {
+  type Explanation,
+  explainedCodes,
+  explanationOf,
+  inStyle,
+} from '../../src/parser/explanations/explanations.ts';
 import { explanationsText } from '../../src/parser/explanations/explanations-text.ts';
 import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -22,12 +28,13 @@ folder.write({
 });
 afterAll(() => folder[Symbol.dispose]());
 
+const isAboutFiles = (code: string) => ['missing-file', 'folder-for-file', 'broken-folder'].includes(code);
+
 /** What is said about an example; about its files only where these are the point. */
 function toldAbout(code: string, example: string): readonly Diagnostic[] {
   const explanation = explanationOf(code) as Explanation;
   const { program, diagnostics } = compileExample(folder.at('hero.lora'), example, explanation);
-  const isAboutFiles = ['missing-file', 'folder-for-file', 'broken-folder'].includes(code);
-  const missing = isAboutFiles && program !== undefined ? missingFiles(program, placesOfUser()) : [];
+  const missing = isAboutFiles(code) && program !== undefined ? missingFiles(program, placesOfUser()) : [];
   return [...diagnostics, ...missing];
 }
 
@@ -66,6 +73,33 @@ test.each(explainedCodes)('the right example of %s is right', (code) => {
   const { right = '' } = explanationOf(code) ?? {};
   expect(printDiagnostics(toldAbout(code, right))).toBe('');
 });
+
+/** Those that say all of it in one file, with nothing on the command line, in the environment or on a disk. */
+const plainCodes = explainedCodes.filter((code) => {
+  const explanation = explanationOf(code) as Explanation;
+  return explanation.files === undefined && !isAboutFiles(code) && !/# .*lorac build/.test(explanation.wrong);
+});
+
+test.each(plainCodes)(
+  'the corpus has the examples of %s, and what is said about the wrong one (UPDATE=1 writes them)',
+  (code) => {
+    const explanation = explanationOf(code) as Explanation;
+    const [wrong, right] = [explanation.wrong, inStyle(explanation.right)].map((text) =>
+      `${text}\n${given(text)}`.trimEnd(),
+    );
+    const { diagnostics } = compileExample(`${code}.lora`, explanation.wrong, explanation);
+    const files = {
+      [`${code}.lora`]: `${wrong}\n`,
+      [`${code}.txt`]: `${printDiagnostics(diagnostics)}\n`,
+      [`${code}.right.lora`]: `${right}\n`,
+    };
+    for (const [name, text] of Object.entries(files)) {
+      const path = new URL(`grammar/corpus/codes/${name}`, root);
+      if (process.env.UPDATE !== undefined) writeFileSync(path, text);
+      expect(readFileSync(path, 'utf8')).toBe(text);
+    }
+  },
+);
 
 test('docs/diagnostics.md is printed from the table (UPDATE=1 prints it anew)', () => {
   const path = new URL('docs/diagnostics.md', root);

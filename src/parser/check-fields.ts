@@ -8,7 +8,7 @@ import { enumerate, withArticle, writeValue } from './describe.ts';
 import { replace } from './diagnostic.ts';
 import * as problem from './diagnostics.ts';
 import { snippet } from './literals.ts';
-import { blockKinds, fieldsOf, lacking, needless, schema } from './schema.ts';
+import { blockKinds, fieldsOf, lacking, needless, saidElsewhere, schema } from './schema.ts';
 import type { Fields, Setting, Type } from './schema-types.ts';
 import { type Scope, spanOfValue } from './scope.ts';
 import type { Span } from './source.ts';
@@ -126,7 +126,7 @@ function adviseOn({ name, value }: Attribute, { fields, entries, inside, variant
   if (deeper !== undefined && near === undefined)
     return { hint: `Write ${pathInto(deeper, written)}`, meant: undefined, deeper };
   if (near !== undefined) return { hint: `There is one with a similar name: ${near}`, meant: near };
-  const reason = [needless, lacking].find((reasons) => Object.hasOwn(reasons, word))?.[word];
+  const reason = [needless, saidElsewhere, lacking].find((reasons) => Object.hasOwn(reasons, word))?.[word];
   if (reason !== undefined) return { hint: reason, meant: undefined };
   const others = Object.entries(variants ?? {}).filter(([, rows]) => knows(rows, word));
   if (others.length > 0) {

@@ -39,7 +39,7 @@ export const captionsAtVisits = {
     { synonyms: ['enable_wildcard', 'enable_wildcards', 'dynamic_prompts'] },
   ),
   shuffle_caption: preset(boolean(), true, 'Shuffle the comma-separated tags of a caption each time it is used.', {
-    synonyms: ['shuffle_captions', 'shuffle_tags', 'tag_shuffle'],
+    synonyms: ['shuffle_captions', 'shuffle_tags', 'tag_shuffle', 'shuffle_tokens'],
   }),
   caption_separator: preset(text(), ',', 'What stands between the tags of a caption.', {
     synonyms: ['tag_separator', 'tag_delimiter'],
@@ -63,7 +63,7 @@ export const captionsAtVisits = {
   ),
   token_warmup_min: preset(integer({ min: 0 }), 1, 'So many tags, besides those that are kept, a caption begins with.'),
   caption_tag_dropout_rate: preset(number({ min: 0, max: 1 }), 0, 'How often each tag is left out of its caption.', {
-    synonyms: ['tag_dropout', 'tag_dropout_rate'],
+    synonyms: ['tag_dropout', 'tag_dropout_rate', 'token_dropout_rate'],
   }),
   secondary_separator: optional(
     text(),

@@ -139,7 +139,7 @@ export const checkpoint = {
     words('auto', 'on', 'off'),
     'auto',
     "Whether its noise schedule ends in pure noise. auto: what the file, or the configuration of a folder's scheduler, says, and not where it says nothing.",
-    { synonyms: ['ztsnr', 'zero_snr', 'rescale_betas_zero_snr'] },
+    { synonyms: [...['ztsnr', 'zero_snr', 'rescale_betas_zero_snr'], 'rescale_noise_scheduler_to_zero_terminal_snr'] },
   ),
 };
 
@@ -259,7 +259,7 @@ export const train = {
     number({ min: 0 }),
     0,
     'Noise that is the same all over a channel, of this strength: so that very dark and bright pictures can be learned. 0.05 is usual.',
-    { synonyms: ['offset_noise', 'noise_offset_strength'] },
+    { synonyms: ['offset_noise', 'noise_offset_strength', 'offset_noise_weight'] },
   ),
   noise_offset_random_strength: preset(
     boolean(),
@@ -274,7 +274,7 @@ export const train = {
     number({ min: 0 }),
     0,
     'Noise of this strength in the input that is not part of the target: input perturbation. 0.1 is usual.',
-    { synonyms: ['input_perturbation', 'ip_noise'] },
+    { synonyms: ['input_perturbation', 'ip_noise', 'perturbation_noise_weight'] },
   ),
   ip_noise_gamma_random_strength: preset(
     boolean(),
@@ -286,13 +286,13 @@ export const train = {
     integer({ min: 0, max: 999 }),
     0,
     'Train at timesteps from this on. 0 is nearly without noise.',
-    { synonyms: ['timestep_min', 'min_t'] },
+    { synonyms: ['timestep_min', 'min_t', 'min_denoising_steps'] },
   ),
   max_timestep: preset(
     integer({ min: 1, max: 1000 }),
     1000,
     'Train at timesteps below this. 999 is nearly noise alone.',
-    { synonyms: ['timestep_max', 'max_t'] },
+    { synonyms: ['timestep_max', 'max_t', 'max_denoising_steps'] },
   ),
   loss: preset(
     loss,
@@ -356,7 +356,7 @@ export const train = {
     { synonyms: ['validation_split', 'eval', 'held_out', 'val'] },
   ),
   seed: preset(integer({ min: 0, max: Number.MAX_SAFE_INTEGER }), 0, 'Where all randomness comes from.', {
-    synonyms: ['random_seed', 'manual_seed'],
+    synonyms: ['random_seed', 'manual_seed', 'training_seed'],
   }),
   on_non_finite: preset(
     words('stop', 'skip'),

@@ -6,7 +6,7 @@ import { analyze, chop, lora, merge, preview, resize, save } from './schema-surg
 import { checkpoint, dataset, train } from './schema-training.ts';
 import type { Fields, FieldValues } from './schema-types.ts';
 
-export { lacking, needless } from './schema-elsewhere.ts';
+export { lacking, needless, saidElsewhere } from './schema-elsewhere.ts';
 export { loraKinds, pictureKinds } from './schema-surgery.ts';
 
 export const schema = {

@@ -20,6 +20,19 @@ export function shownDiagnostic(diagnostic: Diagnostic): Shown {
   };
 }
 
+/** In the place of all else. */
+export function tooLarge({ source }: OpenFile): Diagnostic {
+  return {
+    code: 'too-large',
+    severity: 'error',
+    message: 'This text is too large for a program.',
+    span: { source, start: 0, end: 0 },
+    related: [],
+    hint: 'Programs are texts of a few lines that end in .lora.',
+    fix: undefined,
+  };
+}
+
 /**
  * What is wrong in files that a program imports, told where it imports them: one for each import of the program's own
  * through which there are errors. They are shown in their own place where that file is open.

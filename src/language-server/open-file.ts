@@ -25,10 +25,15 @@ export interface Surroundings {
   readonly settings: { readonly environment: Environment };
 }
 
+/** As much as a build takes for a program. */
+const LARGEST_CHARACTERS = 4 * 1024 * 1024;
+
 export class OpenFile {
   readonly uri: string;
   readonly version: number;
   readonly source: SourceFile;
+  /** Then it counts as empty: a checkpoint that is opened by mistake is not even read. */
+  readonly isTooLarge: boolean;
   #reading: Reading | undefined;
   #linked: LinkedProgram | undefined;
   #symbols: Symbols | undefined;
@@ -39,7 +44,9 @@ export class OpenFile {
     this.#surroundings = surroundings;
     this.uri = document.uri;
     this.version = document.version;
-    this.source = { path: pathOf(document.uri) ?? document.uri, text: document.getText() };
+    const text = document.getText();
+    this.isTooLarge = text.length > LARGEST_CHARACTERS;
+    this.source = { path: pathOf(document.uri) ?? document.uri, text: this.isTooLarge ? '' : text };
     rememberUri(this.source, document.uri);
   }
 

@@ -30,7 +30,7 @@ import type { CheckedProgram } from '../parser/model.ts';
 import type { SourceFile } from '../parser/source.ts';
 import { actionsFor, FIX_ALL } from './actions.ts';
 import { completionsAt } from './completion.ts';
-import { mistakesOfImports, shownDiagnostic } from './diagnostics.ts';
+import { mistakesOfImports, shownDiagnostic, tooLarge } from './diagnostics.ts';
 import { hoverAt } from './hover.ts';
 import { hintsOf, lensesOf, WHY, writtenName } from './lenses.ts';
 import { definitionOf, referencesTo, renamable, rename } from './navigation.ts';
@@ -326,6 +326,7 @@ class Server {
 
   /** What is wrong with the text, and which files it names that are not there. */
   #diagnosticsOf(file: OpenFile): readonly Diagnostic[] {
+    if (file.isTooLarge) return [tooLarge(file)];
     const { program, diagnostics } = file.compiled;
     this.#programOf(file);
     const missing = program === undefined || file.folder === undefined ? [] : this.#project.missingFiles(program);

@@ -209,6 +209,13 @@ test('a file of 30,000 lines gets its diagnostics', async () => {
   await end();
 }, 60_000);
 
+test('a text that is larger than any program is told so, and nothing of it is read', async () => {
+  const { diagnostics, ask, end } = await withText('x = 1\n'.repeat(800_000));
+  expect((await diagnostics).diagnostics).toMatchObject([{ code: 'too-large' }]);
+  expect(await ask('textDocument/documentSymbol')).toEqual([]);
+  await end();
+});
+
 test('a store that is damaged, or a file, changes nothing but what can be said about blocks', async () => {
   using folder = temporaryFolder();
   folder.write({ '.lorac/mutable/history.json': '{', '.lorac/mutable/files.json': '[]', 'x.safetensors': 'x' });

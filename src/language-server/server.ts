@@ -64,6 +64,8 @@ export function serve({ input, output, version, project }: ServerOptions): Promi
   });
 }
 
+/** Long enough for the request that an editor sends right behind an edit, which someone is waiting for. */
+const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 100;
 /** So often the store is asked whether a build has changed it. */
 const STORE_EVERY_MS = 2_000;
@@ -303,7 +305,7 @@ class Server {
     const kept = this.#keptOf(document);
     clearTimeout(kept.pause);
     const rest = kept.checkedAt + Math.min(kept.checkMs, LONGEST_PAUSE_MS) - performance.now();
-    kept.pause = setTimeout(() => this.#publish(document), Math.max(rest, 0));
+    kept.pause = setTimeout(() => this.#publish(document), Math.max(rest, SHORTEST_PAUSE_MS));
   }
 
   #closed({ uri }: TextDocument): void {

@@ -89,12 +89,23 @@ export function madeFrom(all: readonly CheckedBlock[], some: readonly CheckedBlo
   return all.filter((block) => wanted.has(block));
 }
 
-/** The blocks that a block is made from, as it names them. */
-export function referencesOf(block: CheckedBlock): Reference[] {
-  const values = Object.values<unknown>(block.attributes).flatMap((value) =>
-    isPlain(value) ? Object.values(value) : [value],
-  );
-  return values.flat().filter(isReference);
+const known = new WeakMap<CheckedBlock, readonly Reference[]>();
+
+/** The blocks that a block is made from, as it names them. Remembered: everyone who walks the blocks asks for them. */
+export function referencesOf(block: CheckedBlock): readonly Reference[] {
+  const remembered = known.get(block);
+  if (remembered !== undefined) return remembered;
+  const found: Reference[] = [];
+  const look = (value: unknown): void => {
+    if (isReference(value)) found.push(value);
+    else if (Array.isArray(value)) value.filter(isReference).forEach(look);
+  };
+  for (const value of Object.values<unknown>(block.attributes)) {
+    if (isPlain(value)) Object.values(value).forEach(look);
+    else look(value);
+  }
+  known.set(block, found);
+  return found;
 }
 
 /** Settings in braces, which may name blocks as well. */

@@ -2,6 +2,8 @@
 
 import about from '../../package.json' with { type: 'json' };
 import { serve } from '../language-server/server.ts';
+import type { CheckedProgram } from '../parser/model.ts';
+import type { Graph } from '../runtime/graph/graph.ts';
 import { variable } from './compile-file.ts';
 import { graphOf, storeOf } from './graph.ts';
 import { filesOnDisk } from './imported-files.ts';
@@ -17,9 +19,19 @@ export function lsp(): Promise<number> {
       missingFiles: (program) => missingFiles(program, placesOfUser()),
       environment: variable,
       files: filesOnDisk,
-      graphOf,
+      graphOf: remembered(graphOf),
       // What is odd about a store is for builds to say.
       peekingStoreOf: (program) => storeOf(program, () => {}, { mayReadFiles: false }),
     },
   });
+}
+
+/** The graph of a program is asked for at every hover, and a program never changes. */
+function remembered(graphOf: (program: CheckedProgram) => Graph): (program: CheckedProgram) => Graph {
+  const known = new WeakMap<CheckedProgram, Graph>();
+  return (program) => {
+    const graph = known.get(program) ?? graphOf(program);
+    known.set(program, graph);
+    return graph;
+  };
 }

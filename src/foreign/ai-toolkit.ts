@@ -198,7 +198,7 @@ function readTraining(train: PlainRecord, options: Map<string, Plain>, left: Lef
     left.push({
       name: 'ema_config',
       value: ema,
-      reason: 'Save an average over the steps that are kept: from = raw@ema(0.9).',
+      reason: 'Write ema = 0.999 in the training, and save its average: from = raw@ema.',
     });
   leave(left, train, [
     ...Object.keys(training),

@@ -88,8 +88,8 @@ const names: { readonly [theirs: string]: string } = {
 
 const unused: { readonly [theirs: string]: string } = {
   masked_training: 'There is no masked loss.',
-  ema: 'Save an average over the steps that are kept: from = raw@ema(0.9).',
-  lora_model_name: 'A training begins with a network that changes nothing.',
+  ema: 'Write ema = 0.999 in the training, and save its average: from = raw@ema.',
+  lora_model_name: 'Write a lora block for it, and its name in the training: init = before.',
   text_encoder_layer_skip: 'Text encoders are read as SDXL is made.',
 };
 

@@ -72,7 +72,8 @@ const statementWords: readonly Proposal[] = [
 
 const choices: readonly Proposal[] = [
   { word: 'best', text: 'best', doc: 'What the measured step with the lowest held-out loss gave. Needs `validation`.' },
-  { word: 'ema', text: `ema(${stop(1, '0.9')})`, doc: 'The moving average over all that was saved.' },
+  { word: 'ema', text: 'ema', doc: 'The moving average that it kept while it trained. Needs `ema`.' },
+  { word: 'ema(…)', text: `ema(${stop(1, '0.9')})`, doc: 'The moving average over all that was saved.' },
 ].map(({ word, text, doc }) => ({ label: word, kind: CompletionItemKind.Function, text, detail: '', doc }));
 
 /** A block with what it cannot do without. */

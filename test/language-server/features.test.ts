@@ -157,7 +157,7 @@ test.each([
   ['data      = |hero', ['hero', 'villain', 'project', 'rate', 'small_net']],
   ['lr_scheduler    = |cosine', expect.arrayContaining(['cosine', 'constant'])],
   ['keep = [|OUT01', expect.arrayContaining(['IN', 'MID', 'OUT', 'OUT01', 'TE1', 'REST'])],
-  ['raw0@|40', ['best', 'ema']],
+  ['raw0@|40', ['best', 'ema', 'ema(…)']],
   ['extends |hero', ['hero', 'villain']],
   ['optimizer = |SAVEUS', expect.arrayContaining(['SAVEUS', 'CAME'])],
   [`out/\${|project}`, ['project', 'rate', 'small_net']],

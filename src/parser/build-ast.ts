@@ -338,9 +338,11 @@ function listItems(building: Building, node: CstNode): Expression[] {
   return items;
 }
 
-/** Also of a text that nothing closes, which would swallow the comma. */
+/** Also what ends in a text that nothing closes, which would swallow the comma. */
 function isBroken(item: Expression): boolean {
   if (item.kind === 'text') return item.parts.some((part) => typeof part !== 'string' && part.kind === 'broken');
+  if (item.kind === 'negate') return isBroken(item.of);
+  if (item.kind === 'binary') return isBroken(item.right);
   return item.kind === 'broken';
 }
 

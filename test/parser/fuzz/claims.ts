@@ -50,7 +50,9 @@ function holdFormat(text: string, diagnostics: readonly Diagnostic[]): void {
   same(before.ast, after.ast, 'formatting keeps what was read');
   // What can be read as a whole is judged alike; elsewhere, how much of a line is lost depends on where lines end.
   if (before.isRead) {
-    const told = (all: readonly Diagnostic[]) => all.map(({ code, message }) => `${code}: ${message}`);
+    // Messages quote what is written, with its blanks.
+    const told = (all: readonly Diagnostic[]) =>
+      all.map(({ code, message }) => `${code}: ${message.replaceAll(/\s+/g, '')}`);
     same(told(diagnostics), told(compileText(once.text).diagnostics), 'formatting keeps what is said about a program');
   }
 }

@@ -106,8 +106,11 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       return checkNetworkBlock(scope, type, name, written);
     case 'block-numbers':
       return checkBlockNumbers(scope, type, name, written);
-    case 'schedule':
-      return checkSchedule(scope, type, name, written);
+    case 'schedule': {
+      const schedule = checkSchedule(scope, type, name, written);
+      if (typeof schedule === 'object') scope.schedulePlaces.set(schedule, placeOf(written));
+      return schedule;
+    }
     default:
       return unreachable(type);
   }

@@ -58,7 +58,7 @@ mean nothing, and commas between attributes are optional.
 | \`raw@ema(0.9)\` | the moving average of the steps that \`save_every\` keeps: each further one counts 0.1, all before it 0.9 |
 | \`sweep [1, 2]\`, \`sweep { low = 1  high = 2 }\` | several values in the place of one: see [below](#sweep) |
 | \`small[thr=-3]\` | where a block is asked for: the variants of it that have this value |
-| \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one |
+| \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one. It has to have a value from 0 on at every step of the training |
 
 The path of an import starts at the folder of the file that has it. What that file imports comes with it. A name means what
 it means in the file that wrote it, so an imported file does not change by being imported. Of an imported file nothing is

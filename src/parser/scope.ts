@@ -30,6 +30,8 @@ export interface Scope {
   variable(call: CallExpression): Variable | undefined;
   /** The value of a sweep in the variant that is being checked. `undefined` where the sweep itself is wrong. */
   sweptValue(sweep: Expression): SweptValue | undefined;
+  /** Where schedules are written that are more than a word: values deep in a block have no place of their own. */
+  readonly schedulePlaces: WeakMap<object, Span>;
   report(diagnostic: Diagnostic): void;
   /**
    * One step of evaluating. `undefined` instead of the result when the program asks for too many, or too deep a chain of
@@ -65,6 +67,7 @@ export function createScope(
       if (!variables.has(call)) variables.set(call, readVariable(call, { environment, spaces, report }));
       return variables.get(call);
     },
+    schedulePlaces: new WeakMap(),
     // Outside of any variant.
     sweptValue: () => undefined,
     step(span, evaluate) {

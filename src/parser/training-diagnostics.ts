@@ -70,6 +70,20 @@ export function noWeightNorms(span: Span, kind: keyof typeof whyNoNorms, network
   });
 }
 
+export function oddSchedule(
+  span: Span,
+  name: string,
+  { step, value }: { readonly step: number; readonly value: number | undefined },
+): Diagnostic {
+  return error('odd-schedule', span, {
+    message:
+      value === undefined
+        ? `"${name}" has no finite value at step ${step}.`
+        : `"${name}" is below zero at step ${step}: ${value}.`,
+    hint: 'Steps count from 1 to the "steps" of the training, and at each of them it has to be a number from 0 on.',
+  });
+}
+
 export function otherPrediction(span: Span, name: string, prediction: Span): Diagnostic {
   const wanted = name === 'v_pred_like_loss' ? 'noise' : 'v';
   return error('other-prediction', span, {

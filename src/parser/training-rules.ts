@@ -3,6 +3,7 @@
 import { takeCare } from './care-rules.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf } from './model.ts';
+import { firstOddStep } from './schedules.ts';
 import type { Scope } from './scope.ts';
 
 /** The block, or `undefined` after complaining. */
@@ -18,9 +19,22 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     timestepRule,
     lengthRule,
     scalarRule,
+    clipRule,
   ];
   takeCare(scope, block);
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
+}
+
+/** What gradients are clipped to is a size, at every step that the training comes to. */
+function clipRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { optimizer, steps } = attributes;
+  if (optimizer.kind !== 'SAVEUS' || !optimizer.clip_gradients) return true;
+  const schedule = optimizer.clip_lambda;
+  const odd = firstOddStep(schedule, steps);
+  if (odd === undefined) return true;
+  const place = typeof schedule === 'object' ? scope.schedulePlaces.get(schedule) : undefined;
+  scope.report(problem.oddSchedule(place ?? attributeSpans.optimizer ?? span, 'clip_lambda', odd));
+  return false;
 }
 
 /** The same images cannot be what is learned and what is kept. */

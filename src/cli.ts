@@ -244,6 +244,16 @@ function commandLine(): Command {
     });
 
   lorac
+    .command('presets')
+    .description('list the recipes that come with lorac, or print one')
+    .argument('[NAME]', 'the preset whose text is printed')
+    .addHelpText('after', presetsExamples)
+    .action(async (name: string | undefined) => {
+      const { listPresets, showPreset } = await import('./cli/presets.ts');
+      process.exitCode = name === undefined ? listPresets() : showPreset(name);
+    });
+
+  lorac
     .command('env')
     .description("say where the worker's Python environment is, what is in it and how to remake it")
     .option('--python', 'make it if need be, and print the path of its interpreter and nothing else')
@@ -365,6 +375,18 @@ Examples:
 
 Results are kept in .lorac beside the program (LORAC_STORE names another folder).
 Ctrl-C stops after saving state, and the next build goes on from there; a second Ctrl-C stops at once.`;
+
+const presetsExamples = `
+Examples:
+  lorac presets                        one line for each
+  lorac presets guide                  its text: every value with a reason
+  lorac presets guide > recipe.lora    a copy to change
+
+In a program:
+  import "lorac:guide" as guide
+  checkpoint pony { path = "models/pony.safetensors" }
+  dataset    hero extends guide.pictures { images = "training_dir" }
+  train      raw  extends guide.recipe   { base = pony  data = hero }`;
 
 const chopExamples = `
 Blocks are IN00 to IN08, MID00 to MID02, OUT00 to OUT08, TE1, TE2, and REST for what is left. IN, MID, OUT and TE stand

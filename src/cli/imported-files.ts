@@ -1,10 +1,13 @@
-// Where imports are looked for: on the disk, from the folder of the file that has the import.
+// Where imports are looked for: on the disk, from the folder of the file that has the import, and among the presets that
+// come with lorac. `lorac:` is never the beginning of a path: a file of such a name is written "./lorac:name".
 
 import { realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import type { ImportedFiles, Loaded } from '../parser/check.ts';
 import type { SourceFile } from '../parser/source.ts';
+import { nearest } from '../parser/suggest.ts';
+import { presetPath, presets } from './preset-files.ts';
 import { readProgramText } from './program-file.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -16,7 +19,9 @@ export function filesOnDisk(unsaved: Unsaved = () => undefined): ImportedFiles {
   const known = new Map<string, SourceFile>();
   return {
     load(written, from) {
-      const path = pathOf(written, from);
+      const preset = presetName(written);
+      if (preset !== undefined && !presets().some(({ name }) => name === preset)) return noPreset(preset);
+      const path = preset === undefined ? pathOf(written, from) : presetPath(preset);
       try {
         const id = idOf(path);
         const source = known.get(id) ??
@@ -47,6 +52,20 @@ function idOf(path: string): string {
     // Reading it says better what is wrong.
     return resolve(path);
   }
+}
+
+function presetName(written: string): string | undefined {
+  return /^lorac:(.*)$/.exec(written)?.[1];
+}
+
+function noPreset(name: string): Loaded {
+  const names = presets().map((preset) => preset.name);
+  const meant = nearest(name, names);
+  return {
+    status: 'problem',
+    message: `lorac has no preset "${name}".`,
+    hint: meant === undefined ? `It has ${names.join(', ')}.` : `There is one with a similar name: lorac:${meant}`,
+  };
 }
 
 function problemOf({ message, hint }: UsageError): Loaded {

@@ -36,6 +36,7 @@ mean nothing, and commas between attributes are optional.
 | \`kind name extends other { … }\` | the attributes of another block of the same kind, with these over them; records are merged, lists are replaced |
 | \`import "file.lora"\` | the blocks, lets and params of another file, under their own names |
 | \`import "file.lora" as kohya\` | the same, with a name before them: \`train mine extends kohya.raw { … }\`, \`-p kohya.name=other\` |
+| \`import "lorac:guide" as guide\` | a preset that comes with lorac; \`lorac presets\` lists them, \`lorac presets guide\` prints one |
 | \`let name = value\` | a name for a value |
 | \`param name = value\` | the same, and \`lorac build -p name=other\` sets it; without a value it has to be set |
 

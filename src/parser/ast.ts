@@ -1,6 +1,7 @@
 // What was written, without yet asking what it means. Nothing is lost but blanks and comments, and a piece that could
 // not be read is `broken`: it has been complained about already, and no later phase complains about it again.
 
+import type { Quantity } from './quantities.ts';
 import type { SourceFile, Span } from './source.ts';
 
 export interface Program {
@@ -55,6 +56,7 @@ export type Expression =
   | NumberExpression
   | { readonly kind: 'size'; readonly span: Span; readonly width: number; readonly height: number }
   | { readonly kind: 'duration'; readonly span: Span; readonly seconds: number }
+  | QuantityExpression
   | TextExpression
   | WordExpression
   | ListExpression
@@ -71,6 +73,12 @@ export interface NumberExpression {
   readonly kind: 'number';
   readonly span: Span;
   readonly value: number;
+}
+
+/** `1024px`, `20MiB`, `12%`. */
+export interface QuantityExpression extends Quantity {
+  readonly kind: 'quantity';
+  readonly span: Span;
 }
 
 export interface TextExpression {

@@ -17,6 +17,7 @@ import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import { isOddPath, readDuration, readNumber, readQuoted, readSize } from './literals.ts';
 import { misfitDiagnostics } from './misfits.ts';
+import { readQuantity } from './quantities.ts';
 import type { SourceFile, Span } from './source.ts';
 import { arrangeTokens } from './token-stream.ts';
 import { endOf, tokenize } from './tokens.ts';
@@ -261,6 +262,8 @@ function numeralExpression({ source, diagnostics }: Building, token: Token): Exp
       return { kind: 'size', span, ...readSize(token.image) };
     case 'DurationNumeral':
       return { kind: 'duration', span, seconds: readDuration(token.image) };
+    case 'QuantityNumeral':
+      return { kind: 'quantity', span, ...readQuantity(token.image) };
     case 'NumberNumeral':
       return { kind: 'number', span, value: readNumber(token.image) };
     case 'OddSize':

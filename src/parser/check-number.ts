@@ -1,18 +1,22 @@
 // Numbers: arithmetic that is done while checking, ranges, and arithmetic over `step` that is kept for later.
 
-import type { Expression } from './ast.ts';
+import type { Expression, QuantityExpression } from './ast.ts';
 import { checkValue } from './check-value.ts';
 import { needs } from './describe.ts';
+import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
+import { numberIn, unitsOf } from './quantities.ts';
 import { integer, type NumberType, number, type Type } from './schema-types.ts';
 import { resolve, type Scope } from './scope.ts';
+import type { Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import { unreachable } from './unreachable.ts';
 import type { ScheduleExpression } from './values.ts';
-import { instead, placeOf, plainText, type Written, wrongType } from './written.ts';
+import { instead, placeOf, plainText, sourceText, type Written, wrongType } from './written.ts';
 
 export function checkNumber(scope: Scope, type: NumberType, name: string, written: Written): number | undefined {
   const { value, via } = written;
+  if (value.kind === 'quantity') return checkQuantity(scope, type, name, { value, via });
   if (value.kind !== 'number' && value.kind !== 'negate' && value.kind !== 'binary') {
     const quoted = /^\s*([+-]?[\d.]+(?:e[+-]?\d+)?)\s*$/i.exec(plainText(value) ?? '')?.[1];
     return wrongType(scope, type, name, written, instead(quoted));
@@ -23,14 +27,47 @@ export function checkNumber(scope: Scope, type: NumberType, name: string, writte
     scope.report(problem.notComputable(placeOf(written)));
     return undefined;
   }
+  return inRange(scope, type, name, { result, via, place: placeOf(written) });
+}
+
+function inRange(
+  scope: Scope,
+  type: NumberType,
+  name: string,
+  { result, via, place }: { readonly result: number; readonly via: Via | undefined; readonly place: Span },
+): number | undefined {
   if (isInRange(type, result)) return result;
-  scope.report(problem.outOfRange(placeOf(written), name, type, result, via));
+  scope.report(problem.outOfRange(place, name, type, result, via));
+  return undefined;
+}
+
+/** `1024px`, `12%`: where the row knows the unit, the number that it means there. */
+function checkQuantity(
+  scope: Scope,
+  type: NumberType,
+  name: string,
+  { value, via }: { readonly value: QuantityExpression; readonly via: Via | undefined },
+): number | undefined {
+  const place = via?.usedAt ?? value.span;
+  const result = numberIn(type, value);
+  if (result !== undefined) return inRange(scope, type, name, { result, via, place });
+  scope.report(problem.wrongUnit(place, { name, value, takes: unitsOf(type), via }));
   return undefined;
 }
 
 /** Counts are whole, and shares below 1, in percent as well. */
 export function checkStepsOrShare(scope: Scope, type: Type, name: string, written: Written): number | undefined {
   const { value, via } = written;
+  if (value.kind === 'quantity' && value.measures === 'share') {
+    if (value.value < 1) return value.value;
+    scope.report(problem.shareTooLarge(placeOf(written), name, sourceText(value.span), via));
+    return undefined;
+  }
+  if (value.kind === 'quantity') {
+    const takes = 'It is a number of steps, or a share of them, as in 0.1 or 10%.';
+    scope.report(problem.wrongUnit(placeOf(written), { name, value, takes, via }));
+    return undefined;
+  }
   const text = plainText(value);
   if (text === undefined && !['number', 'negate', 'binary'].includes(value.kind)) {
     return wrongType(scope, type, name, written);

@@ -135,7 +135,8 @@ type SizeType = Extract<Type, { kind: 'size' }>;
 function checkSize(scope: Scope, type: SizeType, name: string, written: Written): Size | undefined {
   const { value, via } = written;
   if (value.kind !== 'size') {
-    const numbers = value.kind === 'number' ? [String(value.value)] : (plainText(value)?.match(/\d+/g) ?? []);
+    const isOne = value.kind === 'number' || (value.kind === 'quantity' && value.measures === 'pixels');
+    const numbers = isOne ? [String(value.value)] : (plainText(value)?.match(/\d+/g) ?? []);
     const [width, height = width] = numbers;
     const meant = width === undefined || numbers.length > 2 ? undefined : `${width}x${height}`;
     return wrongType(scope, type, name, written, instead(meant));
@@ -235,8 +236,9 @@ function checkEither(scope: Scope, type: EitherType, name: string, written: Writ
 function fits(type: Type, value: Expression): boolean {
   switch (type.kind) {
     case 'number':
+      return ['number', 'negate', 'binary', 'quantity'].includes(value.kind);
     case 'steps':
-      return value.kind === 'number' || value.kind === 'negate' || value.kind === 'binary';
+      return ['number', 'negate', 'binary'].includes(value.kind);
     case 'words':
       return value.kind === 'word' && type.words.includes(value.text);
     default:

@@ -52,7 +52,7 @@ export function needs(type: Type): string {
     case 'steps':
       return 'a number of steps';
     case 'steps-or-share':
-      return 'a number of steps, or a share such as 0.1 or "10%"';
+      return 'a number of steps, or a share such as 0.1 or 10%';
     case 'words':
       return enumerate(type.words, 'or');
     case 'reference':
@@ -94,6 +94,8 @@ export function found(value: Expression): string {
       return 'a size';
     case 'duration':
       return 'a duration';
+    case 'quantity':
+      return `a number of ${{ pixels: 'pixels', bytes: 'bytes', share: 'percent' }[value.measures]}`;
     case 'text':
       return 'text';
     case 'word':

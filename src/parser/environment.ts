@@ -53,7 +53,7 @@ export function readVariable(
 
 /** What a default can be. */
 function isPlain(value: Expression): boolean {
-  return ['number', 'negate', 'binary', 'size', 'duration', 'text', 'word'].includes(value.kind);
+  return ['number', 'negate', 'binary', 'size', 'duration', 'quantity', 'text', 'word'].includes(value.kind);
 }
 
 function readLike(needed: Expression, span: Span): Expression | undefined {

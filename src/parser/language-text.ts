@@ -48,7 +48,8 @@ mean nothing, and commas between attributes are optional.
 | \`env("NAME", "default")\` | a variable of the environment, read as \`-p\` would: where the default is text, as text. Without a default it has to be set. What is made depends on its value, and not on where that comes from |
 | \`true\`, \`false\` | |
 | \`1024x768\` | a size: width, height |
-| \`30s\`, \`5min\`, \`2h\` | a duration |
+| \`30s\`, \`5min\`, \`1h30min\` | a duration |
+| \`1024px\`, \`20MB\`, \`12%\` | a number with its unit, where an attribute counts pixels, MiB, or is a share: \`1024\`, \`19.07\`, \`0.12\` say the same. \`MB\` is a million bytes, \`MiB\` 1,048,576; \`%\` is no operator |
 | \`[a, b]\` | a list |
 | \`{ a = 1  b = 2 }\`, \`SAVEUS { … }\` | a record, and one with a tag; attributes that are not written have their defaults |
 | \`{ "TE2.1*" = 0 }\` | a key that is no word stands in quotes; any key may |

@@ -18,10 +18,10 @@ export function readSize(text: string): Size {
 
 const secondsPer: { readonly [unit: string]: number } = { s: 1, min: 60, h: 3600 };
 
-/** `5min`, as seconds. */
+/** `5min` or `1h30min`, as seconds. */
 export function readDuration(text: string): number {
-  const unit = /[a-z]+$/.exec(text)?.[0] ?? 's';
-  return readNumber(text.slice(0, -unit.length)) * (secondsPer[unit] ?? 1);
+  const parts = [...text.matchAll(/(.+?)(min|h|s)/g)];
+  return parts.reduce((sum, [, number = '', unit = '']) => sum + readNumber(number) * (secondsPer[unit] ?? 1), 0);
 }
 
 /** A piece of quoted text: itself, or the source of an expression that stands between `${` and `}`. */

@@ -1,6 +1,6 @@
 // Problems with what a program means, sorted by code.
 
-import type { Expression, Name } from './ast.ts';
+import type { Expression, Name, QuantityExpression } from './ast.ts';
 import { allKinds, blockNoun, enumerate, found, needs, rangeOf, referenceNoun, withArticle } from './describe.ts';
 import { type Diagnostic, error, type Fix, type Related, replace, warning } from './diagnostic.ts';
 import { quote, snippet } from './literals.ts';
@@ -315,6 +315,23 @@ export function wrongKind(
 
 export function wrongLength(span: Span, name: string, wanted: number, length: number): Diagnostic {
   return error('wrong-length', span, { message: `"${name}" is a list of ${wanted}, and this has ${length}.` });
+}
+
+export function wrongUnit(
+  span: Span,
+  details: {
+    readonly name: string;
+    readonly value: QuantityExpression;
+    readonly takes: string;
+    readonly via: Via | undefined;
+  },
+): Diagnostic {
+  const { name, value, takes, via } = details;
+  return error('wrong-unit', span, {
+    message: `"${snippet(value.span)}" has a unit that "${name}" does not take.`,
+    related: definedHere(via),
+    hint: takes,
+  });
 }
 
 export function wrongType(

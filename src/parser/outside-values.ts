@@ -36,7 +36,7 @@ export function readFree(span: Span): Expression {
 /** A number, a size, a duration, true or false, written out. */
 export function isLiteral(value: Expression): boolean {
   if (value.kind === 'negate') return value.of.kind === 'number';
-  return ['number', 'size', 'duration'].includes(value.kind) || isBoolean(value);
+  return ['number', 'size', 'duration', 'quantity'].includes(value.kind) || isBoolean(value);
 }
 
 const isBoolean = (value: Expression) => value.kind === 'word' && (value.text === 'true' || value.text === 'false');
@@ -51,7 +51,7 @@ export function isLike(needed: Expression, value: Expression): boolean {
 /** Numbers are numbers however they are computed; a tag alone is a tagged record; `kohya-diffusers` may be a word. */
 function formsOf({ kind, span }: Expression): readonly string[] {
   if (kind === 'binary' && /^[A-Za-z]\w*(?:-[A-Za-z]\w*)+$/.test(sourceText(span))) return ['number', 'word'];
-  if (kind === 'negate' || kind === 'binary') return ['number'];
+  if (kind === 'negate' || kind === 'binary' || kind === 'quantity') return ['number'];
   return [kind === 'record' ? 'word' : kind];
 }
 

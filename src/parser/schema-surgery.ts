@@ -85,9 +85,13 @@ export const resize = {
       default: -3.55,
     },
   ),
-  size: optional(positive(), 'Drop directions until this many MiB are left, in place of thr.', {
-    synonyms: ['target_size', 'max_size', 'mib', 'megabytes'],
-  }),
+  size: optional(
+    number({ min: 0, openMin: true, unit: 'MiB' }),
+    'Drop directions until this many MiB are left, in place of thr.',
+    {
+      synonyms: ['target_size', 'max_size', 'mib', 'megabytes'],
+    },
+  ),
   max_rank: optional(integer({ min: 1 }), 'At most the best so many directions of each module.', {
     synonyms: ['new_rank', 'rank', 'dim', 'network_dim', 'max_dim'],
   }),

@@ -28,15 +28,30 @@ import {
 } from './schema-types.ts';
 
 export const bucket = record({
-  min: preset(integer({ min: 64, max: 8192, multipleOf: 8 }), 256, 'Shortest side of a bucket, in pixels.', {
-    synonyms: ['min_bucket_reso', 'min_bucket_resolution'],
-  }),
-  max: preset(integer({ min: 64, max: 8192, multipleOf: 8 }), 2048, 'Longest side of a bucket, in pixels.', {
-    synonyms: ['max_bucket_reso', 'max_bucket_resolution'],
-  }),
-  step: preset(integer({ min: 32, max: 1024, multipleOf: 32 }), 32, 'Sides of buckets are multiples of this.', {
-    synonyms: ['bucket_reso_steps', 'bucket_step'],
-  }),
+  min: preset(
+    integer({ min: 64, max: 8192, multipleOf: 8, unit: 'px' }),
+    256,
+    'Shortest side of a bucket, in pixels.',
+    {
+      synonyms: ['min_bucket_reso', 'min_bucket_resolution'],
+    },
+  ),
+  max: preset(
+    integer({ min: 64, max: 8192, multipleOf: 8, unit: 'px' }),
+    2048,
+    'Longest side of a bucket, in pixels.',
+    {
+      synonyms: ['max_bucket_reso', 'max_bucket_resolution'],
+    },
+  ),
+  step: preset(
+    integer({ min: 32, max: 1024, multipleOf: 32, unit: 'px' }),
+    32,
+    'Sides of buckets are multiples of this.',
+    {
+      synonyms: ['bucket_reso_steps', 'bucket_step'],
+    },
+  ),
   upscale: preset(
     boolean(),
     true,

@@ -58,6 +58,8 @@ export interface NumberType {
   readonly openMin: boolean;
   readonly openMax: boolean;
   readonly multipleOf: number | undefined;
+  /** What it counts, where a program may say so: `1024px`, `20MB`. */
+  readonly unit: 'px' | 'MiB' | undefined;
 }
 
 /** One row of the table: everything that is known about one attribute. */
@@ -112,6 +114,7 @@ const anyNumber: NumberType = {
   openMin: false,
   openMax: false,
   multipleOf: undefined,
+  unit: undefined,
 };
 
 type NumberSetting = NumberType & { readonly __value?: number };

@@ -163,6 +163,7 @@ export function labelOf(value: Expression): string | undefined {
     case 'number':
     case 'size':
     case 'duration':
+    case 'quantity':
     case 'word':
       return written;
     case 'negate':

@@ -103,13 +103,14 @@ export function oddNumber(span: Span, text: string): Diagnostic {
   const minutes = unit === 'm' || unit === 'mins' || unit === 'minutes' ? `${digits}min` : undefined;
   const seconds = /^sec(?:onds?|s)?$/.test(unit) ? `${digits}s` : undefined;
   const hours = /^(?:hours?|hr?s?)$/.test(unit) ? `${digits}h` : undefined;
-  const plain = /^(?:steps?|images?|px|pixels?)$/.test(unit) ? digits : undefined;
-  const better = minutes ?? seconds ?? hours ?? plain;
+  const plain = /^(?:steps?|images?)$/.test(unit) ? digits : undefined;
+  const pixels = /^(?:pix|pixels?)$/i.test(unit) ? `${digits}px` : undefined;
+  const better = minutes ?? seconds ?? hours ?? pixels ?? plain;
   return error('odd-number', span, {
     message: unit === '' ? `"${text}" is not a number.` : `"${unit}" is not a unit.`,
     hint: better
       ? `Write ${better}`
-      : 'Durations end in s, min or h; sizes are written 1024x768; all else has no unit.',
+      : 'Units are s, min and h, px, MB and the like, and %. Sizes are written 1024x768.',
     fix: better ? replace(span, better) : undefined,
   });
 }

@@ -216,7 +216,9 @@ function endOfOddName(source: SourceFile, input: readonly Token[], at: number): 
 }
 
 const isNumeral = (token: Token) =>
-  [t.NumberNumeral, t.OddNumeral, t.SizeNumeral, t.OddSize, t.DurationNumeral].some((type) => isA(token, type));
+  [t.NumberNumeral, t.OddNumeral, t.SizeNumeral, t.OddSize, t.DurationNumeral, t.QuantityNumeral].some((type) =>
+    isA(token, type),
+  );
 
 function joinTokens(source: SourceFile, parts: readonly Token[]): Token {
   const [first, last] = [parts[0] as Token, parts.at(-1) as Token];

@@ -72,13 +72,23 @@ export const OddSize = token(
   },
 );
 export const SizeNumeral = token('SizeNumeral', 'size', /[1-9]\d*x[1-9]\d*(?![\w.])/, { categories: Numeral });
-export const DurationNumeral = token('DurationNumeral', 'duration', new RegExp(`${numeral}(?:s|min|h)(?![\\w.])`), {
-  categories: Numeral,
-});
+export const DurationNumeral = token(
+  'DurationNumeral',
+  'duration',
+  new RegExp(`(?:${numeral}h(?:${numeral}min)?(?:${numeral}s)?|${numeral}min(?:${numeral}s)?|${numeral}s)(?![\\w.])`),
+  { categories: Numeral },
+);
+/** `1024px`, `20MiB`, `12%`. */
+export const QuantityNumeral = token(
+  'QuantityNumeral',
+  'number with a unit',
+  new RegExp(`${numeral}(?:%|px|[kKMGT]i?B)(?![\\w.%])`),
+  { categories: Numeral },
+);
 export const NumberNumeral = token('NumberNumeral', 'number', new RegExp(`${numeral}(?![\\w.])`), {
   categories: Numeral,
 });
-/** A number with something behind it that is no unit: `8GB`, `1.2.3`. */
+/** A number with something behind it that is no unit: `8apples`, `1.2.3`. */
 export const OddNumeral = token('OddNumeral', 'number with an unknown unit', /\d[\w.]*/, { categories: Numeral });
 
 export const EqualSign = token('EqualSign', '=', /=/, { categories: Equals });
@@ -122,6 +132,7 @@ export const lexedTokens: TokenType[] = [
   OddSize,
   SizeNumeral,
   DurationNumeral,
+  QuantityNumeral,
   NumberNumeral,
   OddNumeral,
   EqualSign,

@@ -182,7 +182,7 @@ describe('other things', () => {
   test('numbers with unknown units', () => {
     expectProblems(['odd-number'], trainWith('state_every = «5m»'));
     expect(hintsOf(trainWith('state_every = 5m'))).toEqual(['Write 5min']);
-    expectProblems(['odd-number'], `resize a { from = «8GB» }`);
+    expectProblems(['odd-number'], `resize a { from = «8apples» }`);
   });
 
   test('attributes outside of every block', () => {

@@ -3,8 +3,9 @@
 import { globSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { Compiled } from '../../src/parser/check.ts';
 import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
-import { compileText } from './marked.ts';
+import { compileFiles, compileText } from './marked.ts';
 
 const root = new URL('../../', import.meta.url);
 const programs = globSync(['examples/**/*.lora', 'grammar/corpus/**/*.lora'], { cwd: root }).map((path) =>
@@ -15,8 +16,12 @@ const programs = globSync(['examples/**/*.lora', 'grammar/corpus/**/*.lora'], { 
 const limitMs = 5000;
 
 function expectAnAnswer(text: string): void {
+  expectAnswered(() => compileText(text));
+}
+
+function expectAnswered(compile: () => Compiled): void {
   const start = performance.now();
-  const { program, diagnostics } = compileText(text);
+  const { program, diagnostics } = compile();
   const printed = printDiagnostics(diagnostics);
   expect(performance.now() - start).toBeLessThan(limitMs);
   expect(program === undefined).toBe(diagnostics.some(({ severity }) => severity === 'error'));
@@ -92,14 +97,38 @@ const edit: fc.Arbitrary<Edit> = fc.record({
   insert: fc.oneof(fc.constant(''), pieces, fc.string({ unit: 'grapheme', maxLength: 6 })),
 });
 
+function edited(program: string, edits: readonly Edit[]): string {
+  return edits.reduce((text, { at, remove, insert }) => {
+    const offset = Math.floor(at * text.length);
+    return text.slice(0, offset) + insert + text.slice(offset + remove);
+  }, program);
+}
+
 test('programs with random edits', () => {
   fc.assert(
     fc.property(fc.constantFrom(...programs), fc.array(edit, { minLength: 1, maxLength: 6 }), (program, edits) => {
-      const edited = edits.reduce((text, { at, remove, insert }) => {
-        const offset = Math.floor(at * text.length);
-        return text.slice(0, offset) + insert + text.slice(offset + remove);
-      }, program);
-      expectAnAnswer(edited);
+      expectAnAnswer(edited(program, edits));
+    }),
+    { numRuns: 600 },
+  );
+});
+
+test('programs of several files, with random edits in each of them', () => {
+  const read = (path: string) => readFileSync(new URL(`grammar/corpus/good/${path}`, root), 'utf8');
+  const [main, models, style] = ['imports.lora', 'parts/models.lora', 'parts/house-style.lora'].map(read) as [
+    string,
+    string,
+    string,
+  ];
+  const edits = fc.array(edit, { maxLength: 2 });
+  fc.assert(
+    fc.property(edits, edits, edits, (ofMain, ofModels, ofStyle) => {
+      const files = {
+        'main.lora': edited(main, ofMain),
+        'parts/models.lora': edited(models, ofModels),
+        'parts/house-style.lora': edited(style, ofStyle),
+      };
+      expectAnswered(() => compileFiles(files, { 'house.prefix': 'x' }));
     }),
     { numRuns: 600 },
   );

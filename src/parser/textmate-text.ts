@@ -9,6 +9,7 @@ export function textMateText(): string {
   return `${JSON.stringify(grammar(), null, 2)}\n`;
 }
 
+const number = '(?:\\d[\\d_]*(?:\\.[\\d_]*)?|\\.\\d[\\d_]*)(?:[eE][-+]?\\d+)?';
 const word = '[\\p{L}_][\\p{L}\\d_]*';
 /** Words may have dots in them, and then are others. */
 const alone = (words: Iterable<string>) => `(?<![\\p{L}\\d_.])(?:${[...words].join('|')})(?![\\p{L}\\d_.])`;
@@ -73,8 +74,9 @@ function grammar() {
       numbers: {
         patterns: [
           { match: '(?<![\\p{L}\\d_.])[1-9]\\d*x[1-9]\\d*(?![\\w.])', name: 'constant.numeric.size.lora' },
+          { match: `(?<![\\p{L}\\d_])(?:${number}(?:h|min|s)){2,}(?![\\w.])`, name: 'constant.numeric.duration.lora' },
           {
-            match: '(?<![\\p{L}\\d_])(?:\\d[\\d_]*(?:\\.[\\d_]*)?|\\.\\d[\\d_]*)(?:[eE][-+]?\\d+)?(s|min|h)?(?![\\w.])',
+            match: `(?<![\\p{L}\\d_])${number}(s|min|h|px|%|[kKMGT]i?B)?(?![\\w.])`,
             name: 'constant.numeric.lora',
             captures: { 1: { name: 'keyword.other.unit.lora' } },
           },

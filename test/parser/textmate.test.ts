@@ -72,7 +72,7 @@ save 'C:\\raw \${no}' { from = tiny }`;
 const expected: readonly (readonly [t: readonly TokenType[], scope: string])[] = [
   [[t.BlockWord, t.Let, t.Param, t.Import, t.Extends], 'keyword.'],
   [[t.Key], 'variable.other.property'],
-  [[t.NumberNumeral, t.SizeNumeral, t.DurationNumeral], 'constant.numeric'],
+  [[t.NumberNumeral, t.SizeNumeral, t.DurationNumeral, t.QuantityNumeral], 'constant.numeric'],
   [[t.QuotedText, t.RawText], 'string.'],
 ];
 

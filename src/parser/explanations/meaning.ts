@@ -180,4 +180,10 @@ kind.`,
     wrong: trainWith('steps = "80"'),
     right: trainWith('steps = 80'),
   },
+  'wrong-unit': {
+    means: `A unit has to fit what the attribute counts: px where it counts pixels, MB and the like where it is a size, % where
+it is a share. Everything else is a plain number.`,
+    wrong: trainWith('steps = 10%'),
+    right: trainWith('steps = 8'),
+  },
 };

@@ -93,6 +93,12 @@ factors.`,
     wrong: `dataset hero { images = "images"  transparency = "red" }`,
     right: `dataset hero { images = "images"  transparency = "#ffffff" }`,
   },
+  'odd-schedule': {
+    means: `What gradients are clipped to is a size, so it has to be a number from 0 on at every step of the training. Steps
+count from 1. A training would stop at the first step that has none.`,
+    wrong: trainWith('steps = 40  optimizer = SAVEUS { clip_gradients = true  clip_lambda = 1 / (step - 1) }'),
+    right: trainWith('steps = 40  optimizer = SAVEUS { clip_gradients = true  clip_lambda = 1 / step }'),
+  },
   'other-prediction': {
     means: `The checkpoint block says what the checkpoint predicts, and this setting of the training is for the other kind.`,
     wrong: `checkpoint pony { path = "pony.safetensors"  prediction = v }\n${trainWith('v_pred_like_loss = 0.1')}`,

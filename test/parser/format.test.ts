@@ -13,7 +13,7 @@ function expectFormat(written: string, formatted: string): void {
   holdClaims(written);
 }
 
-test.each(globSync('examples/**/*.lora', { cwd: root }))('%s is in the one style', (path) => {
+test.each(globSync(['examples/**/*.lora', 'presets/*.lora'], { cwd: root }))('%s is in the one style', (path) => {
   const text = readFileSync(new URL(path, root), 'utf8');
   expect(format(text)).toEqual({ text, unreadLines: [] });
 });

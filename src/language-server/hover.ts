@@ -4,7 +4,9 @@ import { basename } from 'node:path';
 import { type Hover, MarkupKind } from 'vscode-languageserver/node';
 import { blocksNamed } from '../parser/blocks.ts';
 import { cleanLine } from '../parser/clean-text.ts';
+import type { Diagnostic } from '../parser/diagnostics.ts';
 import { type Meaning, meaningAt, type Named, type Place, placesOfName, typesIn } from '../parser/editing/symbols.ts';
+import { explanationOf, meansOf } from '../parser/explanations/explanations.ts';
 import { snippet } from '../parser/literals.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import { blockDocs, isBlockKind } from '../parser/schema.ts';
@@ -21,15 +23,26 @@ export interface HoverContext {
   /** The last version of the program that had no mistakes. */
   readonly program: CheckedProgram | undefined;
   readonly project: Project;
+  readonly diagnostics: readonly Diagnostic[];
 }
 
 export function hoverAt(context: HoverContext, offset: number): Hover | null {
   const meaning = meaningAt(context.file.symbols, offset);
-  if (meaning === undefined) return null;
-  return {
-    contents: { kind: MarkupKind.Markdown, value: textOf(context, meaning) },
-    range: rangeOf(meaning.span),
-  };
+  const explained = explanationsAt(context, offset);
+  const texts = [...(meaning === undefined ? [] : [textOf(context, meaning)]), ...explained.map(({ text }) => text)];
+  const span = meaning?.span ?? explained[0]?.span;
+  if (span === undefined) return null;
+  return { contents: { kind: MarkupKind.Markdown, value: texts.join('\n\n---\n\n') }, range: rangeOf(span) };
+}
+
+/** What the problems at a place mean: the editor shows beside it what is wrong just here. */
+function explanationsAt({ file, diagnostics }: HoverContext, offset: number) {
+  return diagnostics.flatMap(({ code, span }) => {
+    const isHere = span.source === file.source && span.start <= offset && offset <= span.end;
+    const explanation = isHere ? explanationOf(code) : undefined;
+    if (explanation === undefined) return [];
+    return [{ span, text: `\`${code}\`: ${meansOf(explanation)} \`lorac explain ${code}\` shows an example.` }];
+  });
 }
 
 function textOf(context: HoverContext, meaning: Meaning): string {

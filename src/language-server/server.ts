@@ -31,6 +31,7 @@ import type { SourceFile } from '../parser/source.ts';
 import { actionsFor, FIX_ALL } from './actions.ts';
 import { completionsAt } from './completion.ts';
 import { mistakesOfImports, shownDiagnostic, tooLarge } from './diagnostics.ts';
+import { formattingOf } from './formatting.ts';
 import { hoverAt } from './hover.ts';
 import { hintsOf, lensesOf, WHY, writtenName } from './lenses.ts';
 import { definitionOf, referencesTo, renamable, rename } from './navigation.ts';
@@ -135,6 +136,7 @@ class Server {
         renameProvider: { prepareProvider: true },
         documentSymbolProvider: true,
         foldingRangeProvider: true,
+        documentFormattingProvider: true,
         semanticTokensProvider: { legend, full: true, range: true },
         codeActionProvider: { codeActionKinds: [CodeActionKind.QuickFix, FIX_ALL] },
         inlayHintProvider: true,
@@ -151,9 +153,10 @@ class Server {
       return this.#at(params, (file, offset) => completionsAt(file, offset, snippets));
     });
     connection.onHover((params) =>
-      this.#at(params, (file, offset) =>
-        hoverAt({ file, program: this.#programOf(file), project: this.#project }, offset),
-      ),
+      this.#at(params, (file, offset) => {
+        const context = { file, program: this.#programOf(file), project: this.#project };
+        return hoverAt({ ...context, diagnostics: this.#diagnosticsOf(file) }, offset);
+      }),
     );
     connection.onDefinition((params) => this.#at(params, definitionOf));
     connection.onReferences((params) =>
@@ -180,6 +183,7 @@ class Server {
   #answerAboutFiles(): void {
     const connection = this.#connection;
     connection.onDocumentSymbol((params) => this.#about(params, outlineOf));
+    connection.onDocumentFormatting((params) => this.#about(params, formattingOf));
     connection.onFoldingRanges((params) => this.#about(params, foldsOf));
     connection.onCodeAction((params) =>
       this.#about(params, (file) => actionsFor(file, this.#diagnosticsOf(file), params)),

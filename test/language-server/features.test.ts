@@ -202,6 +202,27 @@ test('a hover knows blocks, lets, tags, words and blocks of the network', async 
   expect(await hover(text, '# Two char|acters')).toBeNull();
 });
 
+test('a hover over a mistake says what its kind means', async () => {
+  const text = open(program.replace('base      = pony', 'base      = hero'));
+  expect(await hover(text, 'base      = he|ro')).toMatch(
+    /`wrong-kind`: .*`lorac explain wrong-kind` shows an example\.$/s,
+  );
+});
+
+test('formatting changes the lines that are not in the one style, and nothing else', async () => {
+  const text = open(
+    '# kept\nlora   style { path = "style.safetensors" }\n\n\n\nchop tiny {\nfrom = style\nkeep=[OUT01]\n}\n# last\n',
+  );
+  const options = { tabSize: 2, insertSpaces: true };
+  const edits = await ask<TextEdit[]>('textDocument/formatting', text, { options });
+  expect(edits.map(({ range }) => [range.start.line, range.end.line])).toEqual([[1, 8]]);
+  const formatted = apply(text, edits);
+  expect(formatted).toBe(
+    '# kept\nlora style { path = "style.safetensors" }\n\nchop tiny {\n  from = style\n  keep = [OUT01]\n}\n# last\n',
+  );
+  expect(await ask<TextEdit[]>('textDocument/formatting', open(formatted), { options })).toEqual([]);
+});
+
 test('a name leads to its definition and to everyone who uses it', async () => {
   const text = open(program);
   const position = text.at('from = small|0 ');

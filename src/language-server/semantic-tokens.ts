@@ -4,7 +4,7 @@
 import { SemanticTokensBuilder, type SemanticTokensLegend } from 'vscode-languageserver/node';
 import type { Meaning } from '../parser/editing/symbols.ts';
 import * as t from '../parser/tokens.ts';
-import { endOf, isA, type Token } from '../parser/tokens.ts';
+import { endOf, type Token } from '../parser/tokens.ts';
 import type { OpenFile } from './open-file.ts';
 import { rangeOf } from './positions.ts';
 
@@ -88,18 +88,21 @@ function kindOf(meaning: Meaning): TokenKind {
 }
 
 function pieceOfToken(token: Token): readonly Piece[] {
-  if (token.image === '') return [];
-  const kind = [...plainKinds].find(([, kinds]) => kinds.some((type) => isA(token, type)))?.[0];
+  const kind = token.image === '' ? undefined : plainKinds.get(token.tokenType);
   return kind === undefined ? [] : [piece(token, kind)];
 }
 
 /** Of tokens whose meaning nobody knows. */
-const plainKinds: ReadonlyMap<TokenKind, readonly (typeof t)['Word'][]> = new Map([
-  ['keyword', [t.BlockWord, t.Let, t.Param, t.Import, t.Extends]],
-  ['string', [t.QuotedText, t.RawText, t.OpenText, t.OddQuotedText, t.BareText]],
-  ['number', [t.NumberNumeral, t.SizeNumeral, t.DurationNumeral, t.OddNumeral, t.OddSize]],
-  ['operator', [t.Plus, t.Minus, t.Power, t.At]],
-]);
+const plainKinds = new Map(
+  (
+    [
+      ['keyword', [t.BlockWord, t.Let, t.Param, t.Import, t.Extends]],
+      ['string', [t.QuotedText, t.RawText, t.OpenText, t.OddQuotedText, t.BareText]],
+      ['number', [t.NumberNumeral, t.SizeNumeral, t.DurationNumeral, t.OddNumeral, t.OddSize]],
+      ['operator', [t.Plus, t.Minus, t.Power, t.At]],
+    ] as const
+  ).flatMap(([kind, tokens]) => tokens.map((token) => [token, kind] as const)),
+);
 
 const piece = (token: Token, kind: TokenKind): Piece => ({
   start: token.startOffset,

@@ -158,9 +158,10 @@ function goesOn(reading: Reading, isNext: (token: Token | undefined) => boolean)
   return next !== undefined && !isNext(next);
 }
 
-/** `a = b, { }`: without its comma, this would say something else. */
-function goesOnBehindComma(reading: Reading, isNext: (token: Token | undefined) => boolean): boolean {
-  return goesOn({ ...reading, at: reading.at + 1 }, isNext);
+/** `a = b, { }` and `a = , "b" = 1`: without its comma, either would say something else. */
+function needsComma(item: Item, reading: Reading, isNext: (token: Token | undefined) => boolean): boolean {
+  const last = item.nodes.at(-1);
+  return (last !== undefined && isOperator(last)) || goesOn({ ...reading, at: reading.at + 1 }, isNext);
 }
 
 function endOfUnclosed(reading: Reading, end: number): number {
@@ -255,7 +256,7 @@ function readGroup(reading: Reading, open: Token, kind: Group['kind']): Group {
       reading.at += 1;
       if (item !== undefined && goesOn(reading, isEnd)) item.staysAsIs = true;
       else entries.push(commentOf(token));
-    } else if (isA(token, t.Comma) && (item === undefined || !isRecord || !goesOnBehindComma(reading, isEnd))) {
+    } else if (isA(token, t.Comma) && (item === undefined || !isRecord || !needsComma(item, reading, isEnd))) {
       reading.at += 1;
       item = undefined;
     } else {

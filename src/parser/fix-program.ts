@@ -31,7 +31,7 @@ export function fixProgram(source: SourceFile, options: CompileOptions): FixedPr
     const fixes = apartFrom(
       compile(now, options).diagnostics.flatMap(({ code, fix }) =>
         // What was given on the command line is not in the file, and other files have users of their own.
-        fix === undefined || fix.span.source !== now ? [] : [{ code, fix }],
+        fix === undefined || fix.span.source !== now || changesNothing(fix) ? [] : [{ code, fix }],
       ),
     );
     for (const { code, fix } of fixes) {
@@ -45,6 +45,8 @@ export function fixProgram(source: SourceFile, options: CompileOptions): FixedPr
   }
   return { text, made };
 }
+
+const changesNothing = ({ span, text }: Fix): boolean => span.source.text.slice(span.start, span.end) === text;
 
 /** In the order of the text, without those that touch one before them: they are for the next round. */
 function apartFrom<Part extends { readonly fix: Fix }>(fixes: readonly Part[]): Part[] {

@@ -76,6 +76,8 @@ function betterPath(variants: readonly Save[]): Fix | undefined {
   const { source, start, end } = first.span;
   const [, quoted] = /^save\s*(".*")$/.exec(source.text.slice(start, end)) ?? [];
   if (quoted === undefined || names.includes(undefined)) return undefined;
+  // What is in the path already, and tells nothing apart, would not the second time.
+  if (names.every((name) => name !== undefined && quoted.includes(name))) return undefined;
   const text = quoted.replace(/(?=\.\w+"$)/, names.map((name) => `-${name}`).join(''));
   return { text, span: { source, start: end - quoted.length, end } };
 }

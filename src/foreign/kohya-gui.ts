@@ -2,7 +2,7 @@
 // which flags it writes. Read in kohya_ss 22 to 25 (kohya_gui/lora_gui.py) and its presets.
 
 import { asNumber, asText, isEmpty, type Plain, type PlainRecord } from './plain.ts';
-import type { Left, Recipe } from './recipe.ts';
+import type { Left, Recipe, Unreadable } from './recipe.ts';
 import { optionsOf } from './sd-scripts-command.ts';
 import { sdScriptsDefaults } from './sd-scripts-defaults.ts';
 import { readShell } from './shell-words.ts';
@@ -11,12 +11,22 @@ export function looksLikeKohyaGui(table: PlainRecord): boolean {
   return 'LoRA_type' in table || ('train_batch_size' in table && 'max_resolution' in table);
 }
 
-export function readKohyaGui(table: PlainRecord): Recipe {
+export function readKohyaGui(table: PlainRecord): Recipe | Unreadable {
+  const other = Object.keys(others).find((name) => table[name] === true);
+  if (other !== undefined) {
+    return {
+      problem: `lorac trains SDXL, and these settings are for ${others[other]}.`,
+      hint: 'Settings for SDXL have "sdxl": true.',
+    };
+  }
   const options = new Map<string, Plain>();
   const left: Left[] = [];
   for (const [name, value] of Object.entries(table)) {
     if (value === undefined || own.has(name) || isUnused(name, value)) continue;
     options.set(renamed[name] ?? name, value);
+  }
+  if (table.sdxl === false) {
+    left.push({ name: 'sdxl', value: false, reason: 'lorac trains SDXL alone: the checkpoint has to be one of SDXL.' });
   }
   readNetwork(table, options, left);
   readRates(table, options);
@@ -37,6 +47,12 @@ export function readKohyaGui(table: PlainRecord): Recipe {
   };
 }
 
+const others: { readonly [checkbox: string]: string } = {
+  flux1_checkbox: 'FLUX',
+  sd3_checkbox: 'Stable Diffusion 3',
+  v2: 'Stable Diffusion 2',
+};
+
 const renamed: { readonly [theirs: string]: string } = {
   max_resolution: 'resolution',
   optimizer: 'optimizer_type',
@@ -55,8 +71,8 @@ const own = new Set(
   multires_noise_iterations multires_noise_discount model_list train_on_input save_as_bool use_wandb gpu_ids
   num_processes num_machines num_cpu_threads_per_process main_process_port extra_accelerate_launch_args dynamo_mode
   dynamo_use_dynamic dynamo_use_fullgraph no_token_padding max_train_steps max_train_epochs stop_text_encoder_training_pct
-  sample_prompts xformers weights_only headless color_aug_ sdxl v2 max_data_loader_n_workers caption_metadata_filename
-  reg_data_dir_ text_encoder_lr1 text_encoder_lr2 clip_g clip_l t5xxl flux1_checkbox sd3_checkbox`.split(/\s+/),
+  sample_prompts xformers weights_only headless sdxl v2 max_data_loader_n_workers caption_metadata_filename
+  flux1_checkbox sd3_checkbox`.split(/\s+/),
 );
 
 /** It writes 0 or nothing for what is off. These have a meaning at 0. */

@@ -14,6 +14,7 @@ export function printDraft(draft: Draft): string {
     `# Imported from ${draft.from} by lorac import.`,
     ...params(draft),
     ...draft.blocks.map(printBlock),
+    ...further(draft),
     ...usual(draft),
     ...leftovers('Not carried over, and why', draft.lost),
     ...leftovers('Needs no word here', draft.needless),
@@ -29,6 +30,18 @@ function params(draft: Draft): readonly string[] {
   const lines = [...names].map((name) => `param ${name}`);
   return [
     `# Shell variables of the command: write their values behind a "=", or give them: lorac build -p ${[...names][0]}=…\n${lines.join('\n')}`,
+  ];
+}
+
+/** What other trainers leave to other programs: two lines that somebody can take. */
+function further({ blocks }: Draft): readonly string[] {
+  if (blocks.some(({ kind }) => kind === 'resize' || kind === 'chop')) return [];
+  return [
+    [
+      '# To go on from there, take these lines, and save from the last:',
+      '# resize small { from = raw  fro_ckpt = 1  thr = -3.55 }',
+      '# chop tiny { from = small  keep = [OUT01] }',
+    ].join('\n'),
   ];
 }
 

@@ -146,7 +146,6 @@ export const lacking: { readonly [flag: string]: string } = {
   metadata_tags: 'Files hold settings, and no author, license or description.',
   optimizer_schedulefree_wrapper: 'An optimizer is used as it is, with the schedule of lr_scheduler.',
   random_crop: 'Images are encoded once, cropped at the centre.',
-  resize_interpolation: 'Images are resized with Lanczos.',
   sample_at_first: 'There are no pictures before the first step. A preview block has the base beside a LoRA.',
   schedulefree_wrapper_args: 'An optimizer is used as it is, with the schedule of lr_scheduler.',
   stop_text_encoder_training: 'Text encoders are trained to the end, or not at all.',

@@ -46,6 +46,10 @@ test('kohya_ss: of two kinds of noise the one counts that is chosen', () => {
 });
 
 test('what trains another model is refused, with the name of the model', () => {
+  expect(importText(gui({ flux1_checkbox: true }), nowhere)).toMatchObject({
+    problem: 'lorac trains SDXL, and these settings are for FLUX.',
+  });
+  expect(imported(gui({ sdxl: false })).lost).toContain('sdxl');
   const job = read('ai-toolkit.yaml').replace('is_xl: true', 'arch: flux').replace('pony', 'dev');
   expect(importText(job, nowhere)).toMatchObject({ problem: 'lorac trains SDXL, and this job trains flux.' });
   const config = read('onetrainer.json').replace('STABLE_DIFFUSION_XL_10_BASE', 'FLUX_DEV_1');

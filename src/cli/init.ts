@@ -5,6 +5,7 @@ import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, relative, resolve, sep } from 'node:path';
 import { cleanLine } from '../parser/clean-text.ts';
+import { format } from '../parser/format/format.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import { absolutePath } from '../runtime/graph/paths.ts';
 import { count, size } from '../tui/units.ts';
@@ -97,7 +98,7 @@ async function write(command: InitCommand, found: Found): Promise<number> {
     prompts,
     captionMissing,
   });
-  writeFileSync(file, program);
+  writeFileSync(file, format(program).text);
   say(`wrote ${name}.lora`);
   if (checkpoint === undefined) {
     say(

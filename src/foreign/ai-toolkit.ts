@@ -194,12 +194,7 @@ function readTraining(train: PlainRecord, options: Map<string, Plain>, left: Lef
   const loss = asText(train.loss_type);
   if (loss !== undefined && loss !== 'mse') options.set('loss_type', loss === 'mae' ? 'l1' : loss);
   const ema = record(train.ema_config);
-  if (asBoolean(ema.use_ema) === true)
-    left.push({
-      name: 'ema_config',
-      value: ema,
-      reason: 'Write ema = 0.999 in the training, and save its average: from = raw@ema.',
-    });
+  if (asBoolean(ema.use_ema) === true) options.set('ema_decay', asNumber(ema.ema_decay) ?? 0.99);
   leave(left, train, [
     ...Object.keys(training),
     'dtype',

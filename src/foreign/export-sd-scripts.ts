@@ -80,10 +80,8 @@ function exportTarget(
   program: CheckedProgram,
   { train, at }: Pick<ToExport, 'train' | 'at'>,
 ): void {
-  const save = program.blocks.find(
-    (block) =>
-      block.kind === 'save' && block.attributes.from.block === train.name && block.attributes.from.step === undefined,
-  );
+  const saves = program.blocks.filter((block) => block.kind === 'save' && block.attributes.from.block === train.name);
+  const save = saves.find((block) => block.kind === 'save' && block.attributes.from.step === undefined) ?? saves[0];
   const path = at({
     text: save?.name ?? `${train.name}.safetensors`,
     writtenIn: (save ?? train).span.source,

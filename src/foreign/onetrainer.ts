@@ -48,6 +48,7 @@ export function readOneTrainer(table: PlainRecord, around: Surroundings): Recipe
     if (value !== undefined && value !== null) options.set(ours, value);
   }
   readTarget(table, options);
+  if (table.ema !== undefined && isOn(table.ema)) options.set('ema_decay', asNumber(table.ema_decay) ?? 0.999);
   readNetwork(table, options, left);
   readOptimizer(table, options, left);
   readRates(table, options, left);
@@ -71,6 +72,7 @@ export function readOneTrainer(table: PlainRecord, around: Surroundings): Recipe
 
 const names: { readonly [theirs: string]: string } = {
   base_model_name: 'pretrained_model_name_or_path',
+  lora_model_name: 'network_weights',
   batch_size: 'train_batch_size',
   gradient_accumulation_steps: 'gradient_accumulation_steps',
   epochs: 'max_train_epochs',
@@ -88,8 +90,6 @@ const names: { readonly [theirs: string]: string } = {
 
 const unused: { readonly [theirs: string]: string } = {
   masked_training: 'There is no masked loss.',
-  ema: 'Write ema = 0.999 in the training, and save its average: from = raw@ema.',
-  lora_model_name: 'Write a lora block for it, and its name in the training: init = before.',
   text_encoder_layer_skip: 'Text encoders are read as SDXL is made.',
 };
 

@@ -36,10 +36,11 @@ function params(draft: Draft): readonly string[] {
 /** What other trainers leave to other programs: two lines that somebody can take. */
 function further({ blocks }: Draft): readonly string[] {
   if (blocks.some(({ kind }) => kind === 'resize' || kind === 'chop')) return [];
+  const trained = blocks.find(({ kind }) => kind === 'save')?.values.get('from')?.value ?? 'raw';
   return [
     [
       '# To go on from there, take these lines, and save from the last:',
-      '# resize small { from = raw  fro_ckpt = 1  thr = -3.55 }',
+      `# resize small { from = ${trained}  fro_ckpt = 1  thr = -3.55 }`,
       '# chop tiny { from = small  keep = [OUT01] }',
     ].join('\n'),
   ];

@@ -3,6 +3,7 @@
 
 import { compile } from '../parser/check.ts';
 import type { Diagnostic } from '../parser/diagnostics.ts';
+import { format } from '../parser/format/format.ts';
 import type { Draft, DraftBlock } from './draft.ts';
 import { printDraft } from './print-draft.ts';
 
@@ -20,7 +21,7 @@ export function settle(draft: Draft): Settled {
     // Each round leaves one attribute out, so there is an end.
     if (refused !== undefined) return settle(without(draft, refused, error.message));
   }
-  return { program, draft };
+  return { program: format(program).text, draft };
 }
 
 interface Refused {

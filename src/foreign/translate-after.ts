@@ -5,9 +5,10 @@ import { resize as resizeFields } from '../parser/schema-surgery.ts';
 import { type DraftBlock, fitted, isWritable, put, type Values } from './draft.ts';
 import type { Recipe } from './recipe.ts';
 
-export function afterTraining(recipe: Recipe, target: string): readonly DraftBlock[] {
+/** `trained` is the LoRA that the other trainer would have put there: the last step, or an average. */
+export function afterTraining(recipe: Recipe, trained: string, target: string): readonly DraftBlock[] {
   const blocks: DraftBlock[] = [];
-  let last = 'raw';
+  let last = trained;
   if (recipe.resize !== undefined) {
     blocks.push({ kind: 'resize', name: 'small', values: resizing(recipe.resize, last) });
     last = 'small';

@@ -36,7 +36,7 @@ export function translate(recipe: Recipe, around: Surroundings): Draft {
     ...images.datasets,
     ...begins,
     { kind: 'train', name: 'raw', values },
-    ...afterTraining(recipe, target),
+    ...afterTraining(recipe, values.has('ema') ? 'raw@ema' : 'raw', target),
   ];
   return { from: recipe.from, blocks, ...sortLeft(recipe, asked) };
 }

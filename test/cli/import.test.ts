@@ -61,7 +61,7 @@ test('with -o the program is written, never over a file that is there unless tha
 test('images that lie there are counted, and what is lost is told', async () => {
   const { exitCode, stdout, stderr } = await run(['import', 'start.sh']);
   expect(exitCode).toBe(0);
-  expect(stdout).toContain('steps                       = 15  # 3 epochs of 5 steps each');
+  expect(stdout).toMatch(/^ {2}steps += 15 +# 3 epochs of 5 steps each$/m);
   expect(stderr).toContain('note: vae: Images are encoded with the VAE of the checkpoint.');
   expect(stderr).toContain('1 setting could not be carried over.');
 });

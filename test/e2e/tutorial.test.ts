@@ -77,12 +77,12 @@ async function shrink(): Promise<void> {
   const path = join(folder, 'fox.lora');
   const program = await readFile(path, 'utf8');
   const small = program
-    .replace(/^( {2}images = .*)$/m, '$1\n  resolution = 64x64  bucket = { min = 64  max = 128  step = 32 }')
+    .replace(/^( {2}images += .*)$/m, '$1\n  resolution = 64x64  bucket = { min = 64  max = 128  step = 32 }')
     .replace(
-      /^ {2}steps = .*$/m,
+      /^ {2}steps += .*$/m,
       '  steps = 40  batch_size = 1  gradient_accumulation_steps = 1  mixed_precision = fp32\n  network = locon { dim = 2  alpha = 1  conv_dim = 2  conv_alpha = 1 }',
     )
-    .replace(/save_every = \d+/, 'save_every = 20')
+    .replace(/save_every += \d+/, 'save_every = 20')
     .replace(/every = \d+ {2}prompts/, 'every = 20  prompts');
   expect(small.split('\n').length).toBe(program.split('\n').length + 2);
   await writeFile(path, small);

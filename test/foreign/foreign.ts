@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import { importText } from '../../src/foreign/import.ts';
 import { nowhere, type Surroundings } from '../../src/foreign/recipe.ts';
 import { compile } from '../../src/parser/check.ts';
+import { format } from '../../src/parser/format/format.ts';
 import type { BlockKind, BlockOf, CheckedProgram } from '../../src/parser/model.ts';
 
 export interface ImportedProgram {
@@ -17,6 +18,7 @@ export interface ImportedProgram {
 export function imported(text: string, around: Partial<Surroundings> = {}): ImportedProgram {
   const result = importText(text, { ...nowhere, ...around });
   if ('problem' in result) throw new Error(`${result.problem} (${result.hint})`);
+  expect(format(result.program).text).toBe(result.program);
   const { program, diagnostics } = compile({ path: 'test.lora', text: result.program }, { params: new Map() });
   const errors = diagnostics.filter(({ severity }) => severity === 'error');
   expect(errors.map(({ message }) => `${message}\n${result.program}`)).toEqual([]);

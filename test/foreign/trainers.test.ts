@@ -96,3 +96,14 @@ test('OneTrainer: a flat configuration of 2023 with its concepts in a file besid
   expect(result.text).toContain('# a name on Hugging Face: download the file');
   expect(imported(JSON.stringify(flat)).lost).toContain('concept_file_name');
 });
+
+test('an average that the other trainer would have saved is what is saved here', () => {
+  for (const [name, decay] of [
+    ['onetrainer.json', 0.999],
+    ['ai-toolkit.yaml', 0.99],
+  ] as const) {
+    const result = imported(read(name), { countImages: () => 20 });
+    expect(blockIn(result, 'train').attributes.ema).toBe(decay);
+    expect(blockIn(result, 'save').attributes.from).toMatchObject({ block: 'raw', step: { kind: 'kept-ema' } });
+  }
+});

@@ -27,8 +27,11 @@ interface Scene {
 
 /** A folder with "work", in which init runs, inside a home. */
 async function initHere({ files = {}, pictures = [], models = [], command = {}, answers, modelFolders }: Scene) {
-  const home = temporaryFolder();
-  onTestFinished(() => home[Symbol.dispose]());
+  // So deep that nothing outside is among the checkpoints that are found.
+  const outside = temporaryFolder();
+  onTestFinished(() => outside[Symbol.dispose]());
+  outside.write({ 'a/b/c/.keep': '' });
+  const home = temporaryFolder(outside.at('a/b/c'));
   home.write({ 'work/.keep': '', ...files });
   home.write(Object.fromEntries(pictures.map((path, at) => [path, pngOf({ width: 64, height: 64, shade: at })])));
   for (const path of models) {

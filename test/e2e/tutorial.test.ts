@@ -28,16 +28,19 @@ const steps = [...tutorial.matchAll(/(?:<!-- in place of: ([\s\S]*?) -->\n)?^```
   },
 );
 
+let home: string;
 let folder: string;
 const seen = { outputs: [] as { readonly text: string; readonly stdout: string }[] };
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'lorac-tutorial-'));
-  await mkdir(join(folder, 'models'));
+  home = await mkdtemp(join(tmpdir(), 'lorac-tutorial-'));
+  // So deep that what else lies in the folder of temporary files is none of the checkpoints that are found.
+  folder = join(home, 'me', 'pictures', 'loras', 'fox');
+  await mkdir(join(folder, 'models'), { recursive: true });
   await cp(join(inject('inputs'), 'base.safetensors'), join(folder, 'models', 'sdxl.safetensors'));
   await cp(join(inject('inputs'), 'images'), join(folder, 'pictures'), { recursive: true });
 });
-afterAll(async () => await rm(folder, { recursive: true, force: true }));
+afterAll(async () => await rm(home, { recursive: true, force: true }));
 
 async function run(text: string): Promise<string> {
   const [program, ...args] = wordsOf(text);
@@ -46,7 +49,7 @@ async function run(text: string): Promise<string> {
     cwd: folder,
     env: {
       NO_COLOR: '1',
-      HOME: folder,
+      HOME: home,
       XDG_CACHE_HOME: cacheOf(),
       LORAC_STORE: undefined,
       LORAC_MODELS: undefined,

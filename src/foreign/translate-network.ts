@@ -198,6 +198,8 @@ const isKnown = (name: string) => Object.values(network.variants).some((fields) 
 /** Rates and ranks by block. */
 function ratesOf(args: ReadonlyMap<string, string>, leave: Leave) {
   const blockRates: { [block: string]: number } = {};
+  // Factors that are not above it are 0.
+  const threshold = asNumber(args.get('block_lr_zero_threshold')) ?? 0;
   for (const [name, part, count] of [
     ['down_lr_weight', 'IN', 9],
     ['mid_lr_weight', 'MID', 3],
@@ -208,7 +210,10 @@ function ratesOf(args: ReadonlyMap<string, string>, leave: Leave) {
     if (text === undefined || text === '') continue;
     if (numbers === undefined || numbers.length !== count)
       leave(name, text, `Rates by block are numbers here, ${count} for ${part}: block_lr = { ${part}00 = 0.5 }.`);
-    else for (const [at, number] of numbers.entries()) if (number !== 1) blockRates[`${part}0${at}`] = number;
+    else {
+      const factors = numbers.map((number) => (number > threshold ? number : 0));
+      for (const [at, factor] of factors.entries()) if (factor !== 1) blockRates[`${part}0${at}`] = factor;
+    }
   }
   const ratio = asNumber(args.get('loraplus_lr_ratio'));
   for (const name of ['loraplus_unet_lr_ratio', 'loraplus_text_encoder_lr_ratio']) {

@@ -218,6 +218,8 @@ test('ranks and rates by block', () => {
   expect(network).toMatchObject({ dims: { IN00: 1, IN08: 9, MID00: 10, OUT00: 13, OUT08: 21 } });
   expect(block_lr).toEqual({ MID01: 0.5, OUT00: 0 });
   expect(loraplus_lr_ratio).toBe(16);
+  const few = '--network_args mid_lr_weight=1,0.5,0.1 block_lr_zero_threshold=0.1';
+  expect(trainOf(few).block_lr).toEqual({ MID01: 0.5, MID02: 0 });
   expect(lostOf('--network_args block_dims=1,2 down_lr_weight=sine')).toEqual(
     ['down_lr_weight', 'block_dims'].toSorted(),
   );

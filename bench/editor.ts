@@ -8,7 +8,7 @@
 // To be met on a CPU of 2 cores: 20 ms each at 300 lines, 300 ms at 10,000 lines (medians; the slowest tenth is told).
 
 import { mkdtemp, rm } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Editor, type OpenText, openEditor } from '../test/language-server/editor.ts';
 import { manyLines } from '../test/language-server/program.ts';
@@ -22,7 +22,10 @@ const WARM_UP = 15;
 
 const folder = await mkdtemp(join(tmpdir(), 'lorac-bench-'));
 try {
-  console.log(`Node ${process.versions.node}; ${cpus()[0]?.model}, ${cpus().length} cores`);
+  const load = loadavg()[0]?.toFixed(1);
+  console.log(
+    `Node ${process.versions.node}; ${cpus()[0]?.model}, ${cpus().length} cores, a load of ${load} from other work`,
+  );
   let isMet = true;
   for (const { lines, rounds, limitMs } of cases) {
     await using editor = await openEditor(folder);

@@ -131,9 +131,11 @@ function scoreRule(scope: Scope, block: BlockOf<'resize'>, isWhole: boolean): Ch
 
 /** `thr = -3/-3.5`, as a recipe of `lorac resize` has two thresholds. */
 function complainOfQuotient(scope: Scope, { attributes: { thr }, attributeSpans: { thr: span } }: BlockOf<'resize'>) {
-  const numbers = span && /^-[\d.]+(?:\s*\/\s*-[\d.]+)+$/.test(sourceText(span)) ? sourceText(span).split('/') : [];
+  // Without blanks, those of no width too.
+  const written = span === undefined ? '' : sourceText(span).replaceAll(/[\s\u200b\u2060]/g, '');
+  const numbers = /^-[\d.]+(?:\/-[\d.]+)+$/.test(written) ? written.split('/') : [];
   if (span === undefined || thr === undefined || numbers.length < 2) return;
-  scope.report(problem.quotientForSweep(span, { numbers: numbers.map((one) => one.trim()), thr }));
+  scope.report(problem.quotientForSweep(span, { numbers, thr }));
 }
 
 const choices = ['keep', 'drop', 'mask', 'weights'] as const;

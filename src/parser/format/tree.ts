@@ -155,7 +155,7 @@ function goesOn(reading: Reading, isNext: (token: Token | undefined) => boolean)
   let at = reading.at;
   while (at < reading.tokens.length && reading.comments.has(reading.tokens[at] as Token)) at += 1;
   const next = reading.tokens[at];
-  return next !== undefined && !isNext(next);
+  return next !== undefined && (reading.strange.has(next) || !isNext(next));
 }
 
 /** `a = b, { }` and `a = , "b" = 1`: without its comma, either would say something else. */

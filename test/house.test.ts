@@ -111,6 +111,7 @@ const homes: { readonly [name: string]: RegExp } = {
   yaml: /^src\/foreign\//,
   'vscode-languageserver': /^src\/language-server\//,
   'vscode-languageserver-textdocument': /^src\/language-server\//,
+  zx: /^src\/runtime\/shell\//,
 };
 
 test('each library is used in its own room', () => {

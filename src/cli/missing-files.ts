@@ -23,6 +23,12 @@ export function missingFiles(program: CheckedProgram, places: Places): Diagnosti
           const span = block.attributeSpans.prompts ?? block.span;
           return [prompts === undefined ? undefined : missing('file', prompts, span, places)];
         }
+        case 'run': {
+          const span = block.attributeSpans.inputs ?? block.span;
+          return Object.values(block.attributes.inputs ?? {}).map((input) =>
+            'text' in input ? missing('file', input, span, places) : undefined,
+          );
+        }
         case 'dataset':
           return [block.attributes.images].flat().map((images) => {
             const span = block.attributeSpans.images ?? block.span;

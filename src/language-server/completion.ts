@@ -114,7 +114,8 @@ function settings(
 function settingStop(setting: Setting, symbols: Symbols): string {
   const { type } = setting;
   if (setting.required) return stopFor(1, setting, symbols);
-  if (type.kind === 'record' || type.kind === 'block-numbers' || type.kind === 'arguments') return '{ $1 }';
+  if (type.kind === 'record' || type.kind === 'block-numbers' || type.kind === 'arguments' || type.kind === 'named')
+    return '{ $1 }';
   const value = defaultOf(setting);
   if (value === undefined) return stopFor(1, setting, symbols);
   return type.kind === 'tagged' ? `${stop(1, value)} { $2 }` : stop(1, value);
@@ -150,6 +151,7 @@ function values(type: Type, setting: Setting, symbols: Symbols): readonly Propos
     case 'record':
     case 'block-numbers':
     case 'arguments':
+    case 'named':
       return [{ ...wordProposal('{ }', setting), text: '{ $0 }' }];
     default:
       return usual(setting);

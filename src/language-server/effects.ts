@@ -1,6 +1,7 @@
 // Which nodes a change of a setting runs again. Nobody wrote that down: the graph is built once more with another value
 // in that place, and what differs then, and all that is made from it, is the answer.
 
+import { typesIn } from '../parser/editing/symbols.ts';
 import type { Reference as BlockReference, CheckedBlock, CheckedProgram, ProgramPath } from '../parser/model.ts';
 import { type Fields, type Type, variantOf } from '../parser/schema-types.ts';
 import type { Graph, GraphNode, NodeId } from '../runtime/graph/graph.ts';
@@ -125,9 +126,24 @@ function anotherValue(type: Type, value: unknown, another: (of: BlockReference) 
       return { ...(value as object | undefined), OUT08: 7 };
     case 'arguments':
       return { ...(value as object | undefined), another: 1 };
+    case 'named':
+      return anotherNamed(type.of, value as object | undefined, another);
     case 'schedule':
       return value === 'step' ? 1 : 'step';
   }
+}
+
+/** The same names, and another value for the first. */
+function anotherNamed(
+  of: Type,
+  value: object | undefined,
+  another: (of: BlockReference) => BlockReference,
+): object | undefined {
+  const [[name, first] = ['another', undefined]] = Object.entries(value ?? {});
+  const isReference = typeof first === 'object' && first !== null && 'block' in first;
+  const form = typesIn(of).find(({ kind }) => (kind === 'reference') === isReference);
+  const item = form && anotherValue(form, first, another);
+  return item === undefined ? undefined : { ...value, [name]: item };
 }
 
 function anotherText(what: Extract<Type, { kind: 'text' }>['what'], value: unknown): unknown {

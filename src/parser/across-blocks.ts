@@ -4,7 +4,7 @@
 import { type Base, type Bases, baseOf, basesOf, byBlockName, firstBase } from './bases.ts';
 import * as problem from './diagnostics.ts';
 import type { BlockOf, CheckedBlock, Reference } from './model.ts';
-import { orderBlocks } from './order.ts';
+import { orderBlocks, referencesOf } from './order.ts';
 import { checkPredictions } from './prediction-rules.ts';
 import { reportSamePaths } from './saved-paths.ts';
 import type { Scope } from './scope.ts';
@@ -33,7 +33,7 @@ interface Question {
 
 /** One complaint for each lora block that leaves questions open. */
 function reportMissingBases(scope: Scope, blocks: readonly CheckedBlock[], bases: Bases): void {
-  const asking = new Map<BlockOf<'lora'>, Question[]>();
+  const asking = new Map<BlockOf<'lora'> | BlockOf<'run'>, Question[]>();
   for (const question of blocks.flatMap((block) => questionOf(block, bases) ?? [])) {
     if (question.base.kind !== 'unsaid') continue;
     const { lora } = question.base;
@@ -110,11 +110,12 @@ const areDifferent = (known: readonly BaseOfLora[]) => new Set(known.map(({ base
 function reportMissingPictures(scope: Scope, blocks: readonly CheckedBlock[]): void {
   const analyses = new Map(blocks.flatMap((block) => (block.kind === 'analyze' ? [[block.name, block]] : [])));
   for (const block of blocks) {
-    if (block.kind !== 'save') continue;
-    const { from } = block.attributes;
-    const analysis = analyses.get(from.block);
-    if (analysis?.attributes.prompts === undefined && analysis !== undefined) {
-      scope.report(problem.noPicture(from.span, analysis));
+    if (block.kind !== 'save' && block.kind !== 'run') continue;
+    for (const from of referencesOf(block)) {
+      const analysis = analyses.get(from.block);
+      if (analysis?.attributes.prompts === undefined && analysis !== undefined) {
+        scope.report(problem.noPicture(from.span, analysis));
+      }
     }
   }
 }

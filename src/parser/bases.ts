@@ -8,8 +8,8 @@ export type LoraBlock = BlockOf<'train'> | BlockOf<'lora'> | BlockOf<'resize'> |
 export type Base =
   /** The name of a checkpoint block. */
   | { readonly kind: 'known'; readonly checkpoint: string }
-  /** The lora block that would have to say it. */
-  | { readonly kind: 'unsaid'; readonly lora: BlockOf<'lora'> }
+  /** The block that would have to say it: a lora, or the run that wrote one. */
+  | { readonly kind: 'unsaid'; readonly lora: BlockOf<'lora'> | BlockOf<'run'> }
   /** Something on the way is wrong, which has been complained about. */
   | { readonly kind: 'unknown' };
 
@@ -20,6 +20,7 @@ export function basesOf(ordered: readonly CheckedBlock[]): Bases {
   const bases = new Map<string, Base>();
   for (const block of ordered) {
     if (isLora(block)) bases.set(block.name, baseOfBlock(block, bases));
+    if (block.kind === 'run') bases.set(block.name, baseOfRun(block, bases));
   }
   return bases;
 }
@@ -46,6 +47,18 @@ export function byBlockName<R extends Reference>(references: readonly R[]): read
 export function isLora(block: CheckedBlock): block is LoraBlock {
   const { kind } = block;
   return kind === 'train' || kind === 'lora' || kind === 'resize' || kind === 'chop' || kind === 'merge';
+}
+
+/** That of the LoRAs that it reads, unless it says another. */
+function baseOfRun(block: BlockOf<'run'>, bases: Bases): Base {
+  const { base, inputs = {} } = block.attributes;
+  if (base !== undefined) return { kind: 'known', checkpoint: base.block };
+  const read = Object.values(inputs).flatMap((input) => ('text' in input ? [] : [input]));
+  const found = firstBase(
+    bases,
+    read.filter((input) => bases.has(input.block)),
+  );
+  return found.kind === 'known' ? found : { kind: 'unsaid', lora: block };
 }
 
 function baseOfBlock(block: LoraBlock, bases: Bases): Base {

@@ -103,6 +103,7 @@ function kindsNamedBy(type: Type): readonly string[] {
 
 function exampleOf({ type, default: value }: Setting): string {
   if (value !== undefined) return writeValue(type, value);
+  if (type.kind === 'named') return '{ … }';
   return type.kind === 'text' || type.kind === 'either' ? '"…"' : '…';
 }
 

@@ -6,6 +6,7 @@ import { needs } from './describe.ts';
 import type { Via } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
 import { readPicks } from './exclude.ts';
+import { checkOutput, runNamed } from './run-outputs.ts';
 import { number, type Type } from './schema-types.ts';
 import { resolve, type Scope } from './scope.ts';
 import type { Span } from './source.ts';
@@ -37,6 +38,8 @@ export function checkReference(
   }
   const span = placeOf(written);
   const block = scope.blockNamed(value);
+  const run = runNamed(scope, value, block);
+  if (run !== undefined) return checkOutput(scope, { type, name, run, word: value.text, span });
   if (block === undefined) {
     const seen = scope.blocksSeenBy(value.span.source);
     const fitting = seen.filter(([, one]) => type.to.includes(one.kind)).map(([word]) => word);

@@ -63,7 +63,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
   const { value } = written;
   if (value.kind === 'broken') return undefined;
   const isReference = value.kind === 'choice' || value.kind === 'variant' || isTaggedList(value);
-  if (isReference && type.kind === 'reference') return checkReference(scope, type, name, written);
+  const referring = type.kind === 'either' ? type.of.find(({ kind }) => kind === 'reference') : type;
+  if (isReference && referring?.kind === 'reference') return checkReference(scope, referring, name, written);
   if (isReference || value.kind === 'call') {
     return complainOfForm(scope, type, name, written);
   }
@@ -102,6 +103,8 @@ function checkWritten(scope: Scope, type: Type, name: string, written: Written):
       return checkRecord(scope, type, name, written);
     case 'arguments':
       return checkArguments(scope, type, name, written);
+    case 'named':
+      return checkNamed(scope, type, name, written);
     case 'network-block':
       return checkNetworkBlock(scope, type, name, written);
     case 'block-numbers':
@@ -241,6 +244,8 @@ function fits(type: Type, value: Expression): boolean {
       return ['number', 'negate', 'binary'].includes(value.kind);
     case 'words':
       return value.kind === 'word' && type.words.includes(value.text);
+    case 'reference':
+      return value.kind === 'word';
     default:
       return value.kind === type.kind;
   }
@@ -294,6 +299,26 @@ function checkNetworkBlock(scope: Scope, type: Type, name: string, written: Writ
   if (blocksNamed(word) !== undefined) return word;
   scope.report(problem.unknownBlock(placeOf(written), word));
   return undefined;
+}
+
+type NamedType = Extract<Type, { kind: 'named' }>;
+
+function checkNamed(scope: Scope, type: NamedType, name: string, written: Written): object | undefined {
+  const { value } = written;
+  if (value.kind !== 'record' || value.tag !== undefined) return wrongType(scope, type, name, written);
+  const places = new Map<string, Span>();
+  const found = value.entries.map((entry): [string, unknown] => {
+    const { text, span } = entry.name;
+    const first = places.get(text);
+    const isPlain = /^[A-Za-z_]\w*$/.test(text);
+    if (!isPlain) scope.report(problem.oddName(span, text));
+    else if (first !== undefined) scope.report(problem.duplicateAttribute(entry.name, first));
+    else places.set(text, span);
+    const item = checkValue(scope, type.of, text, entry.value);
+    return [text, isPlain && first === undefined ? item : undefined];
+  });
+  if (found.length === 0) scope.report(problem.emptyList(placeOf(written), name, needs(type)));
+  return found.length === 0 || found.some(([, item]) => item === undefined) ? undefined : Object.fromEntries(found);
 }
 
 type BlockNumbersType = Extract<Type, { kind: 'block-numbers' }>;

@@ -21,6 +21,7 @@ export function blockNoun(kind: string): string {
   if ((loraKinds as readonly string[]).includes(kind)) return 'a LoRA';
   if (kind === 'analyze') return 'an analysis';
   if (kind === 'save') return 'a saved file';
+  if (kind === 'run') return 'an output of a run';
   return withArticle(kind);
 }
 
@@ -71,6 +72,8 @@ export function needs(type: Type): string {
     case 'record':
     case 'arguments':
       return 'settings in braces';
+    case 'named':
+      return 'names with values in braces, such as { a = … }';
     case 'tagged':
       return `${enumerate(Object.keys(type.variants), 'or')} with settings in braces`;
     case 'network-block':
@@ -157,6 +160,7 @@ export function writeValue(type: Type, value: unknown): string {
       return writeValue(type.of.find((one) => isOf(one, value)) ?? (type.of[0] as Type), value);
     case 'record':
     case 'arguments':
+    case 'named':
     case 'block-numbers':
       return '{ }';
     case 'tagged':

@@ -16,6 +16,8 @@ export * from './import-diagnostics.ts';
 export * from './meaning-diagnostics.ts';
 /** Learning rates, and what changes them. */
 export * from './rate-diagnostics.ts';
+/** Commands of the user's own. */
+export * from './run-diagnostics.ts';
 /** What can be read, and cannot be done to LoRAs. */
 export * from './surgery-diagnostics.ts';
 /** Values of which each makes a variant. */

@@ -1,6 +1,7 @@
 // The language reference: every block and attribute, printed from the schema table.
 
 import { needs, rangeOf, writeValue } from './describe.ts';
+import { runText } from './language-run.ts';
 import { blockDocs, blockKinds, fieldsOf, lacking, needless } from './schema.ts';
 import type { Fields, Setting, Type } from './schema-types.ts';
 import { mostVariants } from './variants.ts';
@@ -8,7 +9,7 @@ import { mostVariants } from './variants.ts';
 /** The whole of `docs/language.md`. */
 export function languageText(): string {
   const blocks = blockKinds.map((kind) => `## ${kind}\n\n${blockDocs[kind]}\n\n${attributeTable(fieldsOf(kind))}`);
-  return `${intro}\n${sweepText}\n${blocks.join('\n')}
+  return `${intro}\n${sweepText}\n${runText}\n${blocks.join('\n')}
 ## Settings of other trainers that need no attribute
 
 ${reasonTable(needless)}
@@ -58,6 +59,7 @@ mean nothing, and commas between attributes are optional.
 | \`raw@best\` | the same of that step whose loss on held-out images was the lowest (see \`validation\`) |
 | \`raw@ema\` | the moving average that the training \`raw\` kept (see \`ema\`) |
 | \`raw@ema(0.9)\` | the moving average of the steps that \`save_every\` keeps: each further one counts 0.1, all before it 0.9 |
+| \`report.text\` | what the run \`report\` writes as \`text\`: see [below](#commands-of-your-own) |
 | \`sweep [1, 2]\`, \`sweep { low = 1  high = 2 }\` | several values in the place of one: see [below](#sweep) |
 | \`small[thr=-3]\` | where a block is asked for: the variants of it that have this value |
 | \`step ** 0.25\` | a schedule: arithmetic over \`step\`, for attributes that take one. It has to have a value from 0 on at every step of the training |

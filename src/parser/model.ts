@@ -10,6 +10,7 @@ export type {
   Duration,
   ProgramPath,
   Reference,
+  RunOutput,
   ScheduleExpression,
   Size,
   StepChoice,

@@ -4,9 +4,10 @@
 import type { Name } from './ast.ts';
 import { bucketRules } from './bucket-rules.ts';
 import * as problem from './diagnostics.ts';
-import type { BlockOf, CheckedBlock } from './model.ts';
+import { type BlockOf, type CheckedBlock, nameOfReference } from './model.ts';
 import { processRule } from './prediction-rules.ts';
 import { rateRules } from './rate-rules.ts';
+import { runRule } from './run-rules.ts';
 import { pictureKinds } from './schema.ts';
 import type { Scope } from './scope.ts';
 import type { Span } from './source.ts';
@@ -36,6 +37,8 @@ export function applyRules(scope: Scope, block: CheckedBlock, isWhole: boolean):
       return isWhole ? pickledRule(scope, block) : undefined;
     case 'train':
       return isWhole ? trainRules(scope, block) : undefined;
+    case 'run':
+      return isWhole ? runRule(scope, block) : undefined;
     case 'merge':
     case 'analyze':
       return block;
@@ -160,13 +163,15 @@ function strengthRule(scope: Scope, block: BlockOf<'preview'>): CheckedBlock | u
 function savedRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefined {
   const from: BlockOf<'save'>['attributes']['from'] | undefined = block.attributes.from;
   const kind = from && scope.kindOf(from);
+  const output = from?.output;
   const isPicture = pictureKinds.some((one) => one === kind);
+  if (output !== undefined && output.suffix !== '.safetensors') return savedOutputRule(scope, block, output);
   const suffix = isPicture ? '.png' : '.safetensors';
   let isGood = true;
   if (
     block.name !== '' &&
     !block.name.toLowerCase().endsWith(suffix) &&
-    (kind !== undefined || !isKnownSuffix(block))
+    (kind !== undefined || !isKnownSuffix(scope, block))
   ) {
     scope.report(problem.savePath(block.span, block.name, isPicture));
     isGood = false;
@@ -179,5 +184,20 @@ function savedRule(scope: Scope, block: BlockOf<'save'>): CheckedBlock | undefin
   return isGood ? block : undefined;
 }
 
+/** What a run wrote keeps its ending: whoever opens the file goes by it. */
+function savedOutputRule(
+  scope: Scope,
+  block: BlockOf<'save'>,
+  { suffix }: { readonly suffix: string },
+): CheckedBlock | undefined {
+  const { format } = block.attributeSpans;
+  const from = nameOfReference(block.attributes.from);
+  const isNamed = block.name === '' || block.name.toLowerCase().endsWith(suffix);
+  if (!isNamed) scope.report(problem.saveSuffix(block.span, { path: block.name, from, suffix }));
+  if (format !== undefined) scope.report(problem.formatOfFile(format, from));
+  return isNamed && format === undefined ? block : undefined;
+}
+
 /** Where it is not known what is saved, either will do. */
-const isKnownSuffix = ({ name }: BlockOf<'save'>) => /\.(?:safetensors|png)$/i.test(name);
+const isKnownSuffix = (scope: Scope, { name, span }: BlockOf<'save'>) =>
+  /\.(?:safetensors|png)$/i.test(name) || scope.blocksSeenBy(span.source).some(([, { kind }]) => kind === 'run');

@@ -219,8 +219,8 @@ export const analyze = {
 
 export const save = {
   from: required(
-    reference(...loraKinds, ...pictureKinds),
-    'The LoRA to put there, or what made the picture: a preview, or an analyze that has prompts.',
+    reference(...loraKinds, ...pictureKinds, 'run'),
+    'The LoRA to put there, what made the picture (a preview, or an analyze that has prompts), or an output of a run.',
     { synonyms: ['lora', 'input', 'source', 'of', 'picture', 'image'] },
   ),
   format: preset(

@@ -38,6 +38,8 @@ export type TypeShape =
   | { readonly kind: 'block-numbers'; readonly of: NumberType }
   /** A record of any names, with plain values. */
   | { readonly kind: 'arguments' }
+  /** A record of any names, at least one, with values of one type. */
+  | { readonly kind: 'named'; readonly of: Type }
   | { readonly kind: 'schedule' };
 
 export interface ListType {
@@ -190,6 +192,11 @@ export function triple<T>(of: Type<T>): Type<readonly [T, T, T]> {
 /** What is passed on to someone who knows the names. */
 export function freeArguments(): Type<Arguments> {
   return { kind: 'arguments' };
+}
+
+/** By names that the program gives. */
+export function named<T>(of: Type<T>): Type<{ readonly [name: string]: T }> {
+  return { kind: 'named', of };
 }
 
 export function either<A, B>(one: Type<A>, other: Type<B>): Type<A | B> {

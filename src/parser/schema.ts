@@ -2,6 +2,7 @@
 // Checking, defaults, the language reference, hints and the TypeScript types of a checked program all come from here.
 // Adding a setting is adding a row.
 
+import { run } from './schema-run.ts';
 import { analyze, chop, lora, merge, preview, resize, save } from './schema-surgery.ts';
 import { checkpoint, dataset, train } from './schema-training.ts';
 import type { Fields, FieldValues } from './schema-types.ts';
@@ -19,6 +20,7 @@ export const schema = {
   merge,
   preview,
   analyze,
+  run,
   save,
 } as const satisfies {
   readonly [kind: string]: Fields;
@@ -40,11 +42,9 @@ export const blockDocs: { readonly [K in BlockKind]: string } = {
   preview: 'One picture of many: each prompt with each LoRA at each strength, labelled. Save it as a .png file.',
   analyze:
     'Which blocks of a LoRA carry what: their norms beside those of the base, and with prompts, what each does to pictures.',
-  save: 'A LoRA as a .safetensors file of yours, or a picture as a .png file. The name of the block is the path, in quotes.',
+  run: 'A command of your own, run when something that it reads has changed. What it writes is stored, and can be saved.',
+  save: 'A LoRA as a .safetensors file of yours, a picture as a .png file, or what a run wrote. The name of the block is the path, in quotes.',
 };
-
-/** Words that also begin a block, though no program can ask for one: they still close an open block. */
-export const otherKinds: readonly string[] = ['run'];
 
 export function isBlockKind(word: string): word is BlockKind {
   return Object.hasOwn(schema, word);

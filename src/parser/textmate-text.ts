@@ -1,7 +1,7 @@
 // The TextMate grammar: colours for editors that read no more than regular expressions. Its words come from the schema
 // table, so that it cannot fall behind; what a word means in its place is for the language server to say.
 
-import { blockKinds, fieldsOf, otherKinds } from './schema.ts';
+import { blockKinds, fieldsOf } from './schema.ts';
 import type { Fields, Type } from './schema-types.ts';
 
 /** The whole of `grammar/lora.tmLanguage.json`. */
@@ -15,7 +15,7 @@ const word = '[\\p{L}_][\\p{L}\\d_]*';
 const alone = (words: Iterable<string>) => `(?<![\\p{L}\\d_.])(?:${[...words].join('|')})(?![\\p{L}\\d_.])`;
 
 function grammar() {
-  const kinds = [...blockKinds, ...otherKinds].join('|');
+  const kinds = blockKinds.join('|');
   const tags = tagsOf(blockKinds.map(fieldsOf));
   const block = {
     comment: 'A word before a name and a brace, or before a name and "extends", begins a block wherever it stands.',

@@ -8,7 +8,7 @@
 
 import type { Diagnostic } from './diagnostics.ts';
 import * as problem from './diagnostics.ts';
-import { blockKinds, otherKinds } from './schema.ts';
+import { blockKinds } from './schema.ts';
 import type { SourceFile, Span } from './source.ts';
 import { nearest } from './suggest.ts';
 import * as t from './tokens.ts';
@@ -228,7 +228,7 @@ function joinTokens(source: SourceFile, parts: readonly Token[]): Token {
 }
 
 function isKindWord(word: string): boolean {
-  return (blockKinds as readonly string[]).includes(word) || otherKinds.includes(word);
+  return (blockKinds as readonly string[]).includes(word);
 }
 
 /** `trein raw {` inside an open block: more likely a misspelt block than an attribute without `=`. */

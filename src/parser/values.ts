@@ -32,9 +32,17 @@ export interface Reference {
   readonly block: string;
   /** Which of the LoRAs that a training gives. Absent: the last, or the only one. */
   readonly step?: StepChoice;
+  /** `report.text`: which output of a run. */
+  readonly output?: RunOutput;
   /** `small[thr=-3]`: of which variant. Only until variants have names of their own: a checked program has none. */
   readonly picks?: readonly Picked[];
   readonly span: Span;
+}
+
+export interface RunOutput {
+  readonly name: string;
+  /** How its path ends, in lower case: `.safetensors` for a LoRA, `.png` for a picture. '' where that is not written out. */
+  readonly suffix: string;
 }
 
 /** Which of the LoRAs that a training saves. */
@@ -54,8 +62,14 @@ export function savedSteps({ steps, save_every }: { readonly steps: number; read
   return whole.at(-1) === steps ? whole : [...whole, steps];
 }
 
-/** A reference as programs write it: `raw`, `raw@40`, `raw[dim=8]@40`. */
-export function nameOfReference({ block, step, picks = [] }: Pick<Reference, 'block' | 'step' | 'picks'>): string {
+/** A reference as programs write it: `raw`, `raw@40`, `raw[dim=8]@40`, `report.text`. */
+export function nameOfReference({
+  block: whole,
+  step,
+  output,
+  picks = [],
+}: Pick<Reference, 'block' | 'step' | 'output' | 'picks'>): string {
+  const block = output === undefined ? whole : `${whole}.${output.name}`;
   const picked = picks.map(({ name, label }) => `${name.text}=${label}`);
   const variant = picked.length === 0 ? block : `${block}[${picked.join(',')}]`;
   return step === undefined ? variant : `${variant}@${nameOfChoice(step)}`;

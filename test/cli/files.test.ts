@@ -88,13 +88,14 @@ train two { base = pony  data = gone }
   );
 });
 
-test('so are LoRAs, and the prompts of pictures', () => {
+test('so are LoRAs, the prompts of pictures, and what commands read', () => {
   writeFileSync('pony.safetensors', '');
   const text = `checkpoint pony { path = "pony.safetensors" }
 lora hero { path = "hero.safetensors"  base = pony }
 preview grid { loras = [hero]  prompts = "prompts.txt" }
 analyze what { from = hero  prompts = "other.txt" }
 analyze numbers { from = hero }
+run report { command = "x {lora} {tool} {o}"  inputs = { lora = hero  tool = "tool.py" }  outputs = { o = "o.txt" } }
 `;
   const source = { path: 'hero.lora', text };
   const { program } = compile(source, { params: new Map() });
@@ -104,6 +105,7 @@ analyze numbers { from = hero }
       '2: There is no file "./hero.safetensors".',
       '3: There is no file "./prompts.txt".',
       '4: There is no file "./other.txt".',
+      '6: There is no file "./tool.py".',
     ],
   );
 });

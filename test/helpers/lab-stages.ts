@@ -8,6 +8,8 @@ import type { Stages } from '../../src/runtime/graph/build.ts';
 import { pathIn } from '../../src/runtime/graph/paths.ts';
 import type { Artifact, Stage, StageContext } from '../../src/runtime/stage.ts';
 import { type ManifestImage, manifest } from '../../src/runtime/stages/manifest.ts';
+import { run } from '../../src/runtime/stages/run.ts';
+import { saveFile } from '../../src/runtime/stages/save-file.ts';
 
 type Texts = { readonly [output: string]: string };
 
@@ -125,4 +127,6 @@ export const labStages: Stages = {
   }),
   analyze: textStage('analyze', (inputs) => ({ report: line('analyze', inputs) })),
   savePicture: textStage('savePicture', ({ picture }) => ({ picture: picture as string })),
+  run,
+  saveFile,
 };

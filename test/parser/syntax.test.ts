@@ -240,7 +240,7 @@ describe('what is not in the language says what is', () => {
       ['unknown-kind', 'odd-choice', 'no-function'],
       `${around}
        train raw { base = pony data = hero }
-       «run» both { command = "upload" }
+       «upload» it { command = "upload" }
        resize a { from = «raw@last» }
        resize b { from = raw rescale = «getenv("RESCALE")» }`,
     );

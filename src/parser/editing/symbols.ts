@@ -210,7 +210,8 @@ class Walk {
     const { text, span } = word;
     const isBlock = (name: Name) => this.#isFound(findBlock(this.#space, name.text));
     const claiming = typesIn(type).find((one) => claims(one, word, isBlock));
-    if (claiming === undefined) this.#valueName(word);
+    if (claiming === undefined && typesIn(type, 'reference').length > 0) this.#anyName(word);
+    else if (claiming === undefined) this.#valueName(word);
     else if (claiming.kind === 'reference' || claiming.kind === 'weighted-references') this.#blockName(word);
     else if (claiming.kind === 'tagged') this.#found.push({ kind: 'tag', span, tag: text, place });
     else this.#found.push({ kind: 'word', span, word: text, place });
@@ -247,7 +248,8 @@ class Walk {
     if (this.#isFound(findDefinition(this.#space, name.text))) this.#valueName(name);
     else if (this.#isFound(findBlock(this.#space, name.text))) this.#blockName(name);
     else {
-      // `small.thr` is the value that a sweep of `small` has, so its beginning is the name of a block.
+      // `small.thr` is the value that a sweep of `small` has, and `report.text` what the run `report` writes, so its
+      // beginning is the name of a block.
       const [head = ''] = name.text.split('.');
       if (head !== name.text)
         this.#blockName({ text: head, span: { ...name.span, end: name.span.start + head.length } });

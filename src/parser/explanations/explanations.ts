@@ -2,6 +2,7 @@
 // the code: every code is here, every wrong example has its problem and no other, every right one has none.
 
 import { format } from '../format/format.ts';
+import { commands } from './commands.ts';
 import type { Explanation, Explanations } from './explanation.ts';
 import { files } from './files.ts';
 import { imports } from './imports.ts';
@@ -24,6 +25,7 @@ export const chapters: readonly Chapter[] = [
   { title: 'Files', explanations: files },
   { title: 'Images and training', explanations: training },
   { title: 'What is done to LoRAs', explanations: surgery },
+  { title: 'Commands of your own', explanations: commands },
   { title: 'Sweeps', explanations: sweeps },
   { title: 'Programs of several files', explanations: imports },
 ];

@@ -22,6 +22,8 @@
 //   preview grid { loras = [raw, tiny] }      raw, tiny ──▶ grid ──▶ grid.png
 //   analyze what { from = raw  prompts = … }  raw:decompose, pony:frobenius, what:ablation ──▶ what
 //
+//   run half { inputs = { lora = raw } … }    raw ──▶ half ──▶ half.small:lora, where half.small is taken for a LoRA
+//
 // A block's main node has the block's name; helpers are "block:stage", made once and shared. Variants of a block are
 // blocks like any others here, "small[thr=-3]", and have helpers of their own where these differ.
 
@@ -32,6 +34,7 @@ import type { Graph, NodeId } from './graph.ts';
 import { GraphDraft, type Stages } from './graph-draft.ts';
 import type { Places } from './paths.ts';
 import { addAnalyze, addPreview } from './picture-nodes.ts';
+import { addRun } from './run-nodes.ts';
 import { shareHelpers } from './shared-helpers.ts';
 import { addChop, addLora, addMerge, addResize, addSave } from './surgery-nodes.ts';
 import { addCheckpoint, addDataset, addTrain } from './training-nodes.ts';
@@ -66,6 +69,8 @@ function addBlock(draft: GraphDraft, block: CheckedBlock): NodeId {
       return addPreview(draft, block);
     case 'analyze':
       return addAnalyze(draft, block);
+    case 'run':
+      return addRun(draft, block);
     case 'save':
       return addSave(draft, block);
     default:

@@ -10,6 +10,7 @@ import {
   nameOfReference,
   type ProgramPath,
   type Reference,
+  type RunOutput,
   type StepChoice,
   savedSteps,
 } from '../../parser/model.ts';
@@ -41,6 +42,8 @@ export interface Stages {
   readonly ablation: Stage;
   readonly analyze: Stage;
   readonly savePicture: Stage;
+  readonly run: Stage;
+  readonly saveFile: Stage;
 }
 
 /** What a node is, but for what is the same for most. */
@@ -98,9 +101,16 @@ export class GraphDraft {
 
   /** The LoRA that a block makes. Its nodes are there, since blocks are walked after what they are made from. */
   lora(reference: Reference): NodeInput {
-    const { block, step } = reference;
+    const { block, step, output } = reference;
+    if (output !== undefined) return { node: this.#adopted(reference, output), output: 'lora' };
     if (step?.kind === 'ema') return { node: this.#average(reference, step.decay), output: 'lora' };
     return { node: block as NodeId, output: outputOf(step) };
+  }
+
+  /** A LoRA that a run wrote is looked at as one that the user brought. */
+  #adopted(reference: Reference, { name }: RunOutput): NodeId {
+    const inputs = { lora: { node: reference.block as NodeId, output: `out.${name}` } };
+    return this.node(`${nameOfReference(reference)}:lora`, { stage: this.stages.lora, origin: reference.span, inputs });
   }
 
   /** Over the steps that `save_every` keeps, and the last. Where a stored run lacks some, training goes up to them. */

@@ -7,6 +7,7 @@ import { pictureKinds } from '../../parser/schema.ts';
 import type { Span } from '../../parser/source.ts';
 import type { NodeId, NodeInput } from './graph.ts';
 import { canonical, type GraphDraft, withoutGaps } from './graph-draft.ts';
+import { outputOf } from './run-nodes.ts';
 
 export function addLora(draft: GraphDraft, block: BlockOf<'lora'>): NodeId {
   const files = { lora: draft.path(block.attributes.path) };
@@ -102,7 +103,15 @@ export function addSave(draft: GraphDraft, block: BlockOf<'save'>): NodeId {
   // So that no path is taken for a block, or for this way of saying that it is none.
   const isTaken = draft.has(block.name) || block.name.startsWith('save:');
   const id = isTaken ? `save:${block.name}` : block.name;
-  const { kind } = draft.block(from.block, 'train', 'lora', 'resize', 'chop', 'merge', 'preview', 'analyze');
+  if (from.output !== undefined && from.output.suffix !== '.safetensors') {
+    return draft.node(id, {
+      stage: draft.stages.saveFile,
+      origin: block.span,
+      inputs: { file: outputOf(from, from.output) },
+      placement: { output: 'file', target, overwrite },
+    });
+  }
+  const { kind } = draft.block(from.block, 'run', 'train', 'lora', 'resize', 'chop', 'merge', 'preview', 'analyze');
   if (pictureKinds.some((one) => one === kind)) {
     return draft.node(id, {
       stage: draft.stages.savePicture,

@@ -14,8 +14,10 @@ import { merge } from './merge.ts';
 import { preview } from './preview.ts';
 import { frobenius, projections, spectral } from './reference-numbers.ts';
 import { resize } from './resize.ts';
+import { run } from './run.ts';
 import { samples } from './samples.ts';
 import { save } from './save.ts';
+import { saveFile } from './save-file.ts';
 import { savePicture } from './save-picture.ts';
 import { train } from './train.ts';
 
@@ -39,4 +41,6 @@ export const stages: Stages = {
   ablation,
   analyze,
   savePicture,
+  run,
+  saveFile,
 };

@@ -8,7 +8,7 @@ import { whatFile } from '../inspect/what-file.ts';
 import type { SafetensorsFile } from '../safetensors/file.ts';
 import type { Metadata } from '../safetensors/layout.ts';
 import { writeSafetensors } from '../safetensors/writer.ts';
-import type { Stage } from '../stage.ts';
+import type { Stage, StageContext } from '../stage.ts';
 import { type CanonicalLora, canonicalLora, canonicalTensors, fileTensors } from '../surgery/canonical.ts';
 import { listed, openLora } from '../surgery/weights-file.ts';
 import { inputOf } from './input-of.ts';
@@ -19,8 +19,8 @@ export const lora: Stage = {
   pool: 'io',
   runsIn: 'native',
   async run(context) {
-    await using file = await openLora(inputOf(context, 'lora').path);
-    refuseOthers(file);
+    await using file = await called(context, () => openLora(inputOf(context, 'lora').path));
+    await called(context, async () => refuseOthers(file));
     const content = canonicalLora(fileTensors(file));
     for (const message of oddities(content)) {
       context.report({ type: 'log', level: 'warning', message: cleanLine(message) });
@@ -37,6 +37,19 @@ export const lora: Stage = {
     return { outputs: { lora: output } };
   },
 };
+
+/** What another node made is known by that node's name: where it is stored tells a user nothing. */
+async function called<Result>(context: StageContext, read: () => Promise<Result>): Promise<Result> {
+  const { node, output } = context.node.inputs.lora ?? {};
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof StageFailure) || node === undefined) throw error;
+    const { path } = inputOf(context, 'lora');
+    const name = `"${node}.${output?.replace('out.', '')}"`;
+    throw new StageFailure({ ...error.failure, message: error.failure.message.replaceAll(`"${path}"`, name) });
+  }
+}
 
 /** Throws a `StageFailure` unless the file is a LoRA. */
 function refuseOthers(file: SafetensorsFile): void {

@@ -43,6 +43,8 @@ const homes: { readonly [stage in keyof typeof stages]: readonly string[] } = {
   ],
   analyze: ['src/runtime/stages/analyze.ts'],
   savePicture: ['src/runtime/stages/save-picture.ts'],
+  run: ['src/runtime/stages/run.ts'],
+  saveFile: ['src/runtime/stages/save-file.ts'],
 };
 
 /** Rooms that move results about and have no part in what is in them. */

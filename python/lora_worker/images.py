@@ -177,13 +177,18 @@ def opaque(image: Image.Image, background: Color | None = (255, 255, 255)) -> Im
 
 def _check_framing(size: Size, framing: Framing) -> None:
     """The manifest read the size from the file's header. Both must have seen the same picture."""
-    scale = max(framing.bucket[0] / size[0], framing.bucket[1] / size[1])
-    for side, resized in zip(size, framing.resized, strict=True):
-        if abs(side * scale - resized) > 1:
-            raise BadImage(
-                f"the image is {size[0]}x{size[1]}, which does not fit the {framing.resized[0]}x{framing.resized[1]} "
-                "that was planned; it was changed meanwhile, or its header gives another size"
-            )
+    if not has_shape(size, framing.resized):
+        raise BadImage(
+            f"the image is {size[0]}x{size[1]}, which does not fit the {framing.resized[0]}x{framing.resized[1]} "
+            "that was planned; it was changed meanwhile, or its header gives another size"
+        )
     for start, length, resized in zip(framing.crop, framing.bucket, framing.resized, strict=True):
         if start < 0 or start + length > resized:
             raise BadImage(f"the crop at {framing.crop} does not fit a picture of {framing.resized}")
+
+
+def has_shape(size: Size, wanted: Size) -> bool:
+    """Whether a picture of one size can be scaled to the other, up to a pixel of either: sizes are whole numbers."""
+    (width, height), (wanted_width, wanted_height) = size, wanted
+    across, down = wanted_width / width, wanted_height / height
+    return abs(height * across - wanted_height) <= max(1, across) or abs(width * down - wanted_width) <= max(1, down)

@@ -1,6 +1,6 @@
 """How far predictions are from their targets: one number per image, in the order in which sd-scripts works it out.
 
-    element loss → mean over the image → weight of the timestep
+    element loss → times the mask → mean over the image → weight of the timestep
 
 Formulas of the element loss, with d the difference and c a threshold that may depend on the timestep:
 
@@ -93,9 +93,12 @@ class ImageLoss:
         if element.kind in ("huber", "smooth_l1"):
             self._thresholds_T = thresholds(element, zero_terminal_snr=zero_terminal_snr).to(device)
 
-    def __call__(self, output_B4HW: Tensor, target_B4HW: Tensor, timesteps_B: Tensor) -> Tensor:
-        """Of each image, F32 [B]."""
-        losses_B = self._of_elements(output_B4HW.float() - target_B4HW, timesteps_B).mean(dim=(1, 2, 3))
+    def __call__(
+        self, output_B4HW: Tensor, target_B4HW: Tensor, timesteps_B: Tensor, masks_B1HW: Tensor | None = None
+    ) -> Tensor:
+        """Of each image, F32 [B]. `masks_B1HW` say how much each place counts; without them, all count alike."""
+        losses_B4HW = self._of_elements(output_B4HW.float() - target_B4HW, timesteps_B)
+        losses_B = masked_mean(losses_B4HW, masks_B1HW)
         return losses_B if self._weights_T is None else losses_B * self._weights_T[timesteps_B]
 
     def _of_elements(self, difference_B4HW: Tensor, timesteps_B: Tensor) -> Tensor:
@@ -106,6 +109,13 @@ class ImageLoss:
         square = difference_B4HW.square()
         excess = square / ((square + c.square()).sqrt() + c)
         return 2 * c * excess if self._kind == "huber" else 2 * excess
+
+
+def masked_mean(losses_B4HW: Tensor, masks_B1HW: Tensor | None) -> Tensor:
+    """Over all elements of each image, [B], each times what its place counts. Not divided by what counts, as in
+    sd-scripts: a mask of half of an image leaves half of its loss."""
+    counted_B4HW = losses_B4HW if masks_B1HW is None else losses_B4HW * masks_B1HW
+    return counted_B4HW.mean(dim=(1, 2, 3))
 
 
 def thresholds(element: ElementLoss, *, zero_terminal_snr: bool) -> Tensor:

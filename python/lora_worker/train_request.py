@@ -14,6 +14,7 @@ from lora_worker.described import described, later
 from lora_worker.diffusion import TIMESTEPS
 from lora_worker.folder_checkpoint import parse_base
 from lora_worker.loss import ElementLoss, LossWeights
+from lora_worker.masks import AS_IT_IS, MaskedLoss
 from lora_worker.network_settings import NetworkSettings, parse_network
 from lora_worker.noise_settings import NoiseSettings
 from lora_worker.open_base import BaseFiles
@@ -45,6 +46,8 @@ class TrainImage:
     bucket: Size
     repeats: int
     regularization: bool
+    mask: str | None = later(None)
+    """What says how much each place counts. The latents then hold a `mask`."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class TrainSettings:
     latents: Literal["fresh", "frozen"] = later("fresh")
     ema: float | None = later(None)
     scale_weight_norms: float | None = later(None)
+    masked_loss: MaskedLoss = later(AS_IT_IS)  # noqa: RUF009 (it never changes)
 
     @property
     def images_per_step(self) -> int:
@@ -231,6 +235,7 @@ def _image(image: Fields) -> TrainImage:
         bucket=image.pair("bucket"),
         repeats=image.whole("repeats"),
         regularization=image.flag("regularization"),
+        mask=image.text("mask") if "mask" in image.raw else None,
     )
 
 
@@ -267,6 +272,7 @@ def _settings(settings: Fields) -> TrainSettings:
         latents=settings.one_of_or_first("latents", ("fresh", "frozen")),
         ema=settings.number_if_there("ema"),
         scale_weight_norms=_length(settings),
+        masked_loss=MaskedLoss.parse(settings.record("masked_loss")) if "masked_loss" in settings.raw else AS_IT_IS,
     )
 
 

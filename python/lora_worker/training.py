@@ -247,7 +247,7 @@ def image_losses(
     output_B4HW = models.predict(
         batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
     )
-    return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B) * batch.weights_B
+    return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B, batch.masks_B1HW) * batch.weights_B
 
 
 def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str, object]]:

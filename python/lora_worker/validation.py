@@ -3,7 +3,8 @@
 Each held-out image is noised at the same few timesteps with the same noise every time, so that two measurements differ
 by the LoRA alone: single losses of a training vary by a factor of several with their timestep. Captions are whole and
 in order, nothing is mirrored, nothing is dropped out, and the loss is the plain mean squared error whatever the
-training minimizes. The numbers have addresses of their own, without the training's seed, so that trainings with other
+training minimizes. Where images have masks, it is the mean over what they leave, so that each image counts the same.
+The numbers have addresses of their own, without the training's seed, so that trainings with other
 seeds can be compared as well. Measuring changes nothing in the training.
 """
 
@@ -19,6 +20,8 @@ from torch import Generator, Tensor
 
 from lora_worker import streams
 from lora_worker.batches import PlannedVisit, micro_batches
+from lora_worker.loss import masked_mean
+from lora_worker.masks import MaskedLoss
 from lora_worker.models import Models
 from lora_worker.streams import Visit
 from lora_worker.train_request import HeldOut, Train
@@ -42,7 +45,7 @@ class HeldOutVisits(Visits):
         )
         noise = work.settings.noise and replace(work.settings.noise, std_axes="image")
         # Measured alike whatever reproduces sd-scripts in training.
-        alike = {"crop_conditioning": "real", "latents": "fresh"}
+        alike = {"crop_conditioning": "real", "latents": "fresh", "masked_loss": MaskedLoss(normalize=True)}
         settings = replace(work.settings, captions=captions, noise=noise, **alike)
         quiet = replace(work, images=held_out.images, settings=settings)
         super().__init__(quiet, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
@@ -91,5 +94,7 @@ def best_step(losses: Mapping[int, float]) -> int | None:
     return min(finite, key=lambda step: (finite[step], step), default=None)
 
 
-def _squared_error(output_B4HW: Tensor, target_B4HW: Tensor, timesteps_B: Tensor) -> Tensor:
-    return (output_B4HW.float() - target_B4HW).square().mean(dim=(1, 2, 3))
+def _squared_error(
+    output_B4HW: Tensor, target_B4HW: Tensor, timesteps_B: Tensor, masks_B1HW: Tensor | None = None
+) -> Tensor:
+    return masked_mean((output_B4HW.float() - target_B4HW).square(), masks_B1HW)

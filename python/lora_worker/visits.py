@@ -10,7 +10,7 @@ chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Literal
@@ -34,8 +34,8 @@ from lora_worker.train_request import Train, TrainImage
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """`images` and `visits` say what each row is. Latents are F32 and noised, `sizes` are SDXL's six numbers, and
-    `weights` what the loss of each image is multiplied by."""
+    """`images` and `visits` say what each row is. Latents are F32 and noised, `sizes` are SDXL's six numbers, `weights`
+    what the loss of each image is multiplied by, and `masks` of each place, where any image has a mask."""
 
     images: tuple[TrainImage, ...]
     noisy_B4HW: Tensor
@@ -45,6 +45,7 @@ class MicroBatch:
     ids_one_BNT: Tensor
     ids_two_BNT: Tensor
     weights_B: Tensor
+    masks_B1HW: Tensor | None = None
     visits: tuple[Visit, ...] = ()
 
     def halves(self) -> tuple[MicroBatch, MicroBatch]:
@@ -65,10 +66,8 @@ class MicroBatch:
         return replace(self._mapped(lambda tensor: tensor[rows]), images=self.images[rows], visits=self.visits[rows])
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> MicroBatch:
-        tensors = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("images", "visits")
-        }
-        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
 
 
 class Visits:
@@ -122,6 +121,7 @@ class Visits:
             ids_one_BNT=token_ids(captions, PAD_ONE, chunks=chunks),
             ids_two_BNT=token_ids(captions, PAD_TWO, chunks=chunks),
             weights_B=torch.tensor([self._weight(image) for image in images], dtype=torch.float32),
+            masks_B1HW=self._masks(images, flipped),
         )
 
     def _stream(self, planned: PlannedVisit, purpose: str) -> torch.Generator:
@@ -133,12 +133,8 @@ class Visits:
 
     def _latents(self, planned: PlannedVisit, image: TrainImage, flipped: bool) -> Tensor:
         """A draw from the posterior, scaled, [4, H, W]."""
-        path = image.latents_flipped if flipped and image.latents_flipped is not None else image.latents
-        with SafetensorsReader(path) as reader:
-            mean, logvar = reader.tensor("mean"), reader.tensor("logvar")
         wanted = (4, image.bucket[1] // 8, image.bucket[0] // 8)
-        if tuple(mean.shape) != wanted or tuple(logvar.shape) != wanted:
-            raise bad_input(f'The latents "{path}" have shape {list(mean.shape)}, and {list(wanted)} is needed.')
+        mean, logvar = _stored(image, flipped, {"mean": wanted, "logvar": wanted})
         noise = torch.randn(wanted, generator=self._latent_stream(planned, image, flipped))
         return posterior_sample(mean, logvar, noise) * VAE_SCALE
 
@@ -148,6 +144,19 @@ class Visits:
         # The same at every visit of the image, whichever epoch it is.
         once = replace(planned, visit=Visit(0, image.digest, image.index, 0))
         return self._stream(once, "frozen mirrored latent" if flipped else "frozen latent")
+
+    def _masks(self, images: Sequence[TrainImage], flipped: Sequence[bool]) -> Tensor | None:
+        """What each place counts, [B, 1, H, W]: all of an image that has no mask, beside one that has."""
+        if all(image.mask is None for image in images):
+            return None
+        return torch.stack([self._mask(*each) for each in zip(images, flipped, strict=True)])
+
+    def _mask(self, image: TrainImage, flipped: bool) -> Tensor:
+        shape = (image.bucket[1] // 8, image.bucket[0] // 8)
+        if image.mask is None:
+            return torch.ones(1, *shape)
+        [mask_HW] = _stored(image, flipped, {"mask": shape})
+        return self._settings.masked_loss.weights(mask_HW).unsqueeze(0)
 
     def _noise(self, planned: PlannedVisit, latents: Tensor) -> Tensor:
         """What the UNet learns to tell from these latents [4, H, W]."""
@@ -206,6 +215,17 @@ class Visits:
         if self._settings.crop_conditioning == "sd_scripts":
             return sizes_of_sd_scripts(image, flipped)
         return sizes(image, flipped)
+
+
+def _stored(image: TrainImage, flipped: bool, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
+    """Tensors of the image's latents, or of its mirrored ones, of these names and shapes. Raises `bad-input`."""
+    path = image.latents_flipped if flipped and image.latents_flipped is not None else image.latents
+    with SafetensorsReader(path) as reader:
+        tensors = [reader.tensor(name) for name in shapes]
+    for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
+        if tuple(tensor.shape) != shape:
+            raise bad_input(f'The {name} of "{path}" has shape {list(tensor.shape)}, and {list(shape)} is needed.')
+    return tensors
 
 
 def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:

@@ -225,6 +225,12 @@ def test_a_header_that_promises_billions_of_pixels_is_bad(tmp_path):
         open_rgb(tmp_path / "bomb.png")
 
 
+def test_an_image_that_keeps_its_size_is_cut_on_both_sides(tmp_path):
+    gradient(100, 60).save(tmp_path / "a.png")
+    pixels = load_image(tmp_path / "a.png", Framing(resized=(100, 60), crop=(2, 14), bucket=(96, 32)))
+    assert torch.equal(pixels, to_tensor(gradient(100, 60).crop((2, 14, 98, 46))))
+
+
 def test_an_image_of_another_size_than_planned_is_bad(tmp_path):
     gradient(64, 96).save(tmp_path / "a.png")
     with pytest.raises(BadImage, match="64x96"):

@@ -77,3 +77,17 @@ def test_a_cancelled_look_stops(tmp_path, picture):
     items = [{"name": "a", "image": str(tmp_path / "a.png")}]
     with pytest.raises(Cancelled):
         run(parse({"op": "look", "items": items, "output": str(tmp_path / "looks.json")}), job)
+
+
+def test_a_picture_that_leaves_nothing_as_a_mask_is_dark(tmp_path):
+    def is_dark(image, name="mask.png"):
+        image.save(tmp_path / name)
+        return look_at(str(tmp_path / name))["dark"]
+
+    assert is_dark(Image.new("L", (90, 90)))
+    assert is_dark(Image.new("RGB", (90, 90), (3, 0, 2)), "mask.jpg")
+    assert is_dark(Image.new("RGBA", (90, 90), (255, 255, 255, 0)))
+    dotted = Image.new("L", (90, 90))
+    dotted.putpixel((80, 3), 255)
+    assert not is_dark(dotted)
+    assert not is_dark(Image.new("L", (90, 90), 255))

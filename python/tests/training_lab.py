@@ -18,7 +18,7 @@ from support import RecordingJob
 from lora_worker.adapters import applied
 from lora_worker.loss import ElementLoss, ImageLoss, LossWeights
 from lora_worker.models import Models, load_models
-from lora_worker.safetensors_file import write_safetensors
+from lora_worker.safetensors_file import read_safetensors, write_safetensors
 from lora_worker.stages import train
 from lora_worker.train_request import parse_train
 from lora_worker.training import image_losses
@@ -137,6 +137,16 @@ class TrainingLab:
         if "until" not in changes:
             request["until"] = request["settings"]["steps"]
         return request
+
+    def masked(self, place: int, mask_HW: torch.Tensor) -> dict[str, Any]:
+        """An image of the lab with a mask, mirrored where the image is."""
+        image = self.images[place]
+        paths = {}
+        for name, mask in (("latents", mask_HW), ("latents_flipped", mask_HW.flip(-1))):
+            tensors, _ = read_safetensors(image[name])
+            paths[name] = str(self.folder / f"{place}-{name}-masked.safetensors")
+            write_safetensors(paths[name], {**tensors, "mask": mask.contiguous()})
+        return {**image, **paths, "mask": hashlib.sha256(mask_HW.numpy().tobytes()).hexdigest()}
 
     def life(self, request: dict[str, Any], job: RecordingJob | None = None) -> dict[str, str]:
         """Runs it in this process; the outputs."""

@@ -22,6 +22,9 @@ export function looksIn(store: Store): Looks {
   return store.notes('looks', parseLook);
 }
 
+/** An image or a mask. */
+export type Picture = Pick<LookedAt['images'][number], 'digest' | 'path'>;
+
 export interface LintOptions {
   readonly program: CheckedProgram;
   readonly store: Store;
@@ -29,7 +32,7 @@ export interface LintOptions {
   readonly signal: AbortSignal;
   readonly say: (message: string) => void;
   /** Has the pixels of images looked at that nobody has looked at yet. Without it, what is known has to do. */
-  readonly lookCloser?: (images: LookedAt['uncaptioned']) => Promise<void>;
+  readonly lookCloser?: (pictures: readonly Picture[]) => Promise<void>;
 }
 
 export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions): Promise<LintReport> {
@@ -40,12 +43,17 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     caption_missing,
     folders,
     wildcards,
+    alpha_mask,
+    masks,
+    mask_missing,
     bucket,
     resolution,
     repeats,
   } = block.attributes;
   const places = placesOfUser();
   const captionLines = wildcards ? 'all' : 'first';
+  const readings = readingsOf(block, program);
+  const asStored = readings.some(({ exif }) => exif === 'ignore');
   const looked = await lookAtDataset({
     dataset: block.name,
     patterns: [written].flat().map((each) => {
@@ -56,19 +64,22 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     folders,
     captionLines,
     captionMissing: caption_missing,
+    ...(masks !== undefined && {
+      masks: { folder: resolvePath(masks, places), missing: mask_missing, asStored },
+    }),
     files: store.files,
     signal,
     say,
   });
   const images = [...looked.images, ...looked.uncaptioned];
-  await options.lookCloser?.(images.filter(({ digest }) => looks.get(lookKey(digest)) === undefined));
-  const readings = readingsOf(block, program);
+  const pictures = [...images, ...images.flatMap(({ mask }) => mask ?? [])];
+  await options.lookCloser?.(pictures.filter(({ digest }) => looks.get(lookKey(digest)) === undefined));
   return lintDataset({
     dataset: block.name,
     looked,
     captions: await captionsOf(looked, captionLines),
     looks: new Map(
-      images.flatMap(({ digest }) => {
+      pictures.flatMap(({ digest }) => {
         const look = looks.get(lookKey(digest));
         return look === undefined ? [] : [[digest, look] as const];
       }),
@@ -76,8 +87,8 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     settings: {
       bucket: { ...bucket, resolution: [resolution.width, resolution.height] },
       repeats,
-      asStored: readings.some(({ exif }) => exif === 'ignore'),
-      alphaIsMeant: block.attributeSpans.transparency !== undefined,
+      asStored,
+      alphaIsMeant: alpha_mask || block.attributeSpans.transparency !== undefined,
     },
     trainings: await trainingsWith(block.name, program),
   });

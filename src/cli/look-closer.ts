@@ -5,9 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Store } from '../runtime/cache/store.ts';
 import { lookKey, parseLook } from '../runtime/dataset/pixel-look.ts';
-import type { LookedAt } from '../runtime/dataset/survey.ts';
 import type { WorkerClient } from '../runtime/worker/client.ts';
-import type { Looks } from './lint-dataset.ts';
+import type { Looks, Picture } from './lint-dataset.ts';
 
 const AT_A_TIME = 256;
 
@@ -18,11 +17,11 @@ export function closerLooker(options: {
   readonly signal: AbortSignal;
   readonly startWorker: () => Promise<WorkerClient>;
   readonly onLooked: (done: number, total: number) => void;
-}): { look(images: LookedAt['uncaptioned']): Promise<void>; close(): Promise<void> } {
+}): { look(images: readonly Picture[]): Promise<void>; close(): Promise<void> } {
   const { store, looks, signal, startWorker, onLooked } = options;
   let worker: Promise<WorkerClient> | undefined;
 
-  async function look(images: LookedAt['uncaptioned']): Promise<void> {
+  async function look(images: readonly Picture[]): Promise<void> {
     const unseen = [...new Map(images.map((image) => [image.digest, image])).values()];
     if (unseen.length === 0) return;
     worker ??= startWorker();

@@ -29,13 +29,18 @@ export function missingFiles(program: CheckedProgram, places: Places): Diagnosti
             'text' in input ? missing('file', input, span, places) : undefined,
           );
         }
-        case 'dataset':
-          return [block.attributes.images].flat().map((images) => {
+        case 'dataset': {
+          const { masks } = block.attributes;
+          const span = block.attributeSpans.masks ?? block.span;
+          const folder = masks === undefined ? undefined : missing('folder', masks, span, places);
+          const images = [block.attributes.images].flat().map((images) => {
             const span = block.attributeSpans.images ?? block.span;
             const { text } = images;
             const fixed = withoutPattern(text);
             return missing(fixed === text ? 'file or folder' : 'folder', { ...images, text: fixed }, span, places);
           });
+          return [...images, folder];
+        }
         case 'train': {
           const { sample } = block.attributes;
           const span = block.attributeSpans.sample ?? block.span;

@@ -3,6 +3,7 @@
 
 import { type Base, type Bases, baseOf, basesOf, byBlockName, firstBase } from './bases.ts';
 import * as problem from './diagnostics.ts';
+import { checkMaskedLosses } from './mask-rules.ts';
 import type { BlockOf, CheckedBlock, Reference } from './model.ts';
 import { orderBlocks, referencesOf } from './order.ts';
 import { checkPredictions } from './prediction-rules.ts';
@@ -21,6 +22,7 @@ export function checkAcross(scope: Scope, blocks: readonly CheckedBlock[]): void
   reportMissingPictures(scope, blocks);
   reportAbsentSteps(scope, blocks);
   checkPredictions(scope, blocks);
+  checkMaskedLosses(scope, blocks);
 }
 
 /** Where a block asks for the base of a LoRA, and what for. */

@@ -70,8 +70,18 @@ function pickledRule(scope: Scope, block: BlockOf<'checkpoint'> | BlockOf<'lora'
 }
 
 function datasetRules(scope: Scope, block: BlockOf<'dataset'>): CheckedBlock | undefined {
-  const isGood = [bucketRules, separatorRule, repeatsRule].map((rule) => rule(scope, block));
+  const isGood = [bucketRules, separatorRule, repeatsRule, maskRule].map((rule) => rule(scope, block));
   return isGood.includes(false) ? undefined : block;
+}
+
+/** A mask comes from one place. */
+function maskRule(scope: Scope, { attributes, attributeSpans: spans, span }: BlockOf<'dataset'>): boolean {
+  const { alpha_mask, masks, mask_missing } = attributes;
+  if (masks === undefined && mask_missing !== 'error')
+    scope.report(problem.idleMaskMissing(spans.mask_missing ?? span));
+  if (!alpha_mask || masks === undefined) return true;
+  scope.report(problem.twoMasks(spans.alpha_mask ?? span, spans.masks ?? span));
+  return false;
 }
 
 /** Folders that count say how often by themselves: what `repeats` is to mean beside them, nobody knows. */

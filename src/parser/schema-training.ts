@@ -1,7 +1,7 @@
 // The rows of the schema table for training: from a checkpoint and images to a LoRA.
 
 import { captionFiles, captionsAtVisits } from './schema-captions.ts';
-import { pixels } from './schema-images.ts';
+import { maskedLoss, masks, pixels } from './schema-images.ts';
 import { network } from './schema-network.ts';
 import { lrScheduler, optimizer, shares } from './schema-rates.ts';
 import {
@@ -181,6 +181,7 @@ export const dataset = {
     { synonyms: ['res', 'train_resolution', 'image_size'] },
   ),
   ...pixels,
+  ...masks,
   bucket: preset(bucket, defaultsOf(bucket.fields), 'Which shapes images may be trained in.', {
     synonyms: ['buckets', 'bucketing', 'aspect_ratio_bucketing'],
   }),
@@ -317,6 +318,9 @@ export const train = {
       synonyms: ['loss_type', 'loss_fn', 'loss_function'],
     },
   ),
+  masked_loss: optional(maskedLoss, 'How masks count, where images have some: by themselves, unless this is written.', {
+    synonyms: ['mask_loss'],
+  }),
   min_snr_gamma: optional(
     positive(),
     'Timesteps whose signal-to-noise ratio is above this count less, as min-SNR has it. 5 is usual. Without it all count alike.',

@@ -1,14 +1,15 @@
 // lorac lint as users run it: a folder with one file of each kind of trouble. Nothing here needs Python.
 
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { adviceOn } from '../../src/cli/lint-advice.ts';
-import { looksIn } from '../../src/cli/lint-dataset.ts';
+import { lintBlock, looksIn, type Picture } from '../../src/cli/lint-dataset.ts';
 import { closerLooker } from '../../src/cli/look-closer.ts';
 import { compile } from '../../src/parser/check.ts';
 import { Store } from '../../src/runtime/cache/store.ts';
+import { lookKey } from '../../src/runtime/dataset/pixel-look.ts';
 import { lookAtDataset } from '../../src/runtime/dataset/survey.ts';
 import type { NodeId } from '../../src/runtime/graph/graph.ts';
 import { startFakeWorker } from '../helpers/fake-worker.ts';
@@ -130,6 +131,39 @@ test('a build that trains begins with what is worth a warning, and one that does
   expect(lines).toHaveLength(6);
   expect(lines[1]).toMatch(/^The dataset "hero": .*first\.png: The same image is there 2 times\.$/);
   expect(lines[2]).toMatch(/it has an alpha channel\. 1 more is like it: lorac lint\.$/);
+});
+
+test('masks are looked at as images are, and alpha that is a mask is nothing odd', async () => {
+  folder.write({ 'masks/a.png': square(20), 'masks/b.png': pngOf({ width: 64, height: 32 }) });
+  for (const name of ['a', 'b', 'c']) folder.write({ [`masked/${name}.png`]: square(name.charCodeAt(0)) });
+  const linted = async (attributes: string) => {
+    const text = `dataset hero { caption_missing = empty  ${attributes} }`;
+    const { program: checked } = compile({ path: folder.at('masks.lora'), text }, { params: new Map() });
+    const block = checked?.blocks[0];
+    if (checked === undefined || block?.kind !== 'dataset') throw new Error('The program is wrong.');
+    const store = new Store(folder.at('masks-linted'));
+    const looks = looksIn(store);
+    const lookCloser = async (pictures: readonly Picture[]) => {
+      for (const { digest, path } of pictures)
+        looks.set(lookKey(digest), {
+          transparent: 0.5,
+          hash: '0'.repeat(64),
+          plain: false,
+          dark: path.includes('masks'),
+        });
+    };
+    const signal = new AbortController().signal;
+    const { findings } = await lintBlock(block, { program: checked, store, looks, signal, say: () => {}, lookCloser });
+    return findings.map(({ code, severity, files }) => `${severity} ${code} ${files.map((file) => basename(file))}`);
+  };
+  expect(await linted('images = "masked"  masks = "masks"  resolution = 64x64  transparency = black')).toEqual([
+    'error no-mask c.png',
+    'error bad-mask b.png',
+    'warning black-mask a.png',
+  ]);
+  const alpha = 'images = "images/alpha.png"  resolution = 64x64';
+  expect(await linted(alpha)).toContain('warning transparent alpha.png');
+  expect(await linted(`${alpha}  alpha_mask = true`)).not.toContain('warning transparent alpha.png');
 });
 
 test('pixels are looked at once for each content, and what was seen is kept', async () => {

@@ -110,7 +110,10 @@ const operations = {
     if (problems.length > 0) throw { kind: 'bad-input', message: 'Some images cannot be used.', problems };
     for (const [index, item] of items.entries()) {
       await job.pause();
-      const seed = digestOf(readFileSync(item.image), JSON.stringify([item.bucket, item.flip, ...reading]));
+      const seed = digestOf(
+        readFileSync(item.image),
+        JSON.stringify([item.bucket, item.flip, ...reading, maskOf(item)]),
+      );
       writeWhole(item.output, fakeLatents(seed, item.bucket));
       job.tell('artifact', { name: item.name, path: item.output });
       job.tell('progress', { done: index + 1, total: items.length, unit: 'images' });
@@ -228,6 +231,11 @@ const operations = {
     return referenceNumbers(work, job, (name) => Array.from(tensors.get(`${name}.s`).values, () => 1));
   },
 };
+
+/** What the latents get beside them, by its content. */
+function maskOf({ mask }) {
+  return mask?.kind === 'file' ? digestOf(readFileSync(mask.path)) : mask?.kind;
+}
 
 /** Every weight is alike here: the checkpoints of tests are too small to be weighed. */
 async function referenceNumbers({ modules, output }, job, number) {

@@ -26,3 +26,36 @@ test('what shows through is a word or a color, and the rest is told', () => {
 test('the words of other trainers are understood', () => {
   expect(fixAll(dataset('resize_interpolation = area'))).toBe(dataset('resize_filter = area'));
 });
+
+test('a mask comes from one place, and what is said of masks where there are none is told', () => {
+  expect(blockOf(dataset('alpha_mask = true'), 'dataset').attributes.alpha_mask).toBe(true);
+  expect(blockOf(dataset('masks = "m"  mask_missing = whole'), 'dataset').attributes.masks?.text).toBe('m');
+  expectProblems(['two-masks'], dataset('masks = "m"  alpha_mask = «true»'));
+  expectProblems(['idle-mask-missing'], dataset('mask_missing = «whole»'));
+});
+
+test('a training that says how masks count has masks, of what it learns or of what it keeps', () => {
+  const training = (hero: string, kept = '') => `
+    checkpoint pony { path = "pony.safetensors" }
+    dataset hero { images = "images"  ${hero} }
+    dataset people { images = "people"  ${kept} }
+    train raw { base = pony  data = hero  regularization = people  masked_loss = «{ normalize = true }» }`;
+  const [problem] = expectProblems(['idle-masked-loss'], training(''));
+  expect(problem?.message).toBe('"masked_loss" says how masks count, and "hero" and "people" have none.');
+  for (const fine of [training('alpha_mask = true'), training('masks = "m"'), training('', 'alpha_mask = true')]) {
+    expectProblems([], fine.replaceAll(/[«»]/g, ''));
+  }
+});
+
+test('how masks count stays in its range', () => {
+  const written = (
+    value: string,
+  ) => `checkpoint a { path = "a.safetensors" } dataset b { images = "b"  alpha_mask = true }
+    train c { base = a  data = b  masked_loss = ${value} }`;
+  expect(blockOf(written('{ unmasked_weight = 0.1 }'), 'train').attributes.masked_loss).toEqual({
+    unmasked_weight: 0.1,
+    normalize: false,
+  });
+  expectProblems(['out-of-range'], written('{ unmasked_weight = «1.5» }'));
+  expectProblems(['wrong-type'], written('«true»'));
+});

@@ -14,6 +14,7 @@ from lora_worker.errors import FileProblem, WorkerError, bad_input, file_problem
 from lora_worker.folder_checkpoint import parse_base
 from lora_worker.images import BadImage, Framing, Reading, load_image
 from lora_worker.job import Job
+from lora_worker.masks import load_alpha, load_mask
 from lora_worker.models import load_vae
 from lora_worker.open_base import BaseFiles
 from lora_worker.protocol import Fields, ProtocolError
@@ -24,8 +25,17 @@ from lora_worker.safetensors_file import write_safetensors
 class Item:
     name: str
     image: str
+    mask: Mask | None
     framing: Framing
     output: str
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The picture that says how much each place counts, or the alpha of the image, whose path that then is."""
+
+    path: str
+    is_alpha: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,21 @@ def _parse_item(fields: dict[str, Any]) -> Item:
         bucket=_pair(fields["bucket"]),
         flip=bool(fields["flip"]),
     )
-    return Item(name=fields["name"], image=fields["image"], framing=framing, output=fields["output"])
+    item = Fields(fields, "work.items")
+    image = item.text("image")
+    return Item(
+        name=item.text("name"), image=image, mask=_parse_mask(item, image), framing=framing, output=item.text("output")
+    )
+
+
+def _parse_mask(item: Fields, image: str) -> Mask | None:
+    """Raises ProtocolError."""
+    if "mask" not in item.raw:
+        return None
+    mask = item.record("mask")
+    if mask.one_of("kind", ("alpha", "file")) == "alpha":
+        return Mask(image, is_alpha=True)
+    return Mask(mask.text("path"), is_alpha=False)
 
 
 def _pair(numbers: list[int]) -> tuple[int, int]:
@@ -81,24 +105,35 @@ def run(work: EncodeLatents, job: Job) -> dict[str, str]:
     for done, item in enumerate(work.items):
         job.check_cancelled()
         job.progress(done, len(work.items), "images")
+        path = item.image
         try:
-            pixels_CHW = load_image(item.image, item.framing, work.reading)
+            pixels_CHW = load_image(path, item.framing, work.reading)
+            path = item.mask.path if item.mask else path
+            masks = _masks(item, work.reading)
         except BadImage as problem:
-            if item.image not in damaged:  # its mirrored twin fails the same way
-                problems.append(file_problem(item.image, str(problem)))
-            damaged.add(item.image)
+            if path not in damaged:  # its mirrored twin fails the same way
+                problems.append(file_problem(path, str(problem)))
+            damaged.add(path)
             continue
         moments = encode(vae, pixels_CHW)
         if not all(torch.isfinite(tensor).all() for tensor in moments.values()):
             overflown += 1
             problems.append(file_problem(item.image, "the VAE made something of it that is not a number"))
             continue
-        write_safetensors(item.output, moments)
+        write_safetensors(item.output, {**moments, **masks})
         job.artifact(item.name, item.output)
     job.progress(len(work.items), len(work.items), "images")
     if problems:
         raise _failure(problems, only_overflown=overflown == len(problems))
     return {}
+
+
+def _masks(item: Item, reading: Reading) -> dict[str, Tensor]:
+    """`mask`, F32 [H / 8, W / 8], where there is one. Raises `BadImage`."""
+    if item.mask is None:
+        return {}
+    load = load_alpha if item.mask.is_alpha else load_mask
+    return {"mask": load(item.mask.path, item.framing, reading)}
 
 
 @torch.no_grad()

@@ -25,6 +25,8 @@ SIDE = 16
 _EDGE = 2
 # Deviation of the grey values below which a picture is of one color.
 _PLAIN = 2.0
+# The grey value up to which compression may lift black.
+_BLACK = 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _looks(items: tuple[Item, ...], pool: ThreadPoolExecutor) -> Iterator[tuple[
 
 def look_at(path: str) -> dict[str, Any]:
     """`transparent`: the share of pixels that are not fully opaque. `hash`: `picture_hash`. `plain`: it is of one
-    color. Of a file that cannot be read, `problem` instead."""
+    color. `dark`: as a mask it leaves nothing. Of a file that cannot be read, `problem` instead."""
     try:
         return opened(path, _look)
     except BadImage as problem:
@@ -79,9 +81,16 @@ def _look(image: Image.Image) -> dict[str, Any]:
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         transparent = float((alpha < 255).mean())
-    grey = opaque(image).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    values = np.asarray(grey, dtype=np.int16)
-    return {"transparent": transparent, "hash": picture_hash(values), "plain": bool(values.std() < _PLAIN)}
+    grey = opaque(image).convert("L")
+    on_black = opaque(image, (0, 0, 0)).convert("L") if image.has_transparency_data else grey
+    small = grey.resize((SIDE + 1, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    values = np.asarray(small, dtype=np.int16)
+    return {
+        "transparent": transparent,
+        "hash": picture_hash(values),
+        "plain": bool(values.std() < _PLAIN),
+        "dark": on_black.getextrema()[1] <= _BLACK,
+    }
 
 
 def picture_hash(grey: np.ndarray) -> str:

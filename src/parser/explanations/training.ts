@@ -57,6 +57,20 @@ these settings could change.`,
     wrong: `dataset hero { images = "images"  bucket = { upscale = false  max = 1024 } }`,
     right: `dataset hero { images = "images"  bucket = { upscale = false } }`,
   },
+  'idle-mask-missing': {
+    means: `mask_missing says what becomes of images that have no picture in the folder of masks. Without such a folder there
+is nothing to miss.`,
+    wrong: `dataset hero { images = "images"  mask_missing = whole }`,
+    right: `dataset hero { images = "images"  masks = "masks"  mask_missing = whole }`,
+  },
+  'idle-masked-loss': {
+    means: `masked_loss says how much the places count that masks leave out. Neither the images to learn nor those to keep have
+masks, so it does nothing.`,
+    wrong: trainWith('masked_loss = { unmasked_weight = 0.1 }'),
+    right: `checkpoint pony { path = "pony.safetensors" }
+dataset cut { images = "images"  alpha_mask = true }
+train raw { base = pony  data = cut  masked_loss = { unmasked_weight = 0.1 } }`,
+  },
   'idle-prior-weight': {
     means: `prior_loss_weight says how much regularization images count. Without such images it does nothing.`,
     wrong: trainWith('prior_loss_weight = 0.5'),
@@ -167,6 +181,12 @@ the gradient of a single number: it would stay 0, and with it the whole LoRA.`,
     means: `Training draws timesteps from min_timestep up to, and without, max_timestep. Here there is none between.`,
     wrong: trainWith('min_timestep = 900  max_timestep = 500'),
     right: trainWith('min_timestep = 500  max_timestep = 900'),
+  },
+  'two-masks': {
+    means: `The mask of an image is its own transparency, with alpha_mask, or a picture in a folder, with masks. With both, it
+would not be clear which one counts.`,
+    wrong: `dataset hero { images = "images"  masks = "masks"  alpha_mask = true }`,
+    right: `dataset hero { images = "images"  masks = "masks" }`,
   },
   'two-weights': {
     means: `Both make easy timesteps count less, each by its own formula. Together they do it twice.`,

@@ -5,7 +5,7 @@
 // - Git has no say in what an input is.
 
 import { type Dirent, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
-import { resolve, sep } from 'node:path';
+import { dirname, extname, relative, resolve, sep } from 'node:path';
 import type { FileProblem } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
 
@@ -16,6 +16,8 @@ export interface FoundImages {
   /** Each once, sorted. */
   readonly images: readonly AbsolutePath[];
   readonly problems: readonly FileProblem[];
+  /** What each image is called below the folder of its pattern, without its suffix: "day/one". */
+  readonly names: ReadonlyMap<AbsolutePath, string>;
   /** How often each image is used per epoch, where its folder says so. */
   readonly repeats?: ReadonlyMap<AbsolutePath, number>;
   /** What lies there and is passed over, though somebody may have meant it. */
@@ -26,18 +28,19 @@ const IMAGE = /\.(png|jpe?g|webp)$/i;
 
 /** Finds all images of all patterns. A pattern that gives none is a problem of its own. */
 export async function findImages(patterns: readonly ImagePattern[]): Promise<FoundImages> {
-  const images = new Set<AbsolutePath>();
+  const names = new Map<AbsolutePath, string>();
   const problems: FileProblem[] = [];
   for (const { from, pattern } of patterns) {
     const path = resolve(from, pattern) as AbsolutePath;
     const found = await matches(from as AbsolutePath, pattern, path);
     const usable = typeof found === 'string' ? [] : found.filter((file) => IMAGE.test(file));
-    for (const image of usable) images.add(image);
+    const folder = folderOf(from as AbsolutePath, pattern);
+    for (const image of usable) if (!names.has(image)) names.set(image, nameBelow(folder, image));
     if (usable.length > 0) continue;
     const message = typeof found === 'string' ? found : 'There is no PNG, JPEG or WebP image here.';
     problems.push({ path, message });
   }
-  return { images: [...images].sort(), problems };
+  return { images: [...names.keys()].sort(), problems, names };
 }
 
 /** As many as the `repeats` of a dataset can be. A folder that is named after a date is no such number. */
@@ -49,6 +52,7 @@ const MOST_REPEATS = 100_000;
  */
 export function findCountedImages(patterns: readonly ImagePattern[]): FoundImages {
   const repeats = new Map<AbsolutePath, number>();
+  const names = new Map<AbsolutePath, string>();
   const problems: FileProblem[] = [];
   const left: AbsolutePath[] = [];
   for (const { from, pattern } of patterns) {
@@ -70,13 +74,41 @@ export function findCountedImages(patterns: readonly ImagePattern[]): FoundImage
         });
       } else if (times > 0) {
         const images = walk(folder, { deep: false }).filter((file) => IMAGE.test(file));
-        for (const image of images) repeats.set(image, times);
+        for (const image of images) {
+          repeats.set(image, times);
+          names.set(image, nameBelow(path, image));
+        }
       } else if (isFolder || IMAGE.test(entry.name)) left.push(folder);
     }
     if (problems.length + repeats.size > before) continue;
     problems.push({ path, message: 'There is no folder such as "5_fox" here with a PNG, JPEG or WebP image in it.' });
   }
-  return { images: [...repeats.keys()].sort(), problems, repeats, left: left.sort() };
+  return { images: [...repeats.keys()].sort(), problems, names, repeats, left: left.sort() };
+}
+
+/** Every image below a folder, sorted. */
+export function imagesBelow(folder: AbsolutePath): readonly AbsolutePath[] {
+  return walk(folder, { deep: true })
+    .filter((file) => IMAGE.test(file))
+    .sort();
+}
+
+/** Where the images of a pattern start: the folder that it names, or the last one before its first special character. */
+function folderOf(from: AbsolutePath, pattern: string): AbsolutePath {
+  const path = resolve(from, pattern) as AbsolutePath;
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat !== undefined) return stat.isDirectory() ? path : (dirname(path) as AbsolutePath);
+  const special = pattern.search(/[*?[\]{}()!+@]/);
+  return resolve(from, dirname(`${pattern.slice(0, Math.max(special, 0))}x`)) as AbsolutePath;
+}
+
+/** What an image is called below a folder, without its suffix. */
+export function nameBelow(folder: AbsolutePath, path: AbsolutePath): string {
+  return relative(folder, withoutSuffix(path)).replaceAll(sep, '/');
+}
+
+export function withoutSuffix(path: AbsolutePath): string {
+  return path.slice(0, path.length - extname(path).length);
 }
 
 async function matches(

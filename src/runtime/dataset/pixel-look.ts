@@ -13,6 +13,8 @@ export type PixelLook =
       readonly hash: string;
       /** All of one color. */
       readonly plain: boolean;
+      /** Black all over, and transparent where it is not: as a mask it leaves nothing. Looks of before do not tell. */
+      readonly dark?: boolean;
     }
   /** Why the file cannot be read whole. */
   | { readonly problem: string };
@@ -28,10 +30,11 @@ export function lookKey(image: Digest): string {
 /** A look that comes from outside, or `undefined` when it is none. */
 export function parseLook(value: unknown): (PixelLook & Json) | undefined {
   if (!isRecord(value)) return undefined;
-  const { problem, transparent, hash, plain } = value;
+  const { problem, transparent, hash, plain, dark } = value;
   if (typeof problem === 'string') return { problem };
   if (typeof transparent !== 'number' || typeof hash !== 'string' || typeof plain !== 'boolean') return undefined;
-  return /^[0-9a-f]{64}$/.test(hash) ? { transparent, hash, plain } : undefined;
+  if (!/^[0-9a-f]{64}$/.test(hash)) return undefined;
+  return typeof dark === 'boolean' ? { transparent, hash, plain, dark } : { transparent, hash, plain };
 }
 
 /** Two pictures look alike when so few of the edges of either are missing in the other. */

@@ -5,22 +5,16 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Digest, digestOf } from '../cache/digest.ts';
 import type { Seen, StatCache } from '../cache/stat-cache.ts';
-import { type FileProblem, StageFailure } from '../events.ts';
+import { StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
-import type { Size } from './buckets.ts';
 import { type CaptionLines, type CaptionMissing, captionPath, folderWords, readCaption } from './captions.ts';
+import { CHANGED, type DatasetProblem, unreadable } from './dataset-problem.ts';
 import { findCountedImages, findImages, type ImagePattern } from './find-images.ts';
-import { imageFacts } from './image-facts.ts';
-import { TRAITS, type Trait } from './image-problem.ts';
+import { liesIn, type Mask, type MaskSource, readMasks } from './masks.ts';
+import { knownImage, type ReadImage, readBytes, readImage } from './read-image.ts';
 
-export interface SurveyedImage {
+export interface SurveyedImage extends ReadImage {
   readonly path: AbsolutePath;
-  readonly digest: Digest;
-  /** Upright, before any resizing. */
-  readonly size: Size;
-  /** EXIF's, 1 to 8. */
-  readonly orientation: number;
-  readonly traits: readonly Trait[];
   readonly captionPath: AbsolutePath;
   /** Of the caption's text, so that space around it and lines that do not count change nothing. */
   readonly caption: Digest;
@@ -28,11 +22,8 @@ export interface SurveyedImage {
   readonly words?: string;
   /** How often its folder says that it is used per epoch. */
   readonly repeats?: number;
-}
-
-/** What is wrong with a file, by kind and in words. */
-export interface DatasetProblem extends FileProblem {
-  readonly code: 'no-images' | 'unreadable' | 'no-caption' | 'bad-caption';
+  /** The picture that says how much each place of it counts. */
+  readonly mask?: Mask;
 }
 
 export interface LookedAt {
@@ -53,6 +44,8 @@ export interface SurveyOptions {
   readonly captionLines?: CaptionLines;
   /** Left out: such an image is refused. */
   readonly captionMissing?: CaptionMissing;
+  /** Left out: images have no masks. */
+  readonly masks?: MaskSource;
   readonly files: StatCache;
   readonly signal: AbortSignal;
   readonly say: (message: string) => void;
@@ -75,6 +68,7 @@ export async function surveyImages(options: SurveyOptions): Promise<readonly Sur
       compare(a.digest, b.digest) ||
       compare(a.caption, b.caption) ||
       (a.repeats ?? 1) - (b.repeats ?? 1) ||
+      compare(a.mask?.digest ?? '', b.mask?.digest ?? '') ||
       compare(a.path, b.path),
   );
 }
@@ -93,7 +87,10 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
   const uncaptioned: Omit<SurveyedImage, 'caption'>[] = [];
 
   const unread: Pair[] = [];
+  // Masks that lie below the images are none of them.
+  const isMask = (path: AbsolutePath) => options.masks !== undefined && liesIn(options.masks.folder, path);
   for (const path of found.images) {
+    if (isMask(path)) continue;
     const pair = lookAt(path, files, options.captionExtension);
     if ('message' in pair) {
       problems.push(pair);
@@ -108,15 +105,33 @@ export async function lookAtDataset(options: SurveyOptions): Promise<LookedAt> {
     options.say(`Reading ${unread.length.toLocaleString('en')} images of "${options.dataset}".`);
   await sideBySide(unread, async (pair) => {
     signal.throwIfAborted();
-    const [image, caption] = [await readImage(files, pair), await readText(files, pair, lines, missing)];
+    const [image, caption] = [
+      await readImage(files, pair.path, pair.image),
+      await readText(files, pair, lines, missing),
+    ];
     for (const read of [image, caption]) if ('message' in read) problems.push(read);
     if ('message' in image) return;
     const looked = { path: pair.path, captionPath: pair.captionPath, ...image, ...repeatsOf(pair.path) };
     if ('message' in caption) uncaptioned.push(looked);
     else images.push({ ...looked, ...caption });
   });
-  problems.sort((a, b) => compare(a.path, b.path) || compare(a.message, b.message));
-  return { images, uncaptioned, problems };
+  const { masks, problems: ofMasks } = await masksOf([...images, ...uncaptioned], found.names, options);
+  const withMask = <Image extends { readonly path: AbsolutePath }>(image: Image) => {
+    const mask = masks.get(image.path);
+    return mask === undefined ? image : { ...image, mask };
+  };
+  const inOrder = [...problems, ...ofMasks].sort((a, b) => compare(a.path, b.path) || compare(a.message, b.message));
+  return { images: images.map(withMask), uncaptioned: uncaptioned.map(withMask), problems: inOrder };
+}
+
+async function masksOf(
+  images: readonly Omit<SurveyedImage, 'caption'>[],
+  names: ReadonlyMap<AbsolutePath, string>,
+  { masks: source, files, signal }: SurveyOptions,
+): ReturnType<typeof readMasks> {
+  if (source === undefined) return { masks: new Map(), problems: [] };
+  const wanted = new Map([...names].filter(([path]) => !liesIn(source.folder, path)).sort(([a], [b]) => compare(a, b)));
+  return readMasks(images, wanted, { source, files, signal });
 }
 
 function leftOut(dataset: string, left: readonly AbsolutePath[]): string {
@@ -139,13 +154,16 @@ export async function captionText(image: SurveyedImage, lines: CaptionLines): Pr
 
 function badDataset(dataset: string, problems: readonly DatasetProblem[]): StageFailure {
   const isNowhere = problems.every(({ code }) => code === 'no-images');
+  const isUnmasked = problems.every(({ code }) => code === 'no-mask');
   const count = problems.length === 1 ? 'there is a problem' : `there are ${problems.length} problems`;
   return new StageFailure({
     kind: 'bad-input',
     message: `The dataset "${dataset}" cannot be used: ${count} with its files.`,
     hint: isNowhere
       ? 'Check the path. Relative paths start at the folder of the program.'
-      : 'Repair or complete these files, or take them out of the folder, and build again.',
+      : isUnmasked
+        ? 'Paint the masks that are missing, or let such images count as a whole: mask_missing = whole'
+        : 'Repair or complete these files, or take them out of the folder, and build again.',
     problems: problems.map(({ path, message }) => ({ path, message })),
   });
 }
@@ -186,32 +204,6 @@ function inPlace(
   return { words, caption: digestOf(words) };
 }
 
-type ReadImage = Pick<SurveyedImage, 'digest' | 'size' | 'orientation' | 'traits'>;
-
-function knownImage(seen: Seen | undefined): ReadImage | undefined {
-  const { digest, image: size, orientation, traits } = seen?.facts ?? {};
-  if (digest === undefined || size === undefined || orientation === undefined || traits === undefined) return undefined;
-  return { digest, size, orientation, traits: TRAITS.filter((trait) => traits.includes(trait)) };
-}
-
-const CHANGED = 'The file changed while it was being read.';
-
-async function readImage(files: StatCache, { path, image: seen }: Pair): Promise<ReadImage | DatasetProblem> {
-  const bad = (message: string): DatasetProblem => ({ code: 'unreadable', path, message });
-  if (seen === undefined) return bad('The file is gone, or is a link that leads nowhere.');
-  const before = knownImage(seen);
-  if (before) return before;
-  const bytes = await readBytes(path);
-  if (!Buffer.isBuffer(bytes)) return bytes;
-  const facts = imageFacts(bytes);
-  if (!facts.ok) return bad(facts.problem);
-  const digest = digestOf(bytes);
-  const { size, orientation, traits } = facts;
-  return files.remember(seen, { digest, image: size, orientation, traits })
-    ? { digest, size, orientation, traits }
-    : bad(CHANGED);
-}
-
 /** Which fact of a caption file is the digest of those lines. */
 const captionFact = { first: 'caption', all: 'captionLines' } as const;
 
@@ -236,20 +228,6 @@ async function readText(
   return files.remember(seen, { [captionFact[lines]]: caption })
     ? { caption }
     : { code: 'bad-caption', path, message: CHANGED };
-}
-
-async function readBytes(path: AbsolutePath): Promise<Buffer | DatasetProblem> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    return unreadable(path, error);
-  }
-}
-
-function unreadable(path: AbsolutePath, error: unknown): DatasetProblem {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === undefined || !['EACCES', 'EPERM', 'EIO', 'EISDIR', 'ENOENT', 'ELOOP'].includes(code)) throw error;
-  return { code: 'unreadable', path, message: `The file cannot be read (${code}).` };
 }
 
 /** Runs `work` on every item, a few at a time. */

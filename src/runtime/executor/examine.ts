@@ -175,7 +175,7 @@ export class Examiner {
     const inputs: { [role: string]: Digest } = {};
     for (const [role, path] of Object.entries(node.files)) inputs[role] = await this.#fileDigest(node, path);
     const survey = await this.survey(node);
-    for (const { digest, path } of survey?.images ?? []) {
+    for (const { digest, path } of filesOf(survey)) {
       this.imagePaths.set(digest, path);
       this.#digests.set(path, digest);
     }
@@ -237,6 +237,11 @@ function folderForFile(path: AbsolutePath, { id }: GraphNode): StageFailure {
     message: `"${path}" is a folder, and "${id}" needs a file.`,
     hint: 'Where it is the folder of a model, "lorac check" says what is missing in it.',
   });
+}
+
+/** Images, and the masks of those that have one. */
+function filesOf(survey: Survey | undefined): readonly { readonly digest: Digest; readonly path: AbsolutePath }[] {
+  return survey?.images.flatMap((image) => (image.mask === undefined ? image : [image, image.mask])) ?? [];
 }
 
 /** A file that is not what it was any more: what was made of it belongs to neither. */

@@ -33,8 +33,16 @@ export function addDataset(draft: GraphDraft, block: BlockOf<'dataset'>): NodeId
       caption_extension,
       caption_missing,
       wildcards,
+      ...maskSettings(draft, block),
     },
   });
+}
+
+function maskSettings(draft: GraphDraft, { attributes }: BlockOf<'dataset'>): { readonly [name: string]: Json } {
+  const { alpha_mask, masks, mask_missing: missing, exif } = attributes;
+  if (alpha_mask) return { alpha_mask };
+  if (masks === undefined) return {};
+  return { masks: { folder: draft.path(masks), missing, asStored: exif === 'ignore' } };
 }
 
 const manifestOf = (dataset: BlockOf<'dataset'>) => `${dataset.name}:manifest` as NodeId;

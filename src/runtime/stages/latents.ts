@@ -25,8 +25,10 @@ import type { ManifestImage } from './manifest.ts';
 /** One line of the output `latents`, which is a list of these. */
 export interface ImageLatents {
   readonly image: string;
+  /** As in the manifest. Equal images can have different ones. */
+  readonly mask?: string;
   readonly flipped: boolean;
-  /** The stored safetensors file with `mean` and `logvar`. */
+  /** The stored safetensors file with `mean` and `logvar`, and `mask` where there is one. */
   readonly latents: Digest;
 }
 
@@ -59,7 +61,8 @@ export const latents: Stage = {
     const list = encodings.map(({ image, flipped, fingerprint }): ImageLatents => {
       const digest = found.get(fingerprint);
       if (digest === undefined) throw new Error(`Internal error: the worker left out "${image.digest}".`);
-      return { image: image.digest, flipped, latents: digest };
+      const { mask } = image;
+      return { image: image.digest, ...(mask === undefined ? {} : { mask }), flipped, latents: digest };
     });
     const output = pathIn(context.work, 'latents.json');
     await writeFile(output, JSON.stringify(list));
@@ -80,12 +83,18 @@ async function planEncodings(context: StageContext): Promise<readonly Encoding[]
   for (const image of images) {
     for (const flipped of flip ? [false, true] : [false]) {
       const { resized, crop, bucket } = image;
+      const { mask } = image;
+      const isAlpha = mask === 'alpha';
       const key: FingerprintKey = {
         stage: 'image-latents',
         revision: ENTRY_REVISION,
         tools: encodingTools(),
-        attributes: { ...reading, resized, crop, bucket, flipped },
-        inputs: { image: digestOrThrow(image.digest), vae: vae.digest },
+        attributes: { ...reading, resized, crop, bucket, flipped, ...(isAlpha && { mask }) },
+        inputs: {
+          image: digestOrThrow(image.digest),
+          vae: vae.digest,
+          ...(mask === undefined || isAlpha ? {} : { mask: digestOrThrow(mask) }),
+        },
       };
       const fingerprint = fingerprintOf(key);
       encodings.set(fingerprint, { image, flipped, key, fingerprint });
@@ -109,7 +118,7 @@ async function encode(
     const encoding = byName.get(name);
     if (encoding === undefined)
       throw new Error(`Internal error: the worker encoded "${name}", which nobody asked for.`);
-    await context.requireUnchanged([...vaeFiles(context), imagePath(context, encoding.image)]);
+    await context.requireUnchanged([...vaeFiles(context), ...filesOf(context, encoding.image)]);
     const entry = await context.store.publishEntry(encoding.fingerprint, encoding.key, { latents: path });
     found.set(encoding.fingerprint, digestIn(entry.outputs));
   });
@@ -122,7 +131,8 @@ function request(context: StageContext, missing: readonly Encoding[]): EncodeLat
     ...readingOf(context),
     items: missing.map(({ image, flipped, fingerprint }) => ({
       name: fingerprint,
-      image: imagePath(context, image),
+      image: pathOf(context, image.digest),
+      ...maskOf(context, image),
       resized: image.resized,
       crop: image.crop,
       bucket: image.bucket,
@@ -142,15 +152,26 @@ function readingOf(context: StageContext) {
   } as const;
 }
 
-function imagePath(context: StageContext, { digest }: ManifestImage): AbsolutePath {
+function filesOf(context: StageContext, { digest, mask }: ManifestImage): readonly AbsolutePath[] {
+  return [digest, ...(mask === undefined || mask === 'alpha' ? [] : [mask])].map((each) => pathOf(context, each));
+}
+
+function maskOf(context: StageContext, { mask }: ManifestImage): Pick<EncodeLatents['items'][number], 'mask'> {
+  if (mask === undefined) return {};
+  return { mask: mask === 'alpha' ? { kind: 'alpha' } : { kind: 'file', path: pathOf(context, mask) } };
+}
+
+/** Of an image or a mask, by its digest. */
+function pathOf(context: StageContext, digest: string): AbsolutePath {
   const path = context.imagePaths.get(digestOrThrow(digest));
   if (path === undefined) throw new Error(`Internal error: nobody knows where the image "${digest}" lies.`);
   return path;
 }
 
-/** Mean and log-variance, four channels of F32 each, and a header. */
-function sizeOf({ image: { bucket } }: Encoding): number {
-  return 2 * 4 * 4 * (bucket[0] / 8) * (bucket[1] / 8) + 512;
+/** Mean and log-variance, four channels of F32 each, a mask, and a header. */
+function sizeOf({ image: { bucket, mask } }: Encoding): number {
+  const channels = 2 * 4 + (mask === undefined ? 0 : 1);
+  return channels * 4 * (bucket[0] / 8) * (bucket[1] / 8) + 512;
 }
 
 function encodingTools() {

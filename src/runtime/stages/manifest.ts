@@ -8,6 +8,7 @@ import { type BucketSettings, bucketSizes, type Fit, fitImage, noBucket, type Si
 import type { CaptionLines, CaptionMissing } from '../dataset/captions.ts';
 import type { ImagePattern } from '../dataset/find-images.ts';
 import { turned } from '../dataset/image-facts.ts';
+import type { MaskSource } from '../dataset/masks.ts';
 import { captionText, type SurveyedImage, surveyImages } from '../dataset/survey.ts';
 import { StageFailure } from '../events.ts';
 import type { GraphNode } from '../graph/graph.ts';
@@ -27,6 +28,8 @@ export interface ManifestImage {
   readonly crop: Size;
   readonly bucket: Size;
   readonly repeats: number;
+  /** What says how much each place counts: the image's own alpha, or the picture with that digest. Left out: all does. */
+  readonly mask?: 'alpha' | string;
 }
 
 export const manifest: Stage = {
@@ -37,7 +40,7 @@ export const manifest: Stage = {
   runsInPlan: true,
 
   async survey({ node, store, signal, say }) {
-    const { dataset, images: patterns, caption_extension: captionExtension } = readSettings(node);
+    const { dataset, images: patterns, caption_extension: captionExtension, masks } = readSettings(node);
     const images = await surveyImages({
       dataset,
       patterns,
@@ -45,6 +48,7 @@ export const manifest: Stage = {
       folders: readSettings(node).folders,
       captionLines: linesOf(node),
       captionMissing: readSettings(node).caption_missing,
+      ...(masks && { masks }),
       files: store.files,
       signal,
       say,
@@ -52,7 +56,7 @@ export const manifest: Stage = {
     if (!readAttributes(node).bucket.upscale) refuseTiny(images, node);
     return {
       digests: {
-        images: digestOf(images.map(({ digest, repeats }) => [digest, repeats ?? []].flat().join(' ')).join('\n')),
+        images: digestOf(images.map((image) => factsOf(image, node).join(' ')).join('\n')),
         captions: digestOf(images.map(({ caption }) => caption).join('\n')),
       },
       images,
@@ -96,16 +100,31 @@ function refuseTiny(images: readonly SurveyedImage[], node: GraphNode): void {
   });
 }
 
+/** What the images output follows from. */
+function factsOf(image: SurveyedImage, node: GraphNode): readonly string[] {
+  const { digest, repeats } = image;
+  const mask = maskOf(image, node);
+  return [digest, ...(repeats === undefined ? [] : [String(repeats)]), ...(mask === undefined ? [] : [`mask ${mask}`])];
+}
+
+/** An image without alpha counts everywhere, as it does without a mask. */
+function maskOf({ mask, traits }: SurveyedImage, node: GraphNode): string | undefined {
+  return readSettings(node).alpha_mask && traits.includes('alpha') ? 'alpha' : mask?.digest;
+}
+
 function fitImages(images: readonly SurveyedImage[], node: GraphNode): readonly ManifestImage[] {
   const { repeats, bucket: settings } = readAttributes(node);
   const sizes = bucketSizes(settings);
   const seen = new Map<string, number>();
-  return images.map(({ digest, size, repeats: own }) => {
+  return images.map((image) => {
+    const { digest, size, repeats: own } = image;
+    const mask = maskOf(image, node);
     const index = seen.get(digest) ?? 0;
     seen.set(digest, index + 1);
     // The survey has refused images without one.
     const { bucket, resized, crop } = fitImage(size, settings, sizes) as Fit;
-    return { digest, index, original: size, resized, crop, bucket, repeats: own ?? repeats };
+    const fitted = { digest, index, original: size, resized, crop, bucket, repeats: own ?? repeats };
+    return mask === undefined ? fitted : { ...fitted, mask };
   });
 }
 
@@ -123,6 +142,8 @@ function readSettings({ settings }: GraphNode) {
     readonly folders: 'flat' | 'kohya';
     readonly caption_missing: CaptionMissing;
     readonly wildcards: boolean;
+    readonly alpha_mask?: true;
+    readonly masks?: MaskSource;
   };
 }
 

@@ -5,7 +5,11 @@ import { numbersByBlock } from '../sdxl/block-weights.ts';
 import type { Network } from '../worker/protocol.ts';
 
 /** Settings that came later, as trainings of before had them. Written so or not at all, they are no part of a training. */
-const asBefore: { readonly [name: string]: Json } = { crop_conditioning: 'real', latents: 'fresh' };
+const asBefore: { readonly [name: string]: Json } = {
+  crop_conditioning: 'real',
+  latents: 'fresh',
+  masked_loss: { unmasked_weight: 0, normalize: false },
+};
 const networkAsBefore: { readonly [name: string]: Json } = {
   use_scalar: false,
   wd_on_output: true,
@@ -30,7 +34,9 @@ export function canonicalTraining(written: { readonly [name: string]: Json }): {
 }
 
 function without(usual: { readonly [name: string]: Json }, settings: object): { readonly [name: string]: Json } {
-  return Object.fromEntries(Object.entries(settings).filter(([name, value]) => usual[name] !== value));
+  return Object.fromEntries(
+    Object.entries(settings).filter(([name, value]) => JSON.stringify(usual[name]) !== JSON.stringify(value)),
+  );
 }
 
 const byBlock = (numbers: { readonly [block: string]: number }) => Object.fromEntries(numbersByBlock(numbers));

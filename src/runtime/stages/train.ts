@@ -191,9 +191,11 @@ async function planImages(
   const images = await readJson<ManifestImage[]>(context, `${of}images`);
   const captions = await readJson<string[]>(context, `${of}captions`);
   const latents = await readJson<ImageLatents[]>(context, `${of}latents`);
-  const stored = new Map(latents.map(({ image, flipped, latents: digest }) => [`${image} ${flipped}`, digest]));
+  const stored = new Map(
+    latents.map(({ image, mask, flipped, latents: digest }) => [latentsKey(image, mask, flipped), digest]),
+  );
   const pathOf = (image: ManifestImage, flipped: boolean) => {
-    const digest = stored.get(`${image.digest} ${flipped}`);
+    const digest = stored.get(latentsKey(image.digest, image.mask, flipped));
     return digest === undefined ? undefined : context.store.blobPath(digest);
   };
   return images.map((image, index) => {
@@ -205,6 +207,8 @@ async function planImages(
     return { ...image, caption, latents: path, latents_flipped: pathOf(image, true) ?? null, regularization: false };
   });
 }
+
+const latentsKey = (image: string, mask: string | undefined, flipped: boolean) => `${image} ${mask ?? ''} ${flipped}`;
 
 /** Passes on what the worker says, and keeps the user's copies of pictures and metrics up to date meanwhile. */
 class Copies {

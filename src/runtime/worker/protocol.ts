@@ -95,7 +95,12 @@ export interface EncodeLatents {
     readonly crop: readonly [number, number];
     readonly bucket: readonly [number, number];
     readonly flip: boolean;
-    /** A safetensors file with `mean` and `logvar`, F32, [4, bucket height / 8, bucket width / 8], unscaled. */
+    /** What says how much each place counts: the image's alpha, or a picture of its shape, white for 1. None: all does. */
+    readonly mask?: { readonly kind: 'alpha' } | { readonly kind: 'file'; readonly path: string };
+    /**
+     * A safetensors file with `mean` and `logvar`, F32, [4, bucket height / 8, bucket width / 8], unscaled, and with a
+     * mask `mask`, F32, [bucket height / 8, bucket width / 8], from 0 to 1.
+     */
     readonly output: string;
   }[];
 }
@@ -127,6 +132,8 @@ export interface Train {
     readonly repeats: number;
     /** Half of all visits are of such images, where there are any. */
     readonly regularization: boolean;
+    /** What says how much each place counts, known by its content. The latents then hold a `mask`. */
+    readonly mask?: string;
   }[];
   readonly settings: TrainSettings;
   /** The LoRA that the network begins as. Without it, it begins by changing nothing. */
@@ -186,6 +193,8 @@ export interface TrainSettings {
   readonly scale_weight_norms?: number | undefined;
   /** The decay of an average that is kept while it trains. Without it, there is none. */
   readonly ema?: number | undefined;
+  /** Without it, masks are as they are: no place counts at least something, and the mean is not divided by theirs. */
+  readonly masked_loss?: { readonly unmasked_weight: number; readonly normalize: boolean } | undefined;
   readonly noise:
     | {
         readonly kind: 'multires';

@@ -102,6 +102,22 @@ test('where the program says what shows through them, transparent pixels are not
   expect(told(lint(images, { looks, settings: { ...usual, alphaIsMeant: true } }))).toEqual([]);
 });
 
+test('masks that leave nothing, or cannot be read, are told with their file', () => {
+  const mask = (name: string) => ({ path: path(name), digest: image(name).digest });
+  const images = ['a', 'b', 'c', 'd'].map((name) => image(name, { mask: mask(`mask of ${name}`) }));
+  const looks = looksOf({
+    'mask of a': seen({ dark: true, plain: true }),
+    'mask of b': seen({ dark: false, plain: true }),
+    'mask of c': { problem: 'the image is damaged' },
+  });
+  const problems = [{ code: 'no-mask' as const, path: path('e'), message: 'The image has no mask.' }];
+  expect(told(lint([], { looked: { images, uncaptioned: [], problems }, looks }))).toEqual([
+    ['no-mask', 'e', 'The image has no mask.'],
+    ['bad-mask', 'mask of c', 'The pixels cannot be read: the image is damaged.'],
+    ['black-mask', 'mask of a', 'The mask is black all over, so nothing of its image is learned.'],
+  ]);
+});
+
 test('a picture on its side is told where EXIF is ignored, and goes to the bucket of what is stored', () => {
   const images = [image('a', { orientation: 6, size: [768, 1344] })];
   expect(lint(images).buckets[0]?.size).toEqual([768, 1344]);

@@ -94,6 +94,23 @@ test('the same program with its defaults written down differs in nothing that co
   expect(node(other, 'raw').settings).toMatchObject({ save_every: 1, sample: { every: 10 } });
 });
 
+test('a training has one form, however its blocks are named, and no trace of settings that came later', () => {
+  const training = (written: string) => node(graphOf(short.replace('data = hero', `data = hero  ${written}`)), 'raw');
+  const usual = training('').attributes;
+  for (const later of ['crop_conditioning', 'latents', 'masked_loss']) expect(usual).not.toHaveProperty(later);
+  const written = 'crop_conditioning = real  latents = fresh  masked_loss = { normalize = false }';
+  expect(training(written).attributes).toEqual(usual);
+  expect(training('train_unet = false').attributes).toEqual(training('unet_lr = 0').attributes);
+  const [one, other] = ['{ MID = 4 }', '{ MID02 = 4  M0 = 4  MID1 = 4 }'].map((dims) =>
+    training(`network = locon { dims = ${dims} }`),
+  );
+  expect(one?.attributes).toEqual(other?.attributes);
+  expect(training('masked_loss = { normalize = true }').attributes).toEqual({
+    ...usual,
+    masked_loss: { unmasked_weight: 0, normalize: true },
+  });
+});
+
 test('what becomes of captions at visits is the training alone: no image is encoded again for it', () => {
   const changed = graphOf(
     short.replace(

@@ -18,12 +18,20 @@ test('what is not written stays as it is', () => {
 
 test('settings that came later are no part of a training that does not use them', () => {
   const before = { steps: 80, network: usual, ...trained };
-  const later = { crop_conditioning: 'real', latents: 'fresh' };
+  const later = {
+    crop_conditioning: 'real',
+    latents: 'fresh',
+    masked_loss: { unmasked_weight: 0, normalize: false },
+  };
   expect(canonicalTraining({ ...before, ...later })).toEqual(before);
   const network = { ...usual, use_scalar: false, wd_on_output: true, unbalanced_factorization: false };
   expect(canonicalTraining({ ...before, network })).toEqual(before);
   expect(canonical({ use_scalar: true })).toEqual({ ...usual, use_scalar: true });
-  const used = { crop_conditioning: 'sd_scripts', latents: 'frozen' };
+  const used = {
+    crop_conditioning: 'sd_scripts',
+    latents: 'frozen',
+    masked_loss: { unmasked_weight: 0, normalize: true },
+  };
   expect(canonicalTraining({ ...before, ...used })).toEqual({ ...before, ...used });
 });
 

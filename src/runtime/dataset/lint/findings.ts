@@ -25,6 +25,9 @@ export const findingKinds = {
   'no-caption': { severity: 'error', advice: 'Write its caption, or take the image out of the folder.' },
   'bad-caption': { severity: 'error', advice: 'Write the caption on the first line, as UTF-8.' },
   tiny: { severity: 'error', advice: 'Find a larger original, or write upscale = true in bucket = { … }.' },
+  'no-mask': { severity: 'error', advice: 'Paint its mask, or let such images count as a whole: mask_missing = whole' },
+  'bad-mask': { severity: 'error', advice: 'Save it anew in the shape of its image, or take it out of the folder.' },
+  'black-mask': { severity: 'warning', advice: 'Paint white what is to be learned, or take the image away too.' },
   small: {
     severity: 'warning',
     advice: 'Find a larger original, or train at a lower resolution: blur is learned too.',

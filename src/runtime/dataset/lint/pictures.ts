@@ -14,6 +14,7 @@ export function pictureFindings(
 ): readonly Finding[] {
   return [
     ...images.flatMap((image) => formFindings(image, looks.get(image.digest), settings)),
+    ...images.flatMap((image) => maskFindings(image, looks)),
     ...duplicates(images),
     ...nearDuplicates(images, looks),
   ];
@@ -50,6 +51,14 @@ function formFindings(
     add('transparent', `${percent(look.transparent)} of the pixels are transparent.`);
   if (look.plain) add('plain', 'The image is of one color.');
   return found;
+}
+
+function maskFindings({ mask }: LintedImage, looks: ReadonlyMap<Digest, PixelLook>): readonly Finding[] {
+  const look = mask && looks.get(mask.digest);
+  if (mask === undefined || look === undefined) return [];
+  if ('problem' in look) return [finding('bad-mask', [mask.path], `The pixels cannot be read: ${look.problem}.`)];
+  if (!look.dark) return [];
+  return [finding('black-mask', [mask.path], 'The mask is black all over, so nothing of its image is learned.')];
 }
 
 function duplicates(images: readonly LintedImage[]): readonly Finding[] {

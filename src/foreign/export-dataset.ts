@@ -24,6 +24,8 @@ export interface ImagesToExport {
 export function exportImages(draft: CommandDraft, { learned, kept, at }: ImagesToExport): ExportedImages {
   const blocks = [learned, ...(kept === undefined ? [] : [kept])];
   for (const block of blocks) noteMissingCaptions(draft, block);
+  for (const block of blocks) noteMissingMasks(draft, block);
+  if (blocks.some(({ attributes }) => attributes.masks !== undefined)) addFlag(draft, 'masked_loss');
   const isCounted = blocks.map(({ attributes }) => attributes.folders === 'kohya' && 'text' in attributes.images);
   if (isCounted.every(Boolean)) {
     addFlag(draft, 'train_data_dir', at(learned.attributes.images as ProgramPath));
@@ -31,6 +33,7 @@ export function exportImages(draft: CommandDraft, { learned, kept, at }: ImagesT
     for (const [name, value] of Object.entries({
       ...shapesOf(learned.attributes),
       ...captionsOf(learned.attributes),
+      ...masksOf(learned.attributes, at),
     })) {
       if (value === true) addFlag(draft, name);
       else if (value !== false) addFlag(draft, name, value);
@@ -61,6 +64,7 @@ function datasetOf(
     num_repeats: attributes.repeats,
     ...(isKept && { is_reg: true }),
     ...captionsOf(attributes),
+    ...masksOf(attributes, at),
   }));
   const { resolution, ...buckets } = shapesOf(attributes);
   return { resolution: String(resolution).split(',').map(Number), ...buckets, subsets };
@@ -109,6 +113,17 @@ function captionsOf(attributes: Dataset): Options {
   };
   const said = Object.entries(given).filter(([, value]) => value !== undefined && value !== false && value !== 0);
   return Object.fromEntries(said) as Options;
+}
+
+function masksOf({ alpha_mask, masks }: Dataset, at: ImagesToExport['at']): Options {
+  return { ...(alpha_mask && { alpha_mask }), ...(masks && { conditioning_data_dir: at(masks) }) };
+}
+
+function noteMissingMasks(draft: CommandDraft, { name, attributes }: BlockOf<'dataset'>): void {
+  if (attributes.masks === undefined) return;
+  const theirs = 'sd-scripts looks for each under the name of its image alone, in the very size of the image';
+  const whole = attributes.mask_missing === 'whole' ? ', and refuses images without one' : '';
+  draft.notes.push(`masks of "${name}": ${theirs}${whole}.`);
 }
 
 function noteMissingCaptions(draft: CommandDraft, { name, attributes }: BlockOf<'dataset'>): void {

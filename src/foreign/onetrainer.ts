@@ -89,7 +89,8 @@ const names: { readonly [theirs: string]: string } = {
 };
 
 const unused: { readonly [theirs: string]: string } = {
-  masked_training: 'There is no masked loss.',
+  masked_training:
+    'Masks lie in a folder of their own, under the names of their images, and not beside them as name-masklabel.png: masks = "folder".',
   text_encoder_layer_skip: 'Text encoders are read as SDXL is made.',
 };
 

@@ -168,6 +168,7 @@ function savePath(asked: Asked): string {
 
 /** Everything that the table of trainings has a row for under this name. */
 function placeRest(values: Values, asked: Asked): void {
+  placeMaskedLoss(asked);
   for (const name of asked.rest) {
     if (Object.hasOwn(needless, name)) continue;
     const [field, row] = rowOf(train, name) ?? [];
@@ -177,6 +178,14 @@ function placeRest(values: Values, asked: Asked): void {
     if (fitting !== undefined) put(values, field, fitting);
     else if (asked.isGiven(name) && !isSwitchedOff(value)) asked.leave(name, `${field} cannot be that here.`);
   }
+}
+
+/** A flag of sd-scripts, and settings here. */
+function placeMaskedLoss(asked: Asked): void {
+  const value = asked.get('masked_loss');
+  if (value === undefined || isSwitchedOff(value)) return;
+  const reason = 'Masks count by themselves where a dataset has them.';
+  asked.leaveValue({ name: 'masked_loss', value, reason, isHarmless: true });
 }
 
 /** Graphical programs write 0 or false for what is not used. */

@@ -115,13 +115,11 @@ export const saidElsewhere: { readonly [flag: string]: string } = {
 
 /** What lorac does not do: the reader has to know, since without it something else is trained. */
 export const lacking: { readonly [flag: string]: string } = {
-  alpha_mask: 'There is no masked loss.',
   async_upload: 'lorac uploads nothing.',
   base_weights: 'A training starts from the checkpoint as it is. Merge the LoRA into the checkpoint first.',
   base_weights_multiplier: 'A training starts from the checkpoint as it is. Merge the LoRA into the checkpoint first.',
   block_alphas: 'All blocks have the alpha of the network.',
   color_aug: 'Images are encoded once, as they are: colors are not varied.',
-  conditioning_data_dir: 'There is no masked loss.',
   conv_block_alphas: 'All blocks have the alphas of the network.',
   dataset_class: 'Datasets are folders of images.',
   deepspeed: 'A training runs on one GPU.',
@@ -137,8 +135,8 @@ export const lacking: { readonly [flag: string]: string } = {
   huggingface_token: 'lorac sends nothing anywhere. Take the token out of what you pass on to others.',
   in_json: 'Captions lie beside their images, each in a text file of its own.',
   loss_weight_fn: 'Timesteps are weighed by min_snr_gamma or debiased_estimation.',
-  masked_loss: 'There is no masked loss.',
-  masked_training: 'There is no masked loss.',
+  masked_training:
+    'Masks lie in a folder of their own, under the names of their images, and not beside them as name-masklabel.png: masks = "folder".',
   metadata_author: 'Files hold settings, and no author, license or description.',
   metadata_description: 'Files hold settings, and no author, license or description.',
   metadata_file: 'Captions lie beside their images, each in a text file of its own.',

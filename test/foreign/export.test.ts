@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { exportSdScripts } from '../../src/foreign/export-sd-scripts.ts';
 import { compile } from '../../src/parser/check.ts';
 import type { BlockOf } from '../../src/parser/model.ts';
-import { command, imported } from './foreign.ts';
+import { blockIn, command, imported } from './foreign.ts';
 
 function exported(text: string): string {
   const { program, diagnostics } = compile({ path: 'x.lora', text }, { params: new Map() });
@@ -170,4 +170,23 @@ test('the same for folders one by one, in a dataset configuration', () => {
   const first = imported(toml).text;
   const second = imported(exported(first)).text;
   expect(meaning(second)).toEqual(meaning(first));
+});
+
+test('masks go there and come back, and masked_loss needs no word here', () => {
+  const base = 'checkpoint model { path = "a.safetensors" } train raw { base = model  data = pictures }';
+  const alpha = exported(`${base} dataset pictures { images = "a"  folders = kohya  alpha_mask = true }`);
+  expect(alpha).toContain('--alpha_mask');
+  expect(alpha).not.toContain('masked_loss');
+  const folder = exported(
+    `${base} dataset pictures { images = "a"  folders = kohya  masks = "m"  mask_missing = whole }`,
+  );
+  expect(folder).toContain('--conditioning_data_dir=m');
+  expect(folder).toContain('--masked_loss');
+  expect(folder).toContain('masks of "pictures": sd-scripts looks for each under the name of its image alone');
+  expect(exported(`${base} dataset pictures { images = "a/*"  masks = "m" }`)).toContain('conditioning_data_dir = "m"');
+  const [one, other] = [imported(alpha), imported(folder)];
+  expect(blockIn(one, 'dataset').attributes.alpha_mask).toBe(true);
+  expect(blockIn(other, 'dataset').attributes.masks?.text).toBe('m');
+  expect([...one.lost, ...other.lost].filter((name) => name.includes('mask'))).toEqual([]);
+  expect(other.text).toContain('masked_loss: Masks count by themselves where a dataset has them.');
 });

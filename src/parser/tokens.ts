@@ -82,7 +82,7 @@ export const DurationNumeral = token(
 export const QuantityNumeral = token(
   'QuantityNumeral',
   'number with a unit',
-  new RegExp(`${numeral}(?:%|px|[kKMGT]i?B)(?![\\w.%])`),
+  new RegExp(`${numeral}(?:%(?!%)|(?:px|[kKMGT]i?B)(?![\\w.%]))`),
   { categories: Numeral },
 );
 export const NumberNumeral = token('NumberNumeral', 'number', new RegExp(`${numeral}(?![\\w.])`), {

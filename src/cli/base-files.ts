@@ -31,7 +31,7 @@ export async function openBase(path: string): Promise<Base> {
   if (found === undefined) throw noSuchFile(path, 'file or folder');
   const absolute = absolutePath(resolve(path));
   const folder = found.isDirectory() ? absolute : modelFolderAt(absolute);
-  const files = folder === undefined ? { checkpoint: absolute } : filesIn(folder);
+  const files = folder === undefined ? { checkpoint: absolute } : filesIn(folder, path);
   const names = (await Promise.all(Object.values(files).map(tensorNames))).flat();
   if (!names.some((name) => CHECKPOINT.test(name)) && groupModules(names).modules.length > 0) {
     throw new UsageError(
@@ -70,11 +70,12 @@ function isSdxl(files: BaseFiles, names: readonly string[]): boolean | undefined
   return hasUnet ? false : undefined;
 }
 
-function filesIn(folder: AbsolutePath): BaseFiles {
+/** `written`: what the folder is called on the command line. */
+function filesIn(folder: AbsolutePath, written: string): BaseFiles {
   const found = orUsageError(() => adaptedParts(folder));
   if (Object.keys(found).length > 0) return found;
   throw new UsageError(
-    `"${folder}" is no folder of a diffusers model: there is no .safetensors file in its ${ADAPTED.join(', ')}.`,
+    `"${written}" is no folder of a diffusers model: there is no .safetensors file in its ${ADAPTED.join(', ')}.`,
     'name a checkpoint in one .safetensors file, or a folder with these in it',
   );
 }

@@ -1,8 +1,8 @@
 // The grammar as railroad diagrams: one page that needs nothing but itself, drawn from the parser's own rules.
 
 import { createRequire } from 'node:module';
-import type { GrammarNode } from '../src/parser/cst.ts';
-import type { TokenFact } from '../src/parser/tokens.ts';
+import type { GrammarNode } from '../src/parser/reading/cst.ts';
+import type { TokenFact } from '../src/parser/reading/tokens.ts';
 
 /** What `railroad-diagrams` draws; it comes without types. */
 interface Drawing {
@@ -35,7 +35,7 @@ export function railroadPage(rules: readonly GrammarNode[], tokens: readonly Tok
 }
 
 const head = `<!doctype html>
-<!-- Printed from src/parser/cst.ts: UPDATE=1 npx vitest run test/parser/grammar.test.ts -->
+<!-- Printed from src/parser/reading/cst.ts: UPDATE=1 npx vitest run test/parser/grammar.test.ts -->
 <html lang="en">
 <head>
 <meta charset="utf-8">

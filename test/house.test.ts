@@ -97,7 +97,7 @@ test('the parser and what reads other trainers are pure: no files, no processes,
 });
 
 const homes: { readonly [name: string]: RegExp } = {
-  chevrotain: /^src\/parser\/(?:tokens|cst)\.ts$/,
+  chevrotain: /^src\/parser\/reading\/(?:tokens|cst)\.ts$/,
   'fastest-levenshtein': /^src\/parser\//,
   ink: /^src\/tui\/(?:screen\.tsx|components\/)/,
   react: /^src\/tui\/(?:screen\.tsx|components\/)/,

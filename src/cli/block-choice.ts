@@ -1,8 +1,8 @@
 // What `lorac chop` is told about blocks, in any of the ways people write it, as one choice.
 
 import { type BlockName, blocksNamed, type Network, parseMask, SDXL } from '../parser/blocks.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import { MASK_PRESETS, SD_MASK_PRESETS } from '../parser/mask-presets.ts';
-import { nearest } from '../parser/suggest.ts';
 import { specWeights } from '../runtime/sdxl/block-spec.ts';
 import type { BlockChoice } from '../runtime/sdxl/block-weights.ts';
 import { UsageError } from './usage-error.ts';

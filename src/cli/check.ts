@@ -1,8 +1,8 @@
 // lorac check: everything that can be said without building. Diagnostics for people go to stderr, JSON to stdout.
 
 import { cleanLine, jsonLine } from '../parser/clean-text.ts';
-import type { Diagnostic } from '../parser/diagnostics.ts';
-import { fixProgram, type MadeFix } from '../parser/fix-program.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
+import { fixProgram, type MadeFix } from '../parser/editing/fix-program.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import { positionOf, type Span } from '../parser/source.ts';
 import { compileFile, compileOptions, explain, type ProgramOptions } from './compile-file.ts';

@@ -2,9 +2,9 @@
 
 import { styleText } from 'node:util';
 import { type Compiled, type CompileOptions, compile } from '../parser/check.ts';
-import type { Diagnostic } from '../parser/diagnostics.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
+import { printDiagnostics, type Style } from '../parser/diagnostics/print-diagnostic.ts';
 import type { CheckedProgram } from '../parser/model.ts';
-import { printDiagnostics, type Style } from '../parser/print-diagnostic.ts';
 import type { SourceFile } from '../parser/source.ts';
 import { count } from '../tui/units.ts';
 import { wantsColor } from './color.ts';

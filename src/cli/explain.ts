@@ -1,5 +1,7 @@
 // lorac explain: what a diagnostic means, with an example, what is said about it, and the same example mended.
 
+import { printDiagnostics } from '../parser/diagnostics/print-diagnostic.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import { compileExample } from '../parser/explanations/example.ts';
 import {
   type Explanation,
@@ -10,8 +12,6 @@ import {
   meansOf,
   shortened,
 } from '../parser/explanations/explanations.ts';
-import { printDiagnostics } from '../parser/print-diagnostic.ts';
-import { nearest } from '../parser/suggest.ts';
 import { wantsColor } from './color.ts';
 import { colored } from './compile-file.ts';
 import { UsageError } from './usage-error.ts';

@@ -1,8 +1,8 @@
 // lorac export --sd-scripts: a training of a program as the command that sd-scripts would need.
 
 import { exportSdScripts } from '../foreign/export-sd-scripts.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import type { BlockOf, CheckedProgram } from '../parser/model.ts';
-import { nearest } from '../parser/suggest.ts';
 import { resolvePath } from '../runtime/graph/paths.ts';
 import { compileOrExplain, type ProgramOptions } from './compile-file.ts';
 import { placesOfUser } from './places.ts';

@@ -1,9 +1,9 @@
 // From a checked program to its graph and the store of its results.
 
 import { statSync } from 'node:fs';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import { readNodeName, writeNodeName } from '../parser/node-name.ts';
-import { nearest } from '../parser/suggest.ts';
 import { Store, type StoreOptions } from '../runtime/cache/store.ts';
 import { nodesToRerun, unknownTargets } from '../runtime/executor/select.ts';
 import { buildGraph } from '../runtime/graph/build.ts';

@@ -2,8 +2,8 @@
 // Without --fast the worker looks at pixels that were never looked at; everything else is read from headers.
 
 import { jsonLine } from '../parser/clean-text.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import type { BlockOf, CheckedProgram } from '../parser/model.ts';
-import { nearest } from '../parser/suggest.ts';
 import { findingKinds } from '../runtime/dataset/lint/findings.ts';
 import type { LintReport } from '../runtime/dataset/lint/lint.ts';
 import { StageFailure } from '../runtime/events.ts';

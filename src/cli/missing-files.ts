@@ -2,10 +2,10 @@
 
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import type { Diagnostic } from '../parser/diagnostics.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import type { CheckedProgram, ProgramPath } from '../parser/model.ts';
 import type { Span } from '../parser/source.ts';
-import { nearest } from '../parser/suggest.ts';
 import { BrokenFolder, modelFolderAt, wholeModel } from '../runtime/graph/model-folder.ts';
 import { type Places, resolvePath } from '../runtime/graph/paths.ts';
 

@@ -2,7 +2,7 @@
 
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { nearest } from '../parser/suggest.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import { UsageError } from './usage-error.ts';
 
 export function noSuchFile(path: string, what: 'file' | 'file or folder' = 'file'): UsageError {

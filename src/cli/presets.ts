@@ -1,6 +1,6 @@
 // lorac presets: what presets there are; lorac presets NAME: the text of one.
 
-import { nearest } from '../parser/suggest.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
 import { presets } from './preset-files.ts';
 import { UsageError } from './usage-error.ts';
 

@@ -1,8 +1,8 @@
 // Recipes as resize_lora takes them: fro_ckpt=1,thr=-3.55:spn_lora,size=20. A key without a number weighs 1.
 // A key with several numbers makes a recipe of each: fro_ckpt=1,thr=-3/-3.5/-4.
 
-import { LARGEST_EXTRACT } from '../parser/schema-surgery.ts';
-import { nearest } from '../parser/suggest.ts';
+import { nearest } from '../parser/diagnostics/suggest.ts';
+import { LARGEST_EXTRACT } from '../parser/schema/surgery.ts';
 import { StageFailure } from '../runtime/events.ts';
 import { MODULE_KEYS, readRecipe, SCORE_KEYS, type WrittenRecipe } from '../runtime/surgery/resize/recipe.ts';
 import { UsageError } from './usage-error.ts';

@@ -1,7 +1,7 @@
 // A program that is about to be written: values by attribute, in the form that a checked program has them, but for
 // references, which are names, and schedules, which are the text of an expression.
 
-import type { Fields, Setting, Type } from '../parser/schema-types.ts';
+import type { Fields, Setting, Type } from '../parser/schema/types.ts';
 import { asBoolean, asNumber, asText, isList, type Plain } from './plain.ts';
 import type { Left } from './recipe.ts';
 

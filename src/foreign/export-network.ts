@@ -1,7 +1,7 @@
 // A network as flags: LyCORIS for all that it has, and sd-scripts' own module where ranks or rates differ by block.
 
 import type { AttributesOf } from '../parser/model.ts';
-import { network as rows } from '../parser/schema-network.ts';
+import { network as rows } from '../parser/schema/network.ts';
 import { addFlag, addList, type CommandDraft } from './command-draft.ts';
 
 type Train = AttributesOf<'train'>;

@@ -1,10 +1,10 @@
 // Optimizers, schedulers and rates as flags.
 
 import { isDeepStrictEqual } from 'node:util';
-import { writeValue } from '../parser/describe.ts';
+import { writeValue } from '../parser/diagnostics/describe.ts';
 import type { AttributesOf } from '../parser/model.ts';
-import { optimizer as optimizers, lrScheduler as schedulers } from '../parser/schema-rates.ts';
-import type { Fields } from '../parser/schema-types.ts';
+import { optimizer as optimizers, lrScheduler as schedulers } from '../parser/schema/rates.ts';
+import type { Fields } from '../parser/schema/types.ts';
 import type { Arguments } from '../parser/values.ts';
 import { addFlag, addList, type CommandDraft, pythonLiteral } from './command-draft.ts';
 

@@ -3,7 +3,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { cleanLine } from '../parser/clean-text.ts';
-import { writeValue } from '../parser/describe.ts';
+import { writeValue } from '../parser/diagnostics/describe.ts';
 import {
   type AttributesOf,
   type BlockOf,
@@ -11,7 +11,7 @@ import {
   nameOfReference,
   type ProgramPath,
 } from '../parser/model.ts';
-import { fieldsOf } from '../parser/schema.ts';
+import { fieldsOf } from '../parser/schema/schema.ts';
 import { addFlag, addSwitch, type CommandDraft, printCommand, shellWord } from './command-draft.ts';
 import { exportImages } from './export-dataset.ts';
 import { exportNetwork } from './export-network.ts';

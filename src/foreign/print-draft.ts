@@ -2,8 +2,8 @@
 // with their reasons.
 
 import { cleanLine } from '../parser/clean-text.ts';
-import { writeText } from '../parser/literals.ts';
-import { fieldsOf } from '../parser/schema.ts';
+import { writeText } from '../parser/reading/literals.ts';
+import { fieldsOf } from '../parser/schema/schema.ts';
 import type { Draft, DraftBlock, DraftValue } from './draft.ts';
 import { showPlain } from './plain.ts';
 import { type Left, splitAtVariables, variablesIn, withDollars } from './recipe.ts';

@@ -2,7 +2,7 @@
 // an offset that is changed and not there. What it refuses becomes a comment with its words, until the program checks.
 
 import { compile } from '../parser/check.ts';
-import type { Diagnostic } from '../parser/diagnostics.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
 import { format } from '../parser/format/format.ts';
 import type { Draft, DraftBlock } from './draft.ts';
 import { printDraft } from './print-draft.ts';

@@ -1,7 +1,7 @@
 // What follows a training: the recipe of resize_lora.py and the vector of chop_blocks.py where they were pasted with it,
 // and the file at the end.
 
-import { resize as resizeFields } from '../parser/schema-surgery.ts';
+import { resize as resizeFields } from '../parser/schema/surgery.ts';
 import { type DraftBlock, fitted, isWritable, put, type Values } from './draft.ts';
 import type { Recipe } from './recipe.ts';
 

@@ -1,7 +1,7 @@
 // Networks: `network_module` with its arguments, from sd-scripts' own modules and from LyCORIS.
 // Read in sd-scripts 0.10 (networks/lora.py) and LyCORIS 3.3 (lycoris/kohya.py).
 
-import { network } from '../parser/schema-network.ts';
+import { network } from '../parser/schema/network.ts';
 import { type Asked, argumentsOf } from './asked.ts';
 import { fitted, isWritable, rowOf } from './draft.ts';
 import { asBoolean, asNumber, asNumbers, type Plain } from './plain.ts';

@@ -1,6 +1,6 @@
 // Learning rates, optimizers and schedulers.
 
-import { lrScheduler, optimizer } from '../parser/schema-rates.ts';
+import { lrScheduler, optimizer } from '../parser/schema/rates.ts';
 import { type Asked, argumentsOf } from './asked.ts';
 import { fitted, isWritable, rowOf } from './draft.ts';
 import { asNumber, type Plain } from './plain.ts';

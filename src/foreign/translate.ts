@@ -1,8 +1,8 @@
 // From a recipe in sd-scripts' words to a draft of a program. Where words and meaning part (folders, epochs, defaults that
 // are not ours, arguments of libraries), the meaning is carried over; what has none here is left over with the reason.
 
-import { lacking, needless } from '../parser/schema.ts';
-import { loss, noise, train } from '../parser/schema-training.ts';
+import { lacking, needless } from '../parser/schema/schema.ts';
+import { loss, noise, train } from '../parser/schema/training.ts';
 import { Asked } from './asked.ts';
 import { type Draft, type DraftBlock, fitted, isWritable, put, rowOf, type Values } from './draft.ts';
 import { asNumber, type Plain } from './plain.ts';

@@ -1,9 +1,9 @@
 // How values of a draft are written in a program: only what is not the default anyway.
 
 import { isDeepStrictEqual } from 'node:util';
-import { writeValue } from '../parser/describe.ts';
-import { writeNumber, writeText } from '../parser/literals.ts';
-import type { Fields, Type } from '../parser/schema-types.ts';
+import { writeValue } from '../parser/diagnostics/describe.ts';
+import { writeNumber, writeText } from '../parser/reading/literals.ts';
+import type { Fields, Type } from '../parser/schema/types.ts';
 import { isRecord, type Plain } from './plain.ts';
 import { splitAtVariables } from './recipe.ts';
 

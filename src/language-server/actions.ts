@@ -2,7 +2,7 @@
 
 import { type CodeAction, CodeActionKind, type CodeActionParams, type TextEdit } from 'vscode-languageserver/node';
 import { cleanLine } from '../parser/clean-text.ts';
-import type { Diagnostic, Fix } from '../parser/diagnostics.ts';
+import type { Diagnostic, Fix } from '../parser/diagnostics/diagnostics.ts';
 import { shownDiagnostic } from './diagnostics.ts';
 import type { OpenFile } from './open-file.ts';
 import { offsetAt, rangeOf } from './positions.ts';

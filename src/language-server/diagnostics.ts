@@ -3,7 +3,7 @@
 import { basename } from 'node:path';
 import { DiagnosticSeverity, type Diagnostic as Shown } from 'vscode-languageserver/node';
 import { cleanLine } from '../parser/clean-text.ts';
-import type { Diagnostic } from '../parser/diagnostics.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
 import { count } from '../tui/units.ts';
 import type { OpenFile } from './open-file.ts';
 import { locationOf, rangeOf } from './positions.ts';

@@ -3,7 +3,7 @@
 
 import { typesIn } from '../parser/editing/symbols.ts';
 import type { Reference as BlockReference, CheckedBlock, CheckedProgram, ProgramPath } from '../parser/model.ts';
-import { type Fields, type Type, variantOf } from '../parser/schema-types.ts';
+import { type Fields, type Type, variantOf } from '../parser/schema/types.ts';
 import type { Graph, GraphNode, NodeId } from '../runtime/graph/graph.ts';
 
 type GraphOf = (program: CheckedProgram) => Graph;

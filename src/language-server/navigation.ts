@@ -8,8 +8,8 @@ import {
   type WorkspaceEdit,
 } from 'vscode-languageserver/node';
 import { type Meaning, meaningAt, type Named, placesOfName } from '../parser/editing/symbols.ts';
+import { isName } from '../parser/reading/tokens.ts';
 import type { Span } from '../parser/source.ts';
-import { isName } from '../parser/tokens.ts';
 import type { OpenFile } from './open-file.ts';
 import { locationOf, rangeOf, uriOf } from './positions.ts';
 

@@ -13,8 +13,8 @@ import {
   type Reading,
   readSource,
 } from '../parser/check.ts';
+import type { Environment } from '../parser/checking/environment.ts';
 import { type Symbols, symbolsOf } from '../parser/editing/symbols.ts';
-import type { Environment } from '../parser/environment.ts';
 import type { SourceFile } from '../parser/source.ts';
 import { rememberUri } from './positions.ts';
 

@@ -7,9 +7,9 @@ import {
   type Range,
   SymbolKind,
 } from 'vscode-languageserver/node';
-import type { Attribute, BlockStatement, Definition, Expression } from '../parser/ast.ts';
 import { cleanLine } from '../parser/clean-text.ts';
-import { snippet } from '../parser/literals.ts';
+import type { Attribute, BlockStatement, Definition, Expression } from '../parser/reading/ast.ts';
+import { snippet } from '../parser/reading/literals.ts';
 import type { Span } from '../parser/source.ts';
 import type { OpenFile } from './open-file.ts';
 import { rangeOf } from './positions.ts';

@@ -2,8 +2,8 @@
 // and stores lie.
 
 import type { ImportedFiles } from '../parser/check.ts';
-import type { Diagnostic } from '../parser/diagnostics.ts';
-import type { Environment } from '../parser/environment.ts';
+import type { Environment } from '../parser/checking/environment.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import type { SourceFile } from '../parser/source.ts';
 import type { Store } from '../runtime/cache/store.ts';

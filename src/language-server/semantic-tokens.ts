@@ -3,8 +3,8 @@
 
 import { SemanticTokensBuilder, type SemanticTokensLegend } from 'vscode-languageserver/node';
 import type { Meaning } from '../parser/editing/symbols.ts';
-import * as t from '../parser/tokens.ts';
-import { endOf, type Token } from '../parser/tokens.ts';
+import * as t from '../parser/reading/tokens.ts';
+import { endOf, type Token } from '../parser/reading/tokens.ts';
 import type { OpenFile } from './open-file.ts';
 import { rangeOf } from './positions.ts';
 

@@ -25,7 +25,7 @@ import {
   TextDocuments,
 } from 'vscode-languageserver/node';
 import { TextDocument } from 'vscode-languageserver-textdocument';
-import type { Diagnostic } from '../parser/diagnostics.ts';
+import type { Diagnostic } from '../parser/diagnostics/diagnostics.ts';
 import type { CheckedProgram } from '../parser/model.ts';
 import type { SourceFile } from '../parser/source.ts';
 import { actionsFor, FIX_ALL } from './actions.ts';

@@ -1,7 +1,7 @@
 // A setting of the schema table in words: for hovers and for the documentation of completions. Markdown.
 
-import { needs, rangeOf as numbersOf, writeValue } from '../parser/describe.ts';
-import type { Setting, Type } from '../parser/schema-types.ts';
+import { needs, rangeOf as numbersOf, writeValue } from '../parser/diagnostics/describe.ts';
+import type { Setting, Type } from '../parser/schema/types.ts';
 
 /** What it is, what it may be, and what it is when nobody writes it. */
 export function settingText(path: readonly string[], setting: Setting): string {

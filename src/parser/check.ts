@@ -1,18 +1,22 @@
 // The whole language room in one function: from the text of a .lora file, and of those that it imports, to a checked
 // program. Pure: no files, no clock, no terminal.
+//
+// Its corners, as a text passes through them: `reading` (text to tree), `imports` (the files that belong together),
+// `checking` by the table in `schema`, `sweeps` (one block to many), and `diagnostics` for all that is wrong on the way.
+// Beside them `explanations` of these, `format`, `editing` (what an editor asks), and `printed` (pages made from the table).
 
-import { checkProgram } from './checker.ts';
-import type { Diagnostic } from './diagnostics.ts';
-import * as problem from './diagnostics.ts';
-import type { Environment } from './environment.ts';
-import { type ImportedFiles, type LinkedProgram, linkProgram, type Module } from './imports.ts';
+import { checkProgram } from './checking/checker.ts';
+import type { Environment } from './checking/environment.ts';
+import { unusedNames } from './checking/unused-names.ts';
+import type { Diagnostic } from './diagnostics/diagnostics.ts';
+import * as problem from './diagnostics/diagnostics.ts';
+import { type ImportedFiles, type LinkedProgram, linkProgram, type Module } from './imports/imports.ts';
 import type { CheckedProgram } from './model.ts';
-import { type Reading, readSource, withoutConsequences } from './read-source.ts';
+import { type Reading, readSource, withoutConsequences } from './reading/read-source.ts';
 import type { SourceFile } from './source.ts';
-import { unusedNames } from './unused-names.ts';
 
-export { type ImportedFiles, type LinkedProgram, type Loaded, linkProgram } from './imports.ts';
-export { type Reading, readSource } from './read-source.ts';
+export { type ImportedFiles, type LinkedProgram, type Loaded, linkProgram } from './imports/imports.ts';
+export { type Reading, readSource } from './reading/read-source.ts';
 
 export interface CompileOptions {
   /** From the command line, by name: `-p name=value`. */

@@ -1,10 +1,10 @@
 // A checked program: names resolved, kinds checked, defaults filled in. Whoever holds one need not check it again.
 // The types of the attributes are inferred from the schema table.
 
-import type { AttributesOf, BlockKind } from './schema.ts';
+import type { AttributesOf, BlockKind } from './schema/schema.ts';
 import type { SourceFile, Span } from './source.ts';
 
-export type { AttributesOf, BlockKind } from './schema.ts';
+export type { AttributesOf, BlockKind } from './schema/schema.ts';
 export type {
   Arguments,
   Duration,

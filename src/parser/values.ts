@@ -1,7 +1,7 @@
 // The forms that values take once a program is checked. Everything else is a number, text, a boolean or a list of those.
 
-import type { Picked } from './exclude.ts';
 import type { SourceFile, Span } from './source.ts';
+import type { Picked } from './sweeps/exclude.ts';
 import { unreachable } from './unreachable.ts';
 
 /** Pixels: `1024x768`. */

@@ -7,8 +7,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { compileFile } from '../../src/cli/compile-file.ts';
 import { presets } from '../../src/cli/preset-files.ts';
 import { listPresets, showPreset } from '../../src/cli/presets.ts';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
-import { readSource } from '../../src/parser/read-source.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
+import { readSource } from '../../src/parser/reading/read-source.ts';
 
 let folder: string;
 const before = process.cwd();

@@ -5,7 +5,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { compile } from '../../src/parser/check.ts';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { compileText, filesFrom, fixAll } from './marked.ts';
 
 const corpus = new URL('../../grammar/corpus/', import.meta.url);

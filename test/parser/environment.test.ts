@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { compile } from '../../src/parser/check.ts';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { filesFrom } from './marked.ts';
 
 function compileIn(variables: { readonly [name: string]: string }, text: string) {

@@ -4,7 +4,8 @@ import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, expect, test } from 'vitest';
 import { missingFiles } from '../../src/cli/missing-files.ts';
 import { placesOfUser } from '../../src/cli/places.ts';
-import type { Diagnostic } from '../../src/parser/diagnostics.ts';
+import type { Diagnostic } from '../../src/parser/diagnostics/diagnostics.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { compileExample } from '../../src/parser/explanations/example.ts';
 import { given } from '../../src/parser/explanations/explanation.ts';
 import {
@@ -14,7 +15,6 @@ import {
   inStyle,
 } from '../../src/parser/explanations/explanations.ts';
 import { explanationsText } from '../../src/parser/explanations/explanations-text.ts';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const root = new URL('../../', import.meta.url);
@@ -40,7 +40,7 @@ function toldAbout(code: string, example: string): readonly Diagnostic[] {
 
 /** Every code that a factory gives. */
 function codesInSource(): string[] {
-  const files = [...globSync('src/parser/**/*-diagnostics.ts', { cwd: root }), 'src/cli/missing-files.ts'];
+  const files = [...globSync('src/parser/diagnostics/*.ts', { cwd: root }), 'src/cli/missing-files.ts'];
   const found = files.flatMap((file) => {
     const text = readFileSync(new URL(file, root), 'utf8');
     return [...text.matchAll(/\b(?:error|warning)\(\s*'([a-z-]+)'|\bcode: '([a-z-]+)'/g)].map(

@@ -2,7 +2,7 @@
 
 import { globSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { fixProgram } from '../../src/parser/fix-program.ts';
+import { fixProgram } from '../../src/parser/editing/fix-program.ts';
 import { compileText } from './marked.ts';
 
 const corpus = new URL('../../grammar/corpus/', import.meta.url);

@@ -4,11 +4,11 @@
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { railroadPage } from '../../scripts/railroad.ts';
-import { LoraParser, serializedGrammar } from '../../src/parser/cst.ts';
-import { grammarText } from '../../src/parser/grammar-text.ts';
-import { languageText } from '../../src/parser/language-text.ts';
-import { textMateText } from '../../src/parser/textmate-text.ts';
-import { createLexer, tokenFacts } from '../../src/parser/tokens.ts';
+import { grammarText } from '../../src/parser/printed/grammar-text.ts';
+import { languageText } from '../../src/parser/printed/language-text.ts';
+import { textMateText } from '../../src/parser/printed/textmate-text.ts';
+import { LoraParser, serializedGrammar } from '../../src/parser/reading/cst.ts';
+import { createLexer, tokenFacts } from '../../src/parser/reading/tokens.ts';
 
 function expectCurrent(path: string, text: string): void {
   const url = new URL(`../../${path}`, import.meta.url);
@@ -50,5 +50,5 @@ test('only the tokens and the grammar know chevrotain', () => {
   const root = new URL('../../', import.meta.url);
   const files = globSync('src/**/*.{ts,tsx}', { cwd: root });
   const users = files.filter((file) => /from 'chevrotain'/.test(readFileSync(new URL(file, root), 'utf8')));
-  expect(users.toSorted()).toEqual(['src/parser/cst.ts', 'src/parser/tokens.ts']);
+  expect(users.toSorted()).toEqual(['src/parser/reading/cst.ts', 'src/parser/reading/tokens.ts']);
 });

@@ -1,7 +1,7 @@
 // Programs of several files: which names each file knows, what of an imported file is built, and what can go wrong.
 
 import { expect, test } from 'vitest';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { compileFiles, type Files } from './marked.ts';
 
 const models = `

@@ -3,7 +3,7 @@
 import { posix } from 'node:path';
 import { expect } from 'vitest';
 import { type Compiled, compile, type ImportedFiles } from '../../src/parser/check.ts';
-import type { Diagnostic } from '../../src/parser/diagnostics.ts';
+import type { Diagnostic } from '../../src/parser/diagnostics/diagnostics.ts';
 import type { BlockKind, BlockOf } from '../../src/parser/model.ts';
 
 export function compileText(text: string, params: { readonly [name: string]: string } = {}): Compiled {

@@ -1,7 +1,7 @@
 // Diagnostics as they are read.
 
 import { expect, test } from 'vitest';
-import { printDiagnostic, printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { printDiagnostic, printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { compileText } from './marked.ts';
 
 const print = (text: string) => printDiagnostics(compileText(text).diagnostics);

@@ -4,7 +4,7 @@ import { globSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Compiled } from '../../src/parser/check.ts';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { compileFiles, compileText } from './marked.ts';
 
 const root = new URL('../../', import.meta.url);

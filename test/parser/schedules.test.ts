@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { firstOddStep, valueAt } from '../../src/parser/checking/schedules.ts';
 import type { ScheduleExpression } from '../../src/parser/model.ts';
-import { firstOddStep, valueAt } from '../../src/parser/schedules.ts';
 import { blockOf, compileText, expectProblems, trainWith } from './marked.ts';
 
 interface Row {

@@ -1,10 +1,10 @@
 // The schema table keeps the promises that the rest relies on.
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { writeValue } from '../../src/parser/describe.ts';
-import { blockKinds, fieldsOf, needless } from '../../src/parser/schema.ts';
-import type { Fields, Setting, Type } from '../../src/parser/schema-types.ts';
+import { writeValue } from '../../src/parser/diagnostics/describe.ts';
+import { blockKinds, fieldsOf, needless } from '../../src/parser/schema/schema.ts';
+import type { Fields, Setting, Type } from '../../src/parser/schema/types.ts';
 import { compileText, trainWith } from './marked.ts';
 
 interface Row {
@@ -184,9 +184,12 @@ test.each(guide.split(/\s+/))('the flag --%s of the guide has a row, or a reason
 });
 
 test('the table knows no parser: it imports nothing but its own parts, values and lists of words', () => {
-  for (const name of ['schema', 'schema-training', 'schema-rates', 'schema-surgery', 'schema-types']) {
-    const text = readFileSync(new URL(`../../src/parser/${name}.ts`, import.meta.url), 'utf8');
+  const folder = new URL('../../src/parser/schema/', import.meta.url);
+  for (const name of readdirSync(folder)) {
+    const text = readFileSync(new URL(name, folder), 'utf8');
     const imported = [...text.matchAll(/from '(.*)'/g)].map(([, from]) => from);
-    expect(imported.filter((from) => !/^\.\/(?:schema-\w+|values|lora-formats)\.ts$/.test(from ?? ''))).toEqual([]);
+    expect(imported.filter((from) => !/^\.\/[\w-]+\.ts$|^\.\.\/(?:values|lora-formats)\.ts$/.test(from ?? ''))).toEqual(
+      [],
+    );
   }
 });

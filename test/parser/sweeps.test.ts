@@ -2,11 +2,11 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { referencesOf } from '../../src/parser/checking/order.ts';
 import type { CheckedBlock } from '../../src/parser/model.ts';
 import { nameOfReference } from '../../src/parser/model.ts';
-import { referencesOf } from '../../src/parser/order.ts';
-import { schema } from '../../src/parser/schema.ts';
-import { mostVariants } from '../../src/parser/variants.ts';
+import { schema } from '../../src/parser/schema/schema.ts';
+import { mostVariants } from '../../src/parser/sweeps/variants.ts';
 import { around, compileText, expectProblems, fixAll, hintsOf } from './marked.ts';
 
 const trained = `${around} train raw { base = pony  data = hero }`;

@@ -6,10 +6,10 @@ import { beforeAll, expect, test } from 'vitest';
 import oniguruma from 'vscode-oniguruma';
 import textmate from 'vscode-textmate';
 import { readSource } from '../../src/parser/check.ts';
-import { blockKinds, fieldsOf } from '../../src/parser/schema.ts';
-import { textMateText } from '../../src/parser/textmate-text.ts';
-import * as t from '../../src/parser/tokens.ts';
-import { isA } from '../../src/parser/tokens.ts';
+import { textMateText } from '../../src/parser/printed/textmate-text.ts';
+import * as t from '../../src/parser/reading/tokens.ts';
+import { isA } from '../../src/parser/reading/tokens.ts';
+import { blockKinds, fieldsOf } from '../../src/parser/schema/schema.ts';
 
 type TokenType = (typeof t)['Word'];
 

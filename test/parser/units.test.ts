@@ -1,7 +1,7 @@
 // Numbers with a unit: understood where it fits, and told where it does not.
 
 import { describe, expect, test } from 'vitest';
-import { printDiagnostics } from '../../src/parser/print-diagnostic.ts';
+import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { blockOf, compileText, expectProblems, fixAll, hintsOf, trainWith } from './marked.ts';
 
 const dataset = (attributes: string) => blockOf(`dataset d { images = "i" ${attributes} }`, 'dataset').attributes;

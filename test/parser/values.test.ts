@@ -4,7 +4,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { writeNumber, writeText } from '../../src/parser/literals.ts';
+import { writeNumber, writeText } from '../../src/parser/reading/literals.ts';
 import { around, blockOf, compileText, expectProblems, hintsOf, trainWith } from './marked.ts';
 
 const train = (attributes: string, more = '') => blockOf(trainWith(attributes, more), 'train').attributes;

@@ -1,6 +1,6 @@
 // The text of a first program: what was found decides what it says, and each line that is not obvious says why.
 
-import { writeText } from '../../parser/literals.ts';
+import { writeText } from '../../parser/reading/literals.ts';
 import { count } from '../../tui/units.ts';
 import type { Pictures } from './pictures.ts';
 

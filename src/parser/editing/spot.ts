@@ -1,11 +1,11 @@
 // What may stand at a place in a program that is being written: a statement, a setting, a value of some type. Worked out
 // from the arranged tokens, whose brackets balance whatever is missing, and from the schema table.
 
-import { fieldsOf, isBlockKind } from '../schema.ts';
-import type { Fields, Setting, Type } from '../schema-types.ts';
+import * as t from '../reading/tokens.ts';
+import { endOf, isA, type Token } from '../reading/tokens.ts';
+import { fieldsOf, isBlockKind } from '../schema/schema.ts';
+import type { Fields, Setting, Type } from '../schema/types.ts';
 import type { SourceFile, Span } from '../source.ts';
-import * as t from '../tokens.ts';
-import { endOf, isA, type Token } from '../tokens.ts';
 import { typesIn } from './symbols.ts';
 
 /** `word`: what is there already of the word that is being written, from its first letter to its last. */

@@ -2,14 +2,14 @@
 // has no need of it. It is made from what was written, so it is there for a program with mistakes too, and whatever
 // cannot be understood is simply not in it.
 
-import type { Attribute, BlockStatement, Definition, Expression, ImportStatement, Name } from '../ast.ts';
-import { claims } from '../check-value.ts';
-import type { LinkedProgram } from '../imports.ts';
-import { type Found, findBlock, findDefinition, type Namespace, nameAll, visible } from '../namespaces.ts';
-import { type BlockKind, blockDocs, fieldsOf, isBlockKind } from '../schema.ts';
-import type { Fields, Setting, Type } from '../schema-types.ts';
+import { claims } from '../checking/check-value.ts';
+import type { LinkedProgram } from '../imports/imports.ts';
+import { type Found, findBlock, findDefinition, type Namespace, nameAll, visible } from '../imports/namespaces.ts';
+import type { Attribute, BlockStatement, Definition, Expression, ImportStatement, Name } from '../reading/ast.ts';
+import { type BlockKind, blockDocs, fieldsOf, isBlockKind } from '../schema/schema.ts';
+import type { Fields, Setting, Type } from '../schema/types.ts';
 import type { SourceFile, Span } from '../source.ts';
-import { isSweep } from '../sweeps.ts';
+import { isSweep } from '../sweeps/sweeps.ts';
 
 /** Something that has a name: a block, what `let` and `param` define, or the file of an import with a name. */
 export interface Named {

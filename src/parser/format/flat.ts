@@ -1,7 +1,7 @@
 // An item on one line: what stands between its tokens.
 
-import * as t from '../tokens.ts';
-import { endOf, isA } from '../tokens.ts';
+import * as t from '../reading/tokens.ts';
+import { endOf, isA } from '../reading/tokens.ts';
 import { type Group, isGroup, isOnOneLine, isOperator, type Node } from './tree.ts';
 
 /** `text` is what the nodes were read from: for a part that stays as it is. */

@@ -1,8 +1,8 @@
 // Where lines end, and what stands on them. Brackets that open and close on one line stay there while they fit; all
 // others have what is in them on lines of their own, two columns further in.
 
-import * as t from '../tokens.ts';
-import { endOf, isA, lex } from '../tokens.ts';
+import * as t from '../reading/tokens.ts';
+import { endOf, isA, lex } from '../reading/tokens.ts';
 import { blankBefore, flatText } from './flat.ts';
 import { type Cell, type Row, rowLines } from './rows.ts';
 import { type Entry, type Group, type Item, isGroup, isOnOneLine, type Node } from './tree.ts';

@@ -1,9 +1,9 @@
 // Rows to lines: in rows that follow each other and have the same form, what belongs together stands in columns.
 // A name that is far longer than its neighbours sticks out and moves none of them.
 
+import * as t from '../reading/tokens.ts';
+import { isA } from '../reading/tokens.ts';
 import { columnsOf } from '../text-columns.ts';
-import * as t from '../tokens.ts';
-import { isA } from '../tokens.ts';
 import { flatText } from './flat.ts';
 import { type Item, isGroup, type Node } from './tree.ts';
 

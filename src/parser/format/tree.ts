@@ -2,13 +2,13 @@
 // tokens alone, so that a form of value that is new to the language needs nothing here. What cannot be read, or has a
 // comment in a place where none is laid out, is marked, and stays as it is.
 
-import { buildAst } from '../build-ast.ts';
-import { parseProgram } from '../cst.ts';
-import { misfitSpans } from '../misfits.ts';
+import { buildAst } from '../reading/build-ast.ts';
+import { parseProgram } from '../reading/cst.ts';
+import { misfitSpans } from '../reading/misfits.ts';
+import { arrangeTokens } from '../reading/token-stream.ts';
+import * as t from '../reading/tokens.ts';
+import { endOf, isA, lex, type Token } from '../reading/tokens.ts';
 import type { Span } from '../source.ts';
-import { arrangeTokens } from '../token-stream.ts';
-import * as t from '../tokens.ts';
-import { endOf, isA, lex, type Token } from '../tokens.ts';
 
 export type Entry = Item | Comment;
 

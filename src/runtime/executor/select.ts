@@ -2,7 +2,7 @@
 // with less than all of them, means all variants that have those: `small`, `small[thr=-3]`.
 
 import { readNodeName } from '../../parser/node-name.ts';
-import { keyOfLabel } from '../../parser/sweeps.ts';
+import { keyOfLabel } from '../../parser/sweeps/sweeps.ts';
 import type { Graph, GraphNode } from '../graph/graph.ts';
 
 /** The targets that name neither a block nor a node of the graph. */

@@ -27,8 +27,8 @@
 // A block's main node has the block's name; helpers are "block:stage", made once and shared. Variants of a block are
 // blocks like any others here, "small[thr=-3]", and have helpers of their own where these differ.
 
+import { orderBlocks } from '../../parser/checking/order.ts';
 import type { CheckedBlock, CheckedProgram } from '../../parser/model.ts';
-import { orderBlocks } from '../../parser/order.ts';
 import { unreachable } from '../../parser/unreachable.ts';
 import type { Graph, NodeId } from './graph.ts';
 import { GraphDraft, type Stages } from './graph-draft.ts';

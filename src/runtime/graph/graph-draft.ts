@@ -1,8 +1,9 @@
 // A graph while it is made: nodes in the order they are asked for, each made once and then shared, and the blocks of
 // the program by name.
 
-import type { Base, Bases } from '../../parser/bases.ts';
-import { basesOf } from '../../parser/bases.ts';
+import type { Base, Bases } from '../../parser/checking/bases.ts';
+import { basesOf } from '../../parser/checking/bases.ts';
+import { referencesOf } from '../../parser/checking/order.ts';
 import {
   type BlockKind,
   type BlockOf,
@@ -14,7 +15,6 @@ import {
   type StepChoice,
   savedSteps,
 } from '../../parser/model.ts';
-import { referencesOf } from '../../parser/order.ts';
 import type { Stage } from '../stage.ts';
 import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
 import type { Json } from './json.ts';

@@ -1,9 +1,9 @@
 // The nodes of blocks that make LoRAs of LoRAs, of the helpers that they share, and of saves.
 
 import { parse } from 'node:path';
-import { byBlockName } from '../../parser/bases.ts';
+import { byBlockName } from '../../parser/checking/bases.ts';
 import { type BlockOf, nameOfReference, type Reference } from '../../parser/model.ts';
-import { pictureKinds } from '../../parser/schema.ts';
+import { pictureKinds } from '../../parser/schema/schema.ts';
 import type { Span } from '../../parser/source.ts';
 import type { NodeId, NodeInput } from './graph.ts';
 import { canonical, type GraphDraft, withoutGaps } from './graph-draft.ts';

@@ -1,8 +1,8 @@
 // The nodes of checkpoints, datasets and trainings.
 
 import type { BlockOf } from '../../parser/model.ts';
-import { schema } from '../../parser/schema.ts';
-import { captionsAtVisits } from '../../parser/schema-captions.ts';
+import { captionsAtVisits } from '../../parser/schema/captions.ts';
+import { schema } from '../../parser/schema/schema.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
 import { canonical, type GraphDraft, withoutGaps } from './graph-draft.ts';
 import type { Json } from './json.ts';

@@ -1,14 +1,14 @@
 // What holds for every text, whatever is in it. Each claim that fails throws an error that says which, and where.
 
-import { buildAst } from '../../../src/parser/build-ast.ts';
 import { compile } from '../../../src/parser/check.ts';
-import { parseProgram } from '../../../src/parser/cst.ts';
-import type { Diagnostic } from '../../../src/parser/diagnostics.ts';
-import { fixProgram } from '../../../src/parser/fix-program.ts';
+import type { Diagnostic } from '../../../src/parser/diagnostics/diagnostics.ts';
+import { printDiagnostics } from '../../../src/parser/diagnostics/print-diagnostic.ts';
+import { fixProgram } from '../../../src/parser/editing/fix-program.ts';
 import { format } from '../../../src/parser/format/format.ts';
-import { printDiagnostics } from '../../../src/parser/print-diagnostic.ts';
-import { arrangeTokens } from '../../../src/parser/token-stream.ts';
-import { lex } from '../../../src/parser/tokens.ts';
+import { buildAst } from '../../../src/parser/reading/build-ast.ts';
+import { parseProgram } from '../../../src/parser/reading/cst.ts';
+import { arrangeTokens } from '../../../src/parser/reading/token-stream.ts';
+import { lex } from '../../../src/parser/reading/tokens.ts';
 
 /** Of the processor, whose time passes only here: far above what the slowest program takes, far below what hangs. */
 const limitMs = 5000;

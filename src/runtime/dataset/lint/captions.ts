@@ -1,7 +1,7 @@
 // What captions tell: words that are there only once, which are often misspelt, and words that nearly all of them have,
 // which the prompts of a training should have too.
 
-import { nearest } from '../../../parser/suggest.ts';
+import { nearest } from '../../../parser/diagnostics/suggest.ts';
 import type { AbsolutePath } from '../../graph/graph.ts';
 import { type Finding, finding } from './findings.ts';
 

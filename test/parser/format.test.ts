@@ -179,6 +179,7 @@ test('a word with a hyphen is not pulled apart, and a difference is spaced', () 
 
 test('a comma that was probably forgotten can be missed afterwards too', () => {
   expectFormat('resize a { from = b  thr = sweep[-3 -4] }', 'resize a { from = b  thr = sweep [-3 -4] }\n');
+  expectFormat('resize a { thr = sweep{low=-3 -4} }', 'resize a { thr = sweep { low=-3 -4 } }\n');
 });
 
 test('a variant is written as it is called', () => {
@@ -194,6 +195,10 @@ test('signs, powers, calls, choices and brackets are written as in a book', () =
 
 test('arithmetic over several lines goes onto one, and comes to be no path', () => {
   expectFormat('let a =\n  b/c.d\n  * 2', 'let a = b / c.d * 2\n');
+});
+
+test('a comma behind what cannot be read stays, since what follows could be read otherwise without it', () => {
+  expectFormat('n o{=let,r=}', 'n o { =let,  r= }\n');
 });
 
 test('a forgotten quote that would swallow less on another line leaves its block as it is', () => {

@@ -48,6 +48,8 @@ export const isOperator = (node: Node): boolean => !isGroup(node) && operators.h
 
 interface Growing extends Item {
   kind: Item['kind'];
+  /** One of the values of a list or a sweep, between which a comma may have been forgotten. */
+  readonly isOneOfMany: boolean;
   nodes: Node[];
   start: number;
   end: number;
@@ -158,10 +160,14 @@ function goesOn(reading: Reading, isNext: (token: Token | undefined) => boolean)
   return next !== undefined && (reading.strange.has(next) || !isNext(next));
 }
 
-/** `a = b, { }` and `a = , "b" = 1`: without its comma, either would say something else. */
+/** `a = b, { }`, `a = , "b" = 1` and `= let, r = 1`: without its comma, each would say something else. */
 function needsComma(item: Item, reading: Reading, isNext: (token: Token | undefined) => boolean): boolean {
   const last = item.nodes.at(-1);
-  return (last !== undefined && isOperator(last)) || goesOn({ ...reading, at: reading.at + 1 }, isNext);
+  return (
+    item.kind === 'stray' ||
+    (last !== undefined && isOperator(last)) ||
+    goesOn({ ...reading, at: reading.at + 1 }, isNext)
+  );
 }
 
 function endOfUnclosed(reading: Reading, end: number): number {
@@ -173,8 +179,9 @@ function endOfUnclosed(reading: Reading, end: number): number {
   return last;
 }
 
-const begin = (kind: Item['kind'], token: Token): Growing => ({
+const begin = (kind: Item['kind'], token: Token, isOneOfMany = false): Growing => ({
   kind,
+  isOneOfMany,
   nodes: [],
   start: token.startOffset,
   end: token.startOffset,
@@ -195,12 +202,12 @@ function readNode(reading: Reading, item: Growing): Node {
   const isOpener = [t.OpenBrace, t.OpenBracket, t.OpenParen].some((type) => isA(token, type));
   const isStrange = reading.strange.has(token);
   if (isStrange || token.image === '') item.staysAsIs = true;
-  const node = isOpener && !isStrange ? readGroup(reading, token, kindOfGroup(token, item.nodes.at(-1))) : token;
+  const node = isOpener && !isStrange ? readGroup(reading, token, item.nodes.at(-1)) : token;
   if (isGroup(node)) {
     if (node.close.image === '') item.staysAsIs = true;
     if (isOnOneLine(node) && holdsLines(node)) item.staysAsIs = true;
   }
-  if (item.kind === 'item' && isHalfSign(item, token, reading.tokens[reading.at])) item.staysAsIs = true;
+  if (item.isOneOfMany && isHalfSign(item, token, reading.tokens[reading.at])) item.staysAsIs = true;
   item.nodes.push(node);
   item.end = Math.max(item.end, endOfText(isGroup(node) ? node.close : node));
   return node;
@@ -222,8 +229,10 @@ function kindOfGroup(open: Token, before: Node | undefined): Group['kind'] {
   if (isA(open, t.OpenBrace)) return 'record';
   if (isA(open, t.OpenParen)) return 'round';
   const isTagged = before !== undefined && !isGroup(before) && isA(before, t.Word);
-  return isTagged && before.image !== 'sweep' ? 'pick' : 'list';
+  return isTagged && !isSweep(before) ? 'pick' : 'list';
 }
+
+const isSweep = (tag: Node | undefined) => tag !== undefined && !isGroup(tag) && tag.image === 'sweep';
 
 export const isOnOneLine = ({ kind }: Group): boolean => kind === 'pick' || kind === 'round';
 
@@ -236,8 +245,10 @@ function holdsLines({ entries }: Group): boolean {
 }
 
 /** In braces each attribute begins with its key; in other brackets items have commas between them. */
-function readGroup(reading: Reading, open: Token, kind: Group['kind']): Group {
+function readGroup(reading: Reading, open: Token, before: Node | undefined): Group {
+  const kind = kindOfGroup(open, before);
   const isRecord = kind === 'record';
+  const holdsMany = !isRecord || isSweep(before);
   const isCloser = (token: Token | undefined) =>
     [t.CloseBrace, t.CloseBracket, t.CloseParen].some((type) => isA(token, type));
   const isEnd = (next: Token | undefined) =>
@@ -261,7 +272,7 @@ function readGroup(reading: Reading, open: Token, kind: Group['kind']): Group {
       item = undefined;
     } else {
       if (item === undefined || (isRecord && isA(token, t.Key))) {
-        item = begin(isRecord ? (isA(token, t.Key) ? 'attribute' : 'stray') : 'item', token);
+        item = begin(isRecord ? (isA(token, t.Key) ? 'attribute' : 'stray') : 'item', token, holdsMany);
         entries.push(item);
       }
       readNode(reading, item);

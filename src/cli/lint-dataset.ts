@@ -10,7 +10,7 @@ import { lookKey, type PixelLook, parseLook } from '../runtime/dataset/pixel-loo
 import { type LookedAt, lookAtDataset } from '../runtime/dataset/survey.ts';
 import type { AbsolutePath } from '../runtime/graph/graph.ts';
 import type { Json } from '../runtime/graph/json.ts';
-import { pixelSettings } from '../runtime/graph/parity.ts';
+import { readingsOf } from '../runtime/graph/parity.ts';
 import { resolvePath, startOf } from '../runtime/graph/paths.ts';
 import { parsePrompts } from '../runtime/stages/pictures/sample-prompts.ts';
 import { placesOfUser } from './places.ts';
@@ -52,7 +52,7 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
   } = block.attributes;
   const places = placesOfUser();
   const captionLines = wildcards ? 'all' : 'first';
-  const readings = readingsOf(block, program);
+  const readings = readingsOf(block, program.blocks);
   const asStored = readings.some(({ exif }) => exif === 'ignore');
   const looked = await lookAtDataset({
     dataset: block.name,
@@ -92,15 +92,6 @@ export async function lintBlock(block: BlockOf<'dataset'>, options: LintOptions)
     },
     trainings: await trainingsWith(block.name, program),
   });
-}
-
-/** How the dataset's pictures are read: by each training that has it, or as it says where there is none. */
-function readingsOf(block: BlockOf<'dataset'>, { blocks }: CheckedProgram): readonly { readonly exif: string }[] {
-  const trainings = blocks.filter((one) => one.kind === 'train');
-  const using = trainings.filter(({ attributes: { data, regularization, validation } }) =>
-    [data, regularization, validation?.data].some((reference) => reference?.block === block.name),
-  );
-  return using.length === 0 ? [block.attributes] : using.map((training) => pixelSettings(training, block));
 }
 
 async function trainingsWith(dataset: string, { blocks }: CheckedProgram): Promise<readonly TrainingPlan[]> {

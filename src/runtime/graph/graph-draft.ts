@@ -19,6 +19,7 @@ import type { Stage } from '../stage.ts';
 import type { AbsolutePath, GraphNode, NodeId, NodeInput } from './graph.ts';
 import type { Json } from './json.ts';
 import { adaptedFiles, type BaseFiles, BrokenFolder, modelFolderAt, wholeModel } from './model-folder.ts';
+import { readingsOf } from './parity.ts';
 import { type Places, resolvePath } from './paths.ts';
 
 /** The kinds of work that blocks become. */
@@ -85,6 +86,11 @@ export class GraphDraft {
 
   known(name: string): GraphNode | undefined {
     return this.#known.get(name);
+  }
+
+  /** How a dataset's pictures are read by the trainings that have it. */
+  readingsOf(dataset: BlockOf<'dataset'>): ReturnType<typeof readingsOf> {
+    return readingsOf(dataset, this.#ordered);
   }
 
   has(block: string): boolean {

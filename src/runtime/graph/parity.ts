@@ -1,7 +1,7 @@
 // `parity = sd_scripts`: what reproduces sd-scripts where we do otherwise, but for what is written.
 
 import { parseColor, type Rgb } from '../../parser/color.ts';
-import type { BlockOf } from '../../parser/model.ts';
+import type { BlockOf, CheckedBlock } from '../../parser/model.ts';
 
 type Training = BlockOf<'train'>;
 type Word = 'accumulation' | 'text_projection' | 'crop_conditioning' | 'latents';
@@ -40,4 +40,16 @@ export function pixelSettings({ attributes: { parity } }: Training, dataset: Blo
     transparency: color === 'ignore' ? color : (parseColor(color) ?? [255, 255, 255]),
     resize_filter: pick('resize_filter', 'area'),
   };
+}
+
+/** How a dataset's pictures are read: by each training that has it, or as it says where there is none. */
+export function readingsOf(
+  dataset: BlockOf<'dataset'>,
+  blocks: readonly CheckedBlock[],
+): readonly Pick<PixelSettings, 'exif'>[] {
+  const trainings = blocks.filter((one) => one.kind === 'train');
+  const using = trainings.filter(({ attributes: { data, regularization, validation } }) =>
+    [data, regularization, validation?.data].some((reference) => reference?.block === dataset.name),
+  );
+  return using.length === 0 ? [dataset.attributes] : using.map((training) => pixelSettings(training, dataset));
 }

@@ -38,11 +38,13 @@ export function addDataset(draft: GraphDraft, block: BlockOf<'dataset'>): NodeId
   });
 }
 
-function maskSettings(draft: GraphDraft, { attributes }: BlockOf<'dataset'>): { readonly [name: string]: Json } {
-  const { alpha_mask, masks, mask_missing: missing, exif } = attributes;
+function maskSettings(draft: GraphDraft, dataset: BlockOf<'dataset'>): { readonly [name: string]: Json } {
+  const { alpha_mask, masks, mask_missing: missing } = dataset.attributes;
   if (alpha_mask) return { alpha_mask };
   if (masks === undefined) return {};
-  return { masks: { folder: draft.path(masks), missing, asStored: exif === 'ignore' } };
+  // A training with parity takes pictures as they are stored, whatever their dataset leaves unsaid.
+  const asStored = draft.readingsOf(dataset).some(({ exif }) => exif === 'ignore');
+  return { masks: { folder: draft.path(masks), missing, asStored } };
 }
 
 const manifestOf = (dataset: BlockOf<'dataset'>) => `${dataset.name}:manifest` as NodeId;

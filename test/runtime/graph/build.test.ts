@@ -300,6 +300,20 @@ test('two trainings can read one dataset in two ways', () => {
   expect(node(graph, 'theirs:latents').attributes).toMatchObject({ exif: 'ignored', transparency: 'ignore' });
 });
 
+test('masks have the shape of their images as a training reads them, upright or with parity as stored', () => {
+  const shapesOf = (dataset: string, training: string) => {
+    const graph = graphOf(`
+      checkpoint pony { path = "models/pony.safetensors" }
+      dataset hero { images = "training_dir"  masks = "masks"  ${dataset} }
+      train raw { base = pony  data = hero  ${training} }`);
+    return node(graph, 'hero:manifest').settings.masks;
+  };
+  expect(shapesOf('', '')).toMatchObject({ asStored: false });
+  expect(shapesOf('exif = ignore', '')).toMatchObject({ asStored: true });
+  expect(shapesOf('', 'parity = sd_scripts')).toMatchObject({ asStored: true });
+  expect(shapesOf('exif = apply', 'parity = sd_scripts')).toMatchObject({ asStored: false });
+});
+
 test('what a program says of a checkpoint counts wherever the checkpoint computes, and nowhere else', () => {
   const program = (checkpoint: string) =>
     graphOf(`

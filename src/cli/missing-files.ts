@@ -69,7 +69,7 @@ function withoutPattern(pattern: string): string {
 function missingBase(written: ProgramPath, span: Span, places: Places): Diagnostic | undefined {
   const path = resolvePath(written, places);
   const folder = existsSync(path) ? modelFolderAt(path) : undefined;
-  if (folder === undefined) return missing('file', written, span, places);
+  if (folder === undefined) return orModelFolder(missing('file', written, span, places));
   try {
     wholeModel(folder);
     return undefined;
@@ -78,6 +78,13 @@ function missingBase(written: ProgramPath, span: Span, places: Places): Diagnost
     const { message, hint } = error;
     return { code: 'broken-folder', severity: 'error', message, span, related: [], hint, fix: undefined };
   }
+}
+
+/** A folder that holds no model, where one that does would be as good as a file. */
+function orModelFolder(wrong: Diagnostic | undefined): Diagnostic | undefined {
+  if (wrong?.code !== 'folder-for-file' || wrong.hint !== undefined) return wrong;
+  const hint = 'Name the .safetensors file, or the folder of a diffusers model, with "unet" and "vae" right in it.';
+  return { ...wrong, hint };
 }
 
 function missing(what: string, written: ProgramPath, span: Span, places: Places): Diagnostic | undefined {

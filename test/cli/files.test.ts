@@ -123,7 +123,10 @@ test('a folder in place of a file is told, and the one file in it that can be me
   expect(found?.map(({ message, hint }) => [message.replace(process.cwd(), '.'), hint])).toEqual([
     ['"./adapter" is a folder, and a file is needed.', 'Write "adapter/adapter_model.safetensors"'],
     ['"./many" is a folder, and a file is needed.', undefined],
-    ['"./many" is a folder, and a file is needed.', undefined],
+    [
+      '"./many" is a folder, and a file is needed.',
+      'Name the .safetensors file, or the folder of a diffusers model, with "unet" and "vae" right in it.',
+    ],
   ]);
 });
 

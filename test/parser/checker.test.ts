@@ -290,6 +290,9 @@ describe('other rules', () => {
     expectProblems(['square-only'], dataset('resolution = «128x128»'));
     expectProblems(['square-only'], dataset('bucket = «{ max = 512 }»'));
     expectProblems(['idle-bucket'], dataset('bucket = «{ upscale = false  max = 1024 }»'));
+    expect(hintsOf(dataset('bucket = { upscale = false  max = 1024 }'))).toEqual([
+      'Leave "max" out, or write upscale = true.',
+    ]);
     expectProblems(['idle-bucket'], dataset('bucket = «{ upscale = false  distance = log_ratio }»'));
     expectProblems(['unknown-word'], dataset('bucket = { distance = «log» }'));
     expectProblems([], dataset('resolution = 128x128  bucket = { upscale = false }'));

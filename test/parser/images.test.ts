@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { parseColor } from '../../src/parser/color.ts';
-import { blockOf, expectProblems, fixAll } from './marked.ts';
+import { blockOf, expectProblems, fixAll, hintsOf, trainWith } from './marked.ts';
 
 const dataset = (attributes: string) => `dataset hero { images = "images"  ${attributes} }`;
 
@@ -58,4 +58,16 @@ test('how masks count stays in its range', () => {
   });
   expectProblems(['out-of-range'], written('{ unmasked_weight = «1.5» }'));
   expectProblems(['wrong-type'], written('«true»'));
+});
+
+test('where others have a switch or a number, the settings in braces are told', () => {
+  const switches = ['masked_loss = true', 'sample = true', 'validation = 0.1'];
+  expect(switches.flatMap((one) => hintsOf(trainWith(one)))).toEqual([
+    'Write masked_loss = { … }, with any of unmasked_weight and normalize.',
+    'Write sample = { prompts = … }',
+    'Write validation = { … }, with any of data, share, every and timesteps.',
+  ]);
+  expect(hintsOf(dataset('bucket = 64'))).toEqual([
+    'Write bucket = { … }, with any of min, max, step, upscale and distance.',
+  ]);
 });

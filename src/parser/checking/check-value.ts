@@ -3,7 +3,7 @@
 // written, and where a name stands for a value of the wrong kind, at the name.
 
 import { blocksNamed } from '../blocks.ts';
-import { needs, writeValue } from '../diagnostics/describe.ts';
+import { enumerate, needs, writeValue } from '../diagnostics/describe.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { Attribute, Expression, Name } from '../reading/ast.ts';
@@ -19,6 +19,7 @@ import { checkReference, checkWeightedReferences, reportTwice } from './check-re
 import { checkText } from './check-text.ts';
 import { resolve, type Scope } from './scope.ts';
 import {
+  type Better,
   complainOfForm,
   instead,
   placeOf,
@@ -259,7 +260,8 @@ function checkRecord(scope: Scope, type: RecordType, name: string, written: Writ
   const tag: Name | undefined =
     value.kind === 'record' ? value.tag : value.kind === 'word' ? { text: value.text, span: value.span } : undefined;
   if (type.kind === 'record') {
-    if (entries === undefined || tag !== undefined) return wrongType(scope, type, name, written);
+    if (entries === undefined || tag !== undefined)
+      return wrongType(scope, type, name, written, settingsOf(type, name, value));
     const about = { owner: `"${name}"`, ownerSpan: value.span, inside: name };
     return wholeOf(checkFields(scope, { fields: type.fields, entries, ...about }));
   }
@@ -291,6 +293,14 @@ function tagOf({ variants }: Extract<Type, { kind: 'tagged' }>, entries: readonl
 }
 
 const wholeOf = ({ values, isWhole }: CheckedFields) => (isWhole ? values : undefined);
+
+/** A switch that others have, where we have settings: `masked_loss = true`. Other words may be names that were mistyped. */
+function settingsOf({ fields }: Extract<Type, { kind: 'record' }>, name: string, value: Expression): Better {
+  if (value.kind === 'word' && !meantTrue.test(value.text) && !meantFalse.test(value.text)) return {};
+  const needed = Object.keys(fields).filter((field) => fields[field]?.required);
+  if (needed.length > 0) return { hint: `Write ${name} = { ${needed.map((field) => `${field} = …`).join('  ')} }` };
+  return { hint: `Write ${name} = { … }, with any of ${enumerate(Object.keys(fields))}.` };
+}
 
 function checkNetworkBlock(scope: Scope, type: Type, name: string, written: Written): string | undefined {
   const { value } = written;

@@ -29,7 +29,7 @@ export function idleBucket(span: Span, names: readonly string[]): Diagnostic {
       names.map((name) => `"${name}"`),
       'and',
     )} ${names.length === 1 ? 'means' : 'mean'} nothing.`,
-    hint: 'Leave it out, or write upscale = true.',
+    hint: `Leave ${names.length === 1 ? `"${names[0]}"` : 'them'} out, or write upscale = true.`,
   });
 }
 

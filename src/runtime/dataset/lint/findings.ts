@@ -22,7 +22,10 @@ interface Kind {
 export const findingKinds = {
   'no-images': { severity: 'error', advice: 'Check the path. Relative paths start at the folder of the program.' },
   unreadable: { severity: 'error', advice: 'Save it anew with an image program, or take it out of the folder.' },
-  'no-caption': { severity: 'error', advice: 'Write its caption, or take the image out of the folder.' },
+  'no-caption': {
+    severity: 'error',
+    advice: 'Write its caption, take the image out of the folder, or say with "caption_missing" what it has.',
+  },
   'bad-caption': { severity: 'error', advice: 'Write the caption on the first line, as UTF-8.' },
   tiny: { severity: 'error', advice: 'Find a larger original, or write upscale = true in bucket = { … }.' },
   'no-mask': { severity: 'error', advice: 'Paint its mask, or let such images count as a whole: mask_missing = whole' },

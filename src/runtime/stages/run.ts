@@ -36,16 +36,14 @@ export const run: Stage = {
   pool: 'io',
   runsIn: 'native',
   async run(context) {
-    const { command, outputs } = attributesOf(context);
     const folder = await freshFolder(context);
-    const written = Object.fromEntries(
-      Object.entries(outputs).map(([name, path]) => [name, pathIn(folder, 'outputs', path)]),
-    );
-    for (const path of Object.values(written)) await mkdir(dirname(path), { recursive: true });
-    const paths: Paths = { ...(await layInputs(context, folder)), ...written };
-    await finish(context, command, paths);
-    for (const [name, path] of Object.entries(written)) await requireFile(context, name, path);
-    return { outputs: Object.fromEntries(Object.entries(written).map(([name, path]) => [`out.${name}`, path])) };
+    try {
+      return { outputs: await attempt(context, folder) };
+    } catch (error) {
+      // Nothing can go on from there, and half of an output may be all that the disk had room for.
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    }
   },
 };
 
@@ -53,6 +51,18 @@ export const run: Stage = {
 async function freshFolder({ work }: StageContext): Promise<AbsolutePath> {
   for (const name of await readdir(work)) await rm(pathIn(work, name), { recursive: true, force: true });
   return absolutePath(await mkdtemp(pathIn(work, 'run-')));
+}
+
+async function attempt(context: StageContext, folder: AbsolutePath): Promise<Paths> {
+  const { command, outputs } = attributesOf(context);
+  const written = Object.fromEntries(
+    Object.entries(outputs).map(([name, path]) => [name, pathIn(folder, 'outputs', path)]),
+  );
+  for (const path of Object.values(written)) await mkdir(dirname(path), { recursive: true });
+  const paths: Paths = { ...(await layInputs(context, folder)), ...written };
+  await finish(context, command, paths);
+  for (const [name, path] of Object.entries(written)) await requireFile(context, name, path);
+  return Object.fromEntries(Object.entries(written).map(([name, path]) => [`out.${name}`, path]));
 }
 
 async function layInputs(context: StageContext, folder: AbsolutePath): Promise<Paths> {

@@ -134,6 +134,14 @@ test.each<[string, string, object]>([
   expect(failures.it).toMatchObject(failure);
 });
 
+test('what a failing command wrote takes no room on the disk', async () => {
+  using lab = await openRunLab(one('head -c 100000 /dev/zero > {o}; exit 1'));
+  expect((await build(lab)).finished.failed).toEqual(['it']);
+  expect(readdirSync(lab.at('.lorac/work'), { recursive: true }).filter((name) => `${name}`.includes('o.txt'))).toEqual(
+    [],
+  );
+});
+
 test('a command cannot change what is stored', async () => {
   using lab = await openRunLab(`
     run a { command = "echo first > {o}"  outputs = { o = "o.txt" } }

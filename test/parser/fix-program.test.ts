@@ -28,6 +28,11 @@ test('a program without fixes stays as it is', () => {
   expect(fixed(text)).toEqual({ text, made: [] });
 });
 
+test('quotes are not put around quotes, which would have to be put around once more', () => {
+  const text = 'dataset hero { images = "\r−" }';
+  expect(fixed(text)).toEqual({ text, made: [] });
+});
+
 test('what is wrong on the command line changes no file', () => {
   const text = 'param n = 3\nlora a { path = "a.safetensors" }\nresize b { from = a  spn_lora = n }';
   expect(fixed(text, { n: '5min', m: '3' })).toEqual({ text, made: [] });

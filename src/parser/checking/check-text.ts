@@ -5,13 +5,13 @@ import { parseColor } from '../color.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { Attribute, Expression, Name, TextExpression } from '../reading/ast.ts';
-import { isOddPath, writeText } from '../reading/literals.ts';
+import { isOddPath } from '../reading/literals.ts';
 import type { Type } from '../schema/types.ts';
 import type { Span } from '../source.ts';
 import { compute } from './check-number.ts';
 import { attributesOf } from './extending.ts';
 import { resolve, type Scope } from './scope.ts';
-import { complainOfForm, instead, placeOf, sourceText, type Written, wrongType } from './written.ts';
+import { complainOfForm, inQuotes, instead, placeOf, sourceText, type Written, wrongType } from './written.ts';
 
 type TextType = Extract<Type, { kind: 'text' }>;
 
@@ -19,7 +19,7 @@ export function checkText(scope: Scope, type: TextType, name: string, written: W
   const { value } = written;
   if (value.kind !== 'text') {
     const isPlain = value.kind === 'word' || value.kind === 'number' || value.kind === 'binary';
-    const quoted = isPlain ? writeText(sourceText(value.span)) : undefined;
+    const quoted = isPlain ? inQuotes(value.span) : undefined;
     return wrongType(scope, type, name, written, instead(quoted));
   }
   const text = joinText(scope, value);

@@ -7,7 +7,6 @@ import { enumerate, needs, writeValue } from '../diagnostics/describe.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { Attribute, Expression, Name } from '../reading/ast.ts';
-import { writeText } from '../reading/literals.ts';
 import { integer, type ListType, type Type } from '../schema/types.ts';
 import type { Span } from '../source.ts';
 import { unreachable } from '../unreachable.ts';
@@ -21,6 +20,7 @@ import { resolve, type Scope } from './scope.ts';
 import {
   type Better,
   complainOfForm,
+  inQuotes,
   instead,
   placeOf,
   plainText,
@@ -231,7 +231,7 @@ function checkEither(scope: Scope, type: EitherType, name: string, written: Writ
   const fitting = type.of.find((one) => fits(one, value));
   if (fitting !== undefined) return checkWritten(scope, fitting, name, written);
   const words = type.of.flatMap((one) => (one.kind === 'words' ? one.words : []));
-  const quoted = type.of.some((one) => one.kind === 'text') ? writeText(sourceText(value.span)) : undefined;
+  const quoted = type.of.some((one) => one.kind === 'text') ? inQuotes(value.span) : undefined;
   const meant = value.kind === 'word' ? meantWord(value.text, words) : undefined;
   const isPlain = value.kind === 'word' || value.kind === 'binary';
   return wrongType(scope, type, name, written, instead(meant ?? (isPlain ? quoted : undefined)));

@@ -5,7 +5,7 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import { howToSweep } from '../diagnostics/sweep.ts';
 import type { Expression } from '../reading/ast.ts';
-import { snippet } from '../reading/literals.ts';
+import { snippet, writeText } from '../reading/literals.ts';
 import type { Type } from '../schema/types.ts';
 import type { Span } from '../source.ts';
 import type { Scope } from './scope.ts';
@@ -71,3 +71,12 @@ export function plainText(value: Expression): string | undefined {
 }
 
 export const sourceText = (span: Span) => span.source.text.slice(span.start, span.end);
+
+/**
+ * A value as text, where text was needed and quotes were forgotten. `undefined` where it has a quote or a line end in it:
+ * then it is not certain what was meant, and quotes around quotes would need others around them the next time.
+ */
+export function inQuotes(span: Span): string | undefined {
+  const written = sourceText(span);
+  return /["'\r\n]/.test(written) ? undefined : writeText(written);
+}

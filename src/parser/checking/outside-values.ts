@@ -3,7 +3,7 @@
 
 import { findDefinition, homeOf, type Namespace } from '../imports/namespaces.ts';
 import type { Expression } from '../reading/ast.ts';
-import { buildExpression } from '../reading/build-ast.ts';
+import { buildExpression } from '../reading/build-expression.ts';
 import { parseExpression } from '../reading/cst.ts';
 import { arrangeTokens } from '../reading/token-stream.ts';
 import { tokenize } from '../reading/tokens.ts';

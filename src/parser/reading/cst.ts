@@ -1,5 +1,5 @@
 // The grammar: the chevrotain parser, and nothing of what the words mean. It takes arranged tokens and always gives a
-// tree, with holes where something was wrong; `build-ast.ts` expects them. `grammar/lora.ebnf` is printed from it.
+// tree, with holes where something was wrong; `build-ast.ts` and `build-expression.ts` expect them. `grammar/lora.ebnf` is printed from it.
 
 import { type CstNode as ChevrotainNode, CstParser, type IRecognitionException } from 'chevrotain';
 import type { Token } from './tokens.ts';

@@ -5,9 +5,9 @@ import type { Diagnostic } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import { findDefinition, type Namespace, visible } from '../imports/namespaces.ts';
-import type { Expression } from '../reading/ast.ts';
+import { type Expression, partsOf } from '../reading/ast.ts';
 import type { SourceFile, Span } from '../source.ts';
-import { isSweep, partsOf } from '../sweeps/sweeps.ts';
+import { isSweep } from '../sweeps/sweeps.ts';
 import { followed, isLike, plainText, read, readFree } from './outside-values.ts';
 
 /** Sets the params of the command line: those of the program, and of imported files with the import's name before them. */

@@ -5,7 +5,15 @@
 import { claims } from '../checking/check-value.ts';
 import type { LinkedProgram } from '../imports/imports.ts';
 import { type Found, findBlock, findDefinition, type Namespace, nameAll, visible } from '../imports/namespaces.ts';
-import type { Attribute, BlockStatement, Definition, Expression, ImportStatement, Name } from '../reading/ast.ts';
+import {
+  type Attribute,
+  type BlockStatement,
+  type Definition,
+  type Expression,
+  type ImportStatement,
+  type Name,
+  partsOf,
+} from '../reading/ast.ts';
 import { type BlockKind, blockDocs, fieldsOf, isBlockKind } from '../schema/schema.ts';
 import type { Fields, Setting, Type } from '../schema/types.ts';
 import type { SourceFile, Span } from '../source.ts';
@@ -297,30 +305,6 @@ export function typesIn(type: Type, kind?: Type['kind']): readonly Type[] {
 function isRecordOf(type: Type, tag: string | undefined): boolean {
   if (type.kind === 'tagged') return tag !== undefined && Object.hasOwn(type.variants, tag);
   return tag === undefined && ['record', 'weighted-references', 'block-numbers'].includes(type.kind);
-}
-
-/** The expressions that an expression is made of. */
-function partsOf(value: Expression): readonly Expression[] {
-  switch (value.kind) {
-    case 'list':
-      return value.items;
-    case 'record':
-      return value.entries.map((entry) => entry.value);
-    case 'text':
-      return value.parts.filter((part) => typeof part !== 'string');
-    case 'choice':
-      return [...value.picks.map((pick) => pick.value), ...(value.given ?? [])];
-    case 'variant':
-      return value.picks.map((pick) => pick.value);
-    case 'call':
-      return value.given;
-    case 'negate':
-      return [value.of];
-    case 'binary':
-      return [value.left, value.right];
-    default:
-      return [];
-  }
 }
 
 function withoutQuotes(span: Span): Span {

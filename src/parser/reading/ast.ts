@@ -149,3 +149,27 @@ export interface BinaryExpression {
   readonly left: Expression;
   readonly right: Expression;
 }
+
+/** The expressions that an expression is put together from, in the order of the text. */
+export function partsOf(value: Expression): readonly Expression[] {
+  switch (value.kind) {
+    case 'list':
+      return value.items;
+    case 'record':
+      return value.entries.map((entry) => entry.value);
+    case 'text':
+      return value.parts.filter((part) => typeof part !== 'string');
+    case 'negate':
+      return [value.of];
+    case 'binary':
+      return [value.left, value.right];
+    case 'call':
+      return value.given;
+    case 'choice':
+      return [...value.picks.map((pick) => pick.value), ...(value.given ?? [])];
+    case 'variant':
+      return value.picks.map((pick) => pick.value);
+    default:
+      return [];
+  }
+}

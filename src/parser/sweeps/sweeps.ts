@@ -6,7 +6,7 @@ import type { Diagnostic } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { blocksIn } from '../imports/imports.ts';
 import type { Namespace } from '../imports/namespaces.ts';
-import type { Attribute, Expression } from '../reading/ast.ts';
+import { type Attribute, type Expression, partsOf } from '../reading/ast.ts';
 import { readNumber } from '../reading/literals.ts';
 import type { Span } from '../source.ts';
 
@@ -86,30 +86,6 @@ function visitEntries(
   for (const { name, value } of entries) {
     const { canBeNamed } = owner;
     visit(collect, value, { name: name.text, path: `${owner.path}.${name.text}`, canBeNamed });
-  }
-}
-
-/** What an expression is put together from. */
-export function partsOf(value: Expression): readonly Expression[] {
-  switch (value.kind) {
-    case 'list':
-      return value.items;
-    case 'record':
-      return value.entries.map((entry) => entry.value);
-    case 'text':
-      return value.parts.filter((part) => typeof part !== 'string');
-    case 'negate':
-      return [value.of];
-    case 'binary':
-      return [value.left, value.right];
-    case 'call':
-      return value.given;
-    case 'choice':
-      return [...(value.given ?? []), ...value.picks.map((pick) => pick.value)];
-    case 'variant':
-      return value.picks.map((pick) => pick.value);
-    default:
-      return [];
   }
 }
 

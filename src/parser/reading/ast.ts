@@ -1,8 +1,8 @@
 // What was written, without yet asking what it means. Nothing is lost but blanks and comments, and a piece that could
 // not be read is `broken`: it has been complained about already, and no later phase complains about it again.
 
-import type { Quantity } from '../checking/quantities.ts';
 import type { SourceFile, Span } from '../source.ts';
+import type { Quantity } from './literals.ts';
 
 export interface Program {
   readonly source: SourceFile;

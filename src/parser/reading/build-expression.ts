@@ -1,14 +1,13 @@
 // From the parser's tree to expressions, and to the attributes that records and blocks are made of.
 // The tree may have holes: each is complained about here, once, or has been by the parser.
 
-import { readQuantity } from '../checking/quantities.ts';
 import type { Diagnostic } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import type { SourceFile, Span } from '../source.ts';
 import type { Attribute, Expression, Name, Operator, TextExpression } from './ast.ts';
 import { type CstNode, parseExpression, type Token } from './cst.ts';
 import { nameOf, nodes, spanOf, spanOfNode, tokens } from './cst-parts.ts';
-import { readDuration, readNumber, readQuoted, readSize } from './literals.ts';
+import { readDuration, readNumber, readQuantity, readQuoted, readSize } from './literals.ts';
 import { misfitDiagnostics } from './misfits.ts';
 import { arrangeTokens } from './token-stream.ts';
 import { tokenize } from './tokens.ts';

@@ -24,6 +24,34 @@ export function readDuration(text: string): number {
   return parts.reduce((sum, [, number = '', unit = '']) => sum + readNumber(number) * (secondsPer[unit] ?? 1), 0);
 }
 
+/** `1024px`, `20MiB`, `12%`. */
+export interface Quantity {
+  /** In what `measures` counts: pixels, bytes, or the whole that percent are a share of. */
+  readonly value: number;
+  readonly measures: 'pixels' | 'bytes' | 'share';
+}
+
+const bytesPer: { readonly [unit: string]: number } = {
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  TIB: 2 ** 40,
+};
+
+/** The lexer has made sure of the form. */
+export function readQuantity(text: string): Quantity {
+  const [, digits = '', unit = ''] = /^(.*?)(%|px|[kKMGT]i?B)$/.exec(text) ?? [];
+  if (unit === 'px') return { value: readNumber(digits), measures: 'pixels' };
+  if (unit !== '%') return { value: readNumber(digits) * (bytesPer[unit.toUpperCase()] ?? 1), measures: 'bytes' };
+  // 1.1 / 100 is not the number that 0.011 is.
+  const isPlain = /^[\d_.]+$/.test(digits);
+  return { value: isPlain ? readNumber(`${digits}e-2`) : readNumber(digits) / 100, measures: 'share' };
+}
+
 /** A piece of quoted text: itself, or the source of an expression that stands between `${` and `}`. */
 export type TextPiece = string | { readonly start: number; readonly end: number };
 

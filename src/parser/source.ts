@@ -14,6 +14,9 @@ export interface Span {
   readonly end: number;
 }
 
+/** What stands there. */
+export const sourceText = ({ source, start, end }: Span): string => source.text.slice(start, end);
+
 export interface Position {
   readonly line: number;
   readonly column: number;

@@ -6,13 +6,13 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { Expression, QuantityExpression } from '../reading/ast.ts';
 import { integer, type NumberType, number, type Type } from '../schema/types.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import { unreachable } from '../unreachable.ts';
 import type { ScheduleExpression } from '../values.ts';
 import { checkValue } from './check-value.ts';
 import { numberIn, unitsOf } from './quantities.ts';
 import { resolve, type Scope } from './scope.ts';
-import { instead, placeOf, plainText, sourceText, type Written, wrongType } from './written.ts';
+import { instead, placeOf, plainText, type Written, wrongType } from './written.ts';
 
 export function checkNumber(scope: Scope, type: NumberType, name: string, written: Written): number | undefined {
   const { value, via } = written;

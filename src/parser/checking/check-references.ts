@@ -6,14 +6,14 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { ChoiceExpression, Expression, Name, VariantExpression } from '../reading/ast.ts';
 import { number, type Type } from '../schema/types.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import { readPicks } from '../sweeps/exclude.ts';
 import { nameOfReference, type Reference, type WeightedReference } from '../values.ts';
 import { checkValue } from './check-value.ts';
 import { checkOutput, runNamed } from './run-outputs.ts';
 import { resolve, type Scope } from './scope.ts';
 import { checkChoice } from './step-choices.ts';
-import { instead, placeOf, plainText, sourceText, unquoted, type Written, wrongType } from './written.ts';
+import { instead, placeOf, plainText, unquoted, type Written, wrongType } from './written.ts';
 
 type ReferenceType = Extract<Type, { kind: 'reference' }>;
 

@@ -7,11 +7,11 @@ import { nearest } from '../diagnostics/suggest.ts';
 import type { Attribute, Expression, Name, TextExpression } from '../reading/ast.ts';
 import { isOddPath } from '../reading/literals.ts';
 import type { Type } from '../schema/types.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import { compute } from './check-number.ts';
 import { attributesOf } from './extending.ts';
 import { resolve, type Scope } from './scope.ts';
-import { complainOfForm, inQuotes, instead, placeOf, sourceText, type Written, wrongType } from './written.ts';
+import { complainOfForm, inQuotes, instead, placeOf, type Written, wrongType } from './written.ts';
 
 type TextType = Extract<Type, { kind: 'text' }>;
 

@@ -8,7 +8,7 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { Attribute, Expression, Name } from '../reading/ast.ts';
 import { integer, type ListType, type Type } from '../schema/types.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import { unreachable } from '../unreachable.ts';
 import type { Size } from '../values.ts';
 import { checkArguments } from './check-arguments.ts';
@@ -24,7 +24,6 @@ import {
   instead,
   placeOf,
   plainText,
-  sourceText,
   unquoted,
   type Written,
   wrongType,

@@ -9,6 +9,7 @@ import type { CheckedBlock, CheckedProgram } from '../model.ts';
 import type { Attribute, BlockStatement, Expression, TextExpression } from '../reading/ast.ts';
 import { isOddPath } from '../reading/literals.ts';
 import { type BlockKind, fieldsOf, isBlockKind } from '../schema/schema.ts';
+import { sourceText } from '../source.ts';
 import { splitExclude } from '../sweeps/exclude.ts';
 import { inWords, joinVariants, sweepsOf, type VariedBlock } from '../sweeps/join-variants.ts';
 import { collectSweeps, type Sweeps } from '../sweeps/sweeps.ts';
@@ -22,7 +23,6 @@ import { madeFrom } from './order.ts';
 import { setParams } from './params.ts';
 import { applyRules } from './rules.ts';
 import { createScope, type Scope } from './scope.ts';
-import { sourceText } from './written.ts';
 
 export interface Checking {
   readonly program: CheckedProgram;

@@ -4,8 +4,7 @@
 import { type Fix, replace } from '../diagnostics/diagnostic.ts';
 import type { Attribute, RecordExpression } from '../reading/ast.ts';
 import type { Fields, Setting } from '../schema/types.ts';
-import type { Span } from '../source.ts';
-import { sourceText } from './written.ts';
+import { type Span, sourceText } from '../source.ts';
 
 export interface Deeper {
   /** The attribute with the record. */

@@ -7,8 +7,7 @@ import { buildExpression } from '../reading/build-expression.ts';
 import { parseExpression } from '../reading/cst.ts';
 import { arrangeTokens } from '../reading/token-stream.ts';
 import { tokenize } from '../reading/tokens.ts';
-import type { Span } from '../source.ts';
-import { sourceText } from './written.ts';
+import { type Span, sourceText } from '../source.ts';
 
 /** A default that is a name counts as what it stands for, and a variable as its own default, if it has one. */
 export function followed(value: Expression, spaces: readonly Namespace[]): Expression | undefined {

@@ -5,7 +5,7 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import { type BlockOf, type CheckedBlock, nameOfReference } from '../model.ts';
 import type { Name } from '../reading/ast.ts';
 import { pictureKinds } from '../schema/schema.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import { unreachable } from '../unreachable.ts';
 import { bucketRules } from './bucket-rules.ts';
 import { processRule } from './prediction-rules.ts';
@@ -13,7 +13,6 @@ import { rateRules } from './rate-rules.ts';
 import { runRule } from './run-rules.ts';
 import type { Scope } from './scope.ts';
 import { trainingRules } from './training-rules.ts';
-import { sourceText } from './written.ts';
 
 /**
  * The block as it finally is; `undefined` after complaining. When it is not whole, something else has been complained

@@ -4,11 +4,11 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import type { CheckedBlock } from '../model.ts';
 import type { ChoiceExpression } from '../reading/ast.ts';
 import { number } from '../schema/types.ts';
+import { sourceText } from '../source.ts';
 import { type StepChoice, savedSteps } from '../values.ts';
 import { checkValue } from './check-value.ts';
 import { referencesOf } from './order.ts';
 import type { Scope } from './scope.ts';
-import { sourceText } from './written.ts';
 
 const between = number({ min: 0, max: 1, openMin: true, openMax: true });
 

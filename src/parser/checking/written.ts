@@ -7,7 +7,7 @@ import { howToSweep } from '../diagnostics/sweep.ts';
 import type { Expression } from '../reading/ast.ts';
 import { snippet, writeText } from '../reading/literals.ts';
 import type { Type } from '../schema/types.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import type { Scope } from './scope.ts';
 
 /** A value as it is written, and the name that it came through, if any. */
@@ -69,8 +69,6 @@ export function plainText(value: Expression): string | undefined {
   if (value.kind !== 'text') return undefined;
   return value.parts.every((part) => typeof part === 'string') ? value.parts.join('') : undefined;
 }
-
-export const sourceText = (span: Span) => span.source.text.slice(span.start, span.end);
 
 /**
  * A value as text, where text was needed and quotes were forgotten. `undefined` where it has a quote or a line end in it:

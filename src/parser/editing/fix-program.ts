@@ -2,7 +2,7 @@
 
 import { type CompileOptions, compile } from '../check.ts';
 import type { Fix } from '../diagnostics/diagnostic.ts';
-import { positionOf, type SourceFile } from '../source.ts';
+import { positionOf, type SourceFile, sourceText } from '../source.ts';
 
 export interface MadeFix {
   readonly code: string;
@@ -36,7 +36,7 @@ export function fixProgram(source: SourceFile, options: CompileOptions): FixedPr
     );
     for (const { code, fix } of fixes) {
       const { span, text: after } = fix;
-      made.push({ code, line: positionOf(span).line, before: text.slice(span.start, span.end), after });
+      made.push({ code, line: positionOf(span).line, before: sourceText(span), after });
     }
     text = edited(
       text,
@@ -46,7 +46,7 @@ export function fixProgram(source: SourceFile, options: CompileOptions): FixedPr
   return { text, made };
 }
 
-const changesNothing = ({ span, text }: Fix): boolean => span.source.text.slice(span.start, span.end) === text;
+const changesNothing = ({ span, text }: Fix): boolean => sourceText(span) === text;
 
 /** In the order of the text, without those that touch one before them: they are for the next round. */
 function apartFrom<Part extends { readonly fix: Fix }>(fixes: readonly Part[]): Part[] {

@@ -3,7 +3,7 @@
 
 import type { Diagnostic } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
-import type { SourceFile, Span } from '../source.ts';
+import { type SourceFile, type Span, sourceText } from '../source.ts';
 import type { BlockStatement, ImportStatement, Name, Program, Statement } from './ast.ts';
 import { attributes, type Building, expression, textExpression } from './build-expression.ts';
 import type { CstNode } from './cst.ts';
@@ -51,7 +51,7 @@ function importStatement(building: Building, node: CstNode): ImportStatement {
 }
 
 function importedPath(building: Building, node: CstNode): Name | undefined {
-  const { source, diagnostics } = building;
+  const { diagnostics } = building;
   const token = tokens(node, 'Text')[0];
   if (token === undefined) return undefined;
   const { span, parts } = textExpression(building, token);
@@ -60,7 +60,7 @@ function importedPath(building: Building, node: CstNode): Name | undefined {
   if (values.some(({ kind }) => kind === 'broken')) return undefined;
   if (values.length > 0) diagnostics.push(problem.importedExpression(span));
   else if (text.trim() === '') diagnostics.push(problem.emptyText(span, 'import'));
-  else if (isOddPath(text)) diagnostics.push(problem.oddPath(span, source.text.slice(span.start, span.end)));
+  else if (isOddPath(text)) diagnostics.push(problem.oddPath(span, sourceText(span)));
   else return { text, span };
   return undefined;
 }

@@ -2,7 +2,7 @@
 
 import type { Diagnostic } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
-import type { SourceFile, Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 import type { Size } from '../values.ts';
 
 /** `1_000`, `3e-4`, `.5`, also with the minus of typesetters. The lexer has made sure of the form. */
@@ -121,7 +121,7 @@ export function writeNumber(value: number): string {
 }
 
 /** The text of a source file as someone would quote it in a sentence: on one line, not too long. */
-export function snippet(span: Span, source: SourceFile = span.source): string {
-  const text = source.text.slice(span.start, span.end).replaceAll(/\s+/g, ' ');
+export function snippet(span: Span): string {
+  const text = sourceText(span).replaceAll(/\s+/g, ' ');
   return text.length > 40 ? `${text.slice(0, 37)}…` : text;
 }

@@ -1,14 +1,13 @@
 // Where a program says `sweep`: one place with several values, of which each makes a variant of what depends on it.
 // A sweep is known by the place that wrote it, so one that is reached along two ways is still one.
 
-import { sourceText } from '../checking/written.ts';
 import type { Diagnostic } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { blocksIn } from '../imports/imports.ts';
 import type { Namespace } from '../imports/namespaces.ts';
 import { type Attribute, type Expression, partsOf } from '../reading/ast.ts';
 import { readNumber } from '../reading/literals.ts';
-import type { Span } from '../source.ts';
+import { type Span, sourceText } from '../source.ts';
 
 export interface Sweep {
   /** Of the let, or of the attribute: `thr`. */

@@ -6,8 +6,8 @@ import * as problem from '../diagnostics/diagnostics.ts';
 import type { Namespace } from '../imports/namespaces.ts';
 import type { CallExpression, Expression } from '../reading/ast.ts';
 import type { SourceFile, Span } from '../source.ts';
-import { followed, isLike, isLiteral, plainText, read, readFree } from './outside-values.ts';
-import { plainText as textOf } from './written.ts';
+import { asText, followed, isLike, isLiteral, read, readFree } from './outside-values.ts';
+import { plainText } from './written.ts';
 
 /** The value of a variable; `undefined` where it is not set. */
 export type Environment = (name: string) => string | undefined;
@@ -30,7 +30,7 @@ export function readVariable(
 ): Variable | undefined {
   const [first, fallback, ...more] = call.given;
   if (call.given.some(({ kind }) => kind === 'broken')) return undefined;
-  const name = first && textOf(first);
+  const name = first && plainText(first);
   const needed = fallback && followed(fallback, spaces);
   if (name === undefined || name === '' || more.length > 0 || (needed && !isPlain(needed))) {
     report(problem.oddVariable(call.span));
@@ -57,7 +57,7 @@ function isPlain(value: Expression): boolean {
 }
 
 function readLike(needed: Expression, span: Span): Expression | undefined {
-  if (needed.kind === 'text') return plainText(span);
+  if (needed.kind === 'text') return asText(span);
   const value = read(span);
   const isOne = value !== undefined && (isLiteral(value) || value.kind === 'word') && isLike(needed, value);
   return isOne ? value : undefined;

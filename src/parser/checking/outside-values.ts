@@ -24,12 +24,13 @@ export function followed(value: Expression, spaces: readonly Namespace[]): Expre
   return undefined;
 }
 
-export const plainText = (span: Span): Expression => ({ kind: 'text', span, parts: [sourceText(span)] });
+/** As it stands, whatever it looks like. */
+export const asText = (span: Span): Expression => ({ kind: 'text', span, parts: [sourceText(span)] });
 
 /** Without a default there is no type to go by: numbers and the like are taken as such, all else is text. */
 export function readFree(span: Span): Expression {
   const value = read(span);
-  return value !== undefined && isLiteral(value) ? value : plainText(span);
+  return value !== undefined && isLiteral(value) ? value : asText(span);
 }
 
 /** A number, a size, a duration, true or false, written out. */

@@ -8,7 +8,7 @@ import { findDefinition, type Namespace, visible } from '../imports/namespaces.t
 import { type Expression, partsOf } from '../reading/ast.ts';
 import type { SourceFile, Span } from '../source.ts';
 import { isSweep } from '../sweeps/sweeps.ts';
-import { followed, isLike, plainText, read, readFree } from './outside-values.ts';
+import { asText, followed, isLike, read, readFree } from './outside-values.ts';
 
 /** Sets the params of the command line: those of the program, and of imported files with the import's name before them. */
 export function setParams(
@@ -51,12 +51,12 @@ const paramsSeenBy = (space: Namespace): readonly string[] =>
 /** A default with several values wants values like the first of them: one, or again several. */
 function readFor(needed: Expression, spaces: readonly Namespace[], span: Span): Expression | undefined {
   const [first] = isSweep(needed) ? partsOf(needed) : [];
-  if (first === undefined) return needed.kind === 'text' ? plainText(span) : readLike(needed, span);
+  if (first === undefined) return needed.kind === 'text' ? asText(span) : readLike(needed, span);
   const one = followed(first, spaces);
   if (one === undefined) return readFree(span);
   const value = read(span);
   const isSeveral = value !== undefined && isSweep(value);
-  return one.kind === 'text' && !isSeveral ? plainText(span) : readLike(one, span);
+  return one.kind === 'text' && !isSeveral ? asText(span) : readLike(one, span);
 }
 
 /** Several values, `sweep [1, 2]`, have to be of that kind each. */

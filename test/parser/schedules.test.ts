@@ -67,10 +67,17 @@ describe('a schedule that is no size at a step of the training', () => {
     expect(compileText(clip('step')).diagnostics).toEqual([]);
   });
 
-  test('is found in the last step of ten million, in a moment', () => {
-    const start = performance.now();
-    const last: ScheduleExpression = { op: '-', left: 9_999_999, right: 'step' };
+  test('is found in the last step of ten million, of which few are looked at', () => {
+    let looks = 0;
+    const last: ScheduleExpression = {
+      op: '-',
+      left: 9_999_999,
+      get right() {
+        looks += 1;
+        return 'step' as const;
+      },
+    };
     expect(firstOddStep(last, 10_000_000)).toEqual({ step: 10_000_000, value: -1 });
-    expect(performance.now() - start).toBeLessThan(500);
+    expect(looks).toBeLessThan(50_000);
   });
 });

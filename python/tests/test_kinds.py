@@ -269,8 +269,10 @@ def test_sizes_are_cut_as_lycoris_cuts_them(size, factor, wanted):
     assert factors_of(size, factor) == wanted
 
 
-def test_a_lokr_without_a_product_has_a_scale_of_one(toy_models):
-    whole = made(toy_models, KINDS["whole lokr"])
+@pytest.mark.parametrize("rs_lora", [False, True])
+def test_a_lokr_without_a_product_has_a_scale_of_one(toy_models, rs_lora):
+    whole = made(toy_models, KINDS["whole lokr"], rs_lora=rs_lora)
+    assert {branch.scale for branch in whole.branches.values()} == {1.0}
     assert {branch.alpha for branch in whole.branches.values()} == {3.0, 4.0}
     tensors = whole.file_tensors(torch.float32)
     assert {name.partition(".")[2] for name in tensors} == {"alpha", "lokr_w1", "lokr_w2"}

@@ -83,6 +83,17 @@ def test_settings_reach_the_library_under_its_names():
     assert parsed(OPTIMIZERS["python"]).written() == "torch.optim.Adamax(betas=(0.8, 0.99),foreach=True)"
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name.startswith("Adafactor")])
+def test_adafactor_has_the_rates_that_are_written_and_none_of_its_own(name):
+    names, optimizer = start(OPTIMIZERS[name])
+    assert not any(group["relative_step"] or group["warmup_init"] for group in optimizer.param_groups)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = [parameter.detach().clone() for parameter in names]
+    steps(names, optimizer, 0, 3)
+    assert all(torch.equal(parameter, kept) for parameter, kept in zip(names, before, strict=True))
+
+
 def test_adamw8bit_is_the_one_of_bitsandbytes_or_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
     with pytest.raises(WorkerError, match="needs the Python package bitsandbytes"):

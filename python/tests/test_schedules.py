@@ -8,7 +8,16 @@ from diffusers.optimization import get_piecewise_constant_schedule
 from transformers import optimization
 
 from lora_worker.protocol import Fields, ProtocolError
-from lora_worker.schedules import Constant, Cosine, Polynomial, parse_schedule, rate_factor, warmup_steps
+from lora_worker.schedules import (
+    Constant,
+    Cosine,
+    CosineWithMinLr,
+    Polynomial,
+    WarmupStableDecay,
+    parse_schedule,
+    rate_factor,
+    warmup_steps,
+)
 
 RATE = 3e-4
 
@@ -34,6 +43,19 @@ def test_the_guides_cosine_has_the_published_rates(step, rate):
 def test_half_a_wave_ends_at_zero_and_more_never_goes_below():
     assert rate_factor(Cosine(0.5), 80, 80, RATE) == pytest.approx(0, abs=1e-12)
     assert all(rate_factor(Cosine(3), step, 80, RATE) >= 0 for step in range(81))
+
+
+@pytest.mark.parametrize(
+    "waves",
+    [
+        lambda cycles: CosineWithMinLr(0.1, cycles, 0),
+        lambda cycles: WarmupStableDecay(80, "cosine", "linear", 0.1, cycles, 0),
+    ],
+)
+def test_cycles_are_whole_waves_also_where_there_is_a_lowest_rate(waves):
+    assert rate_factor(waves(0.5), 80, 80, RATE) == pytest.approx(0.1, rel=1e-9)
+    assert rate_factor(waves(1), 40, 80, RATE) == pytest.approx(0.1, rel=1e-9)
+    assert rate_factor(waves(1), 79, 80, RATE) > 0.99
 
 
 def test_a_constant_schedule_keeps_the_rate():

@@ -127,6 +127,20 @@ def test_chunks_by_hand(tokens, pad, wanted):
     assert token_ids(["cat " * tokens], pad, chunks=2).tolist() == [wanted]
 
 
+def test_an_exclamation_mark_at_the_edge_of_a_chunk_is_a_word_and_no_padding():
+    """Its number is 0, with which encoder 2 is padded."""
+    mark, tilde = tokenizer().encode("!~").ids
+    assert mark == PAD_TWO
+    begins, ends = [CAT] * 75 + [mark, tilde], [CAT] * 74 + [mark, tilde]
+    wanted = {
+        "cat " * 75 + "!~": [[BEGIN, *[CAT] * 75, END], [BEGIN, mark, tilde, END, *[0] * 73]],
+        "cat " * 74 + "!~": [[BEGIN, *[CAT] * 74, mark, END], [BEGIN, tilde, END, *[0] * 74]],
+    }
+    for content, (caption, chunks) in zip((begins, ends), wanted.items(), strict=True):
+        assert token_ids([caption], PAD_TWO, chunks=2).tolist() == [chunks]
+        assert cut_and_repaired(content, PAD_TWO, 150) != chunks
+
+
 @pytest.mark.parametrize(("tokens", "chunks"), [(0, 1), (75, 1), (76, 2), (150, 2), (151, 3), (225, 3), (900, 3)])
 def test_captions_that_are_shown_have_the_chunks_that_the_longest_needs(toy_models, tokens, chunks):
     context, _ = toy_models.text.encode(["fox", "cat " * tokens])

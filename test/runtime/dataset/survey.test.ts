@@ -64,6 +64,17 @@ test('renaming images and whatever surrounds a caption change nothing', async ()
   ]);
 });
 
+test('without wildcards the first line of a caption counts, and others change nothing', async () => {
+  using folder = folderWith(two);
+  const before = await survey(folder);
+  const texts = await Promise.all(before.map((image) => captionText(image, 'first')));
+  expect(texts.toSorted()).toEqual(['a cat, sitting', 'a dog']);
+  folder.write({ 'cats/a.txt': 'a cat, sitting\nanother second line\nand a third' });
+  await settle();
+  const after = await survey(folder);
+  expect(after.map(({ caption }) => caption)).toEqual(before.map(({ caption }) => caption));
+});
+
 test('for wildcards all lines of a caption count, but for space and empty ones', async () => {
   using folder = folderWith({ ...two, 'cats/b.txt': '\r\n\n a dog \r\n\n\tor a wolf\n ' });
   await settle();

@@ -9,7 +9,7 @@ import { pathIn } from '../../src/runtime/graph/paths.ts';
 import type { Artifact, Stage, StageContext } from '../../src/runtime/stage.ts';
 import { type ManifestImage, manifest } from '../../src/runtime/stages/manifest.ts';
 import { run } from '../../src/runtime/stages/run.ts';
-import { saveFile } from '../../src/runtime/stages/save-file.ts';
+import { saveFile } from '../../src/runtime/stages/save-as-it-is.ts';
 
 type Texts = { readonly [output: string]: string };
 

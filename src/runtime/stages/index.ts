@@ -17,8 +17,7 @@ import { resize } from './resize.ts';
 import { run } from './run.ts';
 import { samples } from './samples.ts';
 import { save } from './save.ts';
-import { saveFile } from './save-file.ts';
-import { savePicture } from './save-picture.ts';
+import { saveFile, savePicture } from './save-as-it-is.ts';
 import { train } from './train.ts';
 
 export const stages: Stages = {

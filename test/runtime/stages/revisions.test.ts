@@ -42,9 +42,9 @@ const homes: { readonly [stage in keyof typeof stages]: readonly string[] } = {
     'python/lora_worker/stages/grid.py',
   ],
   analyze: ['src/runtime/stages/analyze.ts'],
-  savePicture: ['src/runtime/stages/save-picture.ts'],
+  savePicture: ['src/runtime/stages/save-as-it-is.ts'],
   run: ['src/runtime/stages/run.ts'],
-  saveFile: ['src/runtime/stages/save-file.ts'],
+  saveFile: ['src/runtime/stages/save-as-it-is.ts'],
 };
 
 /** Rooms that move results about and have no part in what is in them. */

@@ -6,7 +6,7 @@ import { SafetensorsFile } from '../../../src/runtime/safetensors/file.ts';
 import { hashesOf } from '../../../src/runtime/safetensors/hashes.ts';
 import { resize } from '../../../src/runtime/stages/resize.ts';
 import { save } from '../../../src/runtime/stages/save.ts';
-import { savePicture } from '../../../src/runtime/stages/save-picture.ts';
+import { savePicture } from '../../../src/runtime/stages/save-as-it-is.ts';
 import { openFolder } from '../safetensors/files.ts';
 import { metadataOf, runAlone } from './lab.ts';
 import { fiveModules, tensor, trainedMetadata, writeLora } from './lora-files.ts';

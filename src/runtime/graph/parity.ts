@@ -2,19 +2,21 @@
 
 import { parseColor, type Rgb } from '../../parser/color.ts';
 import type { BlockOf, CheckedBlock } from '../../parser/model.ts';
+import type { BaseFiles } from './model-folder.ts';
 
 type Training = BlockOf<'train'>;
 type Word = 'accumulation' | 'text_projection' | 'crop_conditioning' | 'latents';
 
 /** The settings of a training that parity has a say in, as they finally are. */
-export function paritySettings({ attributes, attributeSpans: written }: Training) {
+export function paritySettings({ attributes, attributeSpans: written }: Training, base: BaseFiles) {
   const { parity, noise } = attributes;
   const pick = <Name extends Word>(name: Name, theirs: Training['attributes'][Name]) =>
     parity === 'sd_scripts' && written[name] === undefined ? theirs : attributes[name];
   const theirAxes = parity === 'sd_scripts' ? 'batch' : 'image';
   return {
     accumulation: pick('accumulation', 'sd_scripts'),
-    text_projection: pick('text_projection', 'transposed'),
+    // Of a diffusers folder sd-scripts reads it as it is meant.
+    text_projection: pick('text_projection', base.checkpoint === undefined ? 'true' : 'transposed'),
     crop_conditioning: pick('crop_conditioning', 'sd_scripts'),
     latents: pick('latents', 'frozen'),
     noise: noise.kind === 'multires' ? { ...noise, std_axes: noise.std_axes ?? theirAxes } : noise,

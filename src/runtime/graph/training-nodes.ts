@@ -6,6 +6,7 @@ import { schema } from '../../parser/schema/schema.ts';
 import type { GraphNode, NodeId, NodeInput } from './graph.ts';
 import { canonical, type GraphDraft, withoutGaps } from './graph-draft.ts';
 import type { Json } from './json.ts';
+import type { BaseFiles } from './model-folder.ts';
 import { type PixelSettings, paritySettings, pixelSettings } from './parity.ts';
 import { startOf } from './paths.ts';
 
@@ -64,7 +65,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
 
   const { sample, save_every, state_every, gradient_checkpointing, on_non_finite } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
-  const { vae_precision: _, prior_loss_weight, ...learning } = fingerprinted(block);
+  const { vae_precision: _, prior_loss_weight, ...learning } = fingerprinted(block, files);
   const { resolution } = data.attributes;
   const sampling = sample && { ...sample, prompts: draft.path(sample.prompts) };
   const main = draft.node(block.name, {
@@ -183,10 +184,10 @@ function addSamples(
 }
 
 /** The attributes of a training that the schema table says can change its result, but for the blocks it refers to. */
-function fingerprinted(block: BlockOf<'train'>): { readonly [name: string]: Json } {
+function fingerprinted(block: BlockOf<'train'>, base: BaseFiles): { readonly [name: string]: Json } {
   const { base: _, data: __, regularization: ___, init: ____, parity: _____, validation, ...rest } = block.attributes;
   const measured = validation && { validation: measuring(validation) };
-  const attributes = { ...rest, ...paritySettings(block), ...measured };
+  const attributes = { ...rest, ...paritySettings(block, base), ...measured };
   const entries = Object.entries(attributes).filter(
     ([name]) => schema.train[name as keyof typeof attributes].fingerprint,
   );

@@ -1,12 +1,18 @@
 // `parity = sd_scripts` sets what reproduces sd-scripts, and each of these settings can be written by itself.
 
 import { expect, test } from 'vitest';
+import type { BaseFiles } from '../../../src/runtime/graph/model-folder.ts';
 import { paritySettings, pixelSettings } from '../../../src/runtime/graph/parity.ts';
+import { absolutePath } from '../../../src/runtime/graph/paths.ts';
 import { blockOf, compileText, fixAll, trainWith } from '../../parser/marked.ts';
 
-const settings = (written: string) => {
+const oneFile: BaseFiles = { checkpoint: absolutePath('/pony.safetensors') };
+const folder: BaseFiles = { 'checkpoint.unet': absolutePath('/sdxl/unet/diffusion_pytorch_model.safetensors') };
+
+const settings = (written: string, base = oneFile) => {
   const { accumulation, text_projection, crop_conditioning, latents, noise } = paritySettings(
     blockOf(trainWith(written), 'train'),
+    base,
   );
   const axes = 'std_axes' in noise ? noise.std_axes : undefined;
   return [accumulation, text_projection, crop_conditioning, latents, axes];
@@ -26,6 +32,11 @@ test('it sets all of them as a whole', () => {
   expect(settings('parity = sd_scripts')).toEqual(theirs);
   expect(settings('parity = sd_scripts  noise = multires { discount = 0.3 }')).toEqual(theirs);
   expect(settings('parity = sd_scripts  noise = plain')).toEqual(but(theirs, 4, undefined));
+});
+
+test('of a diffusers folder sd-scripts has the text projection right, and so it stays', () => {
+  expect(settings('parity = sd_scripts', folder)).toEqual(but(theirs, 1, 'true'));
+  expect(settings('parity = sd_scripts  text_projection = transposed', folder)).toEqual(theirs);
 });
 
 test('what is written is so', () => {

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from optimizer_samples import OPTIMIZERS, SAVEUS
 from test_kinds import KINDS
 from training_lab import TrainingLab, share_models
@@ -44,7 +45,10 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
     share_models(monkeypatch, toy_models)
     lab = TrainingLab(tmp_path, toy_checkpoint)
 
-    def run(prediction="epsilon", batch_size=3, **changes):
+    def run(prediction="epsilon", batch_size=3, has_masks=False, **changes):
+        if has_masks:
+            left = torch.cat([torch.ones(8, 4), torch.zeros(8, 4)], dim=1)
+            changes["images"] = [lab.masked(0, left), lab.masked(2, left.T), lab.images[1]]
         work = parse_train(lab.request(batch_size=batch_size, steps=4, **changes))
         models = as_said(toy_models, Process(prediction, "off"))
         settings = work.settings.network
@@ -97,6 +101,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     "v": {"prediction": "v"},
     "v like noise": {"prediction": "v", "scale_v_pred_loss_like_noise_pred": True},
     "v with min-SNR": {"prediction": "v", "min_snr_gamma": 5},
+    "masks": {"has_masks": True},
+    "masks that count as a whole": {"has_masks": True, "masked_loss": {"unmasked_weight": 0.1, "normalize": True}},
 }
 NOISES: dict[str, dict[str, Any]] = {
     "plain": {"noise": {"kind": "plain"}},

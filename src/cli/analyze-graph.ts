@@ -82,6 +82,7 @@ export function analyzeGraph(job: AnalyzeJob): Graph {
     placement: { output: 'report', target: pathIn(folder, REPORT), overwrite },
   };
   return {
+    program: source.path,
     nodes: [...(job.isCanonical ? [] : [adopted]), decompose, frobenius, ...(ablation ? [ablation] : []), analyze],
   };
 }

@@ -53,7 +53,7 @@ export function resizeGraph(job: ResizeJob): Graph {
     results.push(...made.results);
   }
   refuseTwins(results);
-  return { nodes: [...nodes.values(), ...results] };
+  return { program: source.path, nodes: [...nodes.values(), ...results] };
 }
 
 /** What nodes call each file: its name, or its whole path where two have the same. */

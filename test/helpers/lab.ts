@@ -7,6 +7,7 @@
 import { readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { onTestFailed } from 'vitest';
+import { filesOnDisk } from '../../src/cli/imported-files.ts';
 import { compile } from '../../src/parser/check.ts';
 import { Store } from '../../src/runtime/cache/store.ts';
 import type { Failure, RunEvent, StaleReason } from '../../src/runtime/events.ts';
@@ -67,7 +68,8 @@ export async function openLab(
 
   const graph = (program = 'main.lora') => {
     const text = readFileSync(folder.at(program), 'utf8');
-    const { program: checked, diagnostics } = compile({ path: folder.at(program), text }, { params: new Map() });
+    const source = { path: folder.at(program), text };
+    const { program: checked, diagnostics } = compile(source, { params: new Map(), files: filesOnDisk() });
     if (checked === undefined) throw new Error(diagnostics.map(({ message }) => message).join('\n'));
     return buildGraph(checked, { home: folder.at('home'), stages });
   };

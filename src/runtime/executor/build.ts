@@ -81,7 +81,7 @@ export async function runBuild(options: BuildOptions): Promise<Finished> {
   const pools = new Pools({ ...defaultPools(), ...options.concurrency });
   const run: Run = { store, examiner, pools, signal, emit, worker: worker.get, sources: sourcesOf(nodes) };
 
-  emit({ type: 'run-started', program: programOf(nodes), nodes: nodes.map(summaryOf) });
+  emit({ type: 'run-started', program: options.graph.program, nodes: nodes.map(summaryOf) });
   const onStop = () => emit({ type: 'stopping', message: 'Stopping. What is done so far is being saved.' });
   if (options.signal?.aborted) onStop();
   else options.signal?.addEventListener('abort', onStop, { once: true });
@@ -248,14 +248,14 @@ function selected({ graph, targets = [], rerun = [] }: Pick<BuildOptions, 'graph
 }
 
 function examinerOf(
-  { store, rerun = [], listener }: Pick<BuildOptions, 'store' | 'rerun' | 'listener'>,
+  { graph, store, rerun = [], listener }: Pick<BuildOptions, 'graph' | 'store' | 'rerun' | 'listener'>,
   nodes: readonly GraphNode[],
   signal: AbortSignal,
 ): Examiner {
   return new Examiner({
     store,
     wanted: wantedOutputs(nodes),
-    program: store.nameOf(resolve(programOf(nodes)) as AbsolutePath),
+    program: store.nameOf(resolve(graph.program) as AbsolutePath),
     rerun: new Set(rerun.flatMap((name) => nodesToRerun({ nodes }, name)).map(({ id }) => id)),
     signal,
     say: (message) => listener({ type: 'message', level: 'info', message }),
@@ -289,10 +289,6 @@ function summaryOf(node: GraphNode): NodeSummary {
 
 function originOf({ origin }: GraphNode): NodeSummary['origin'] {
   return { path: origin.source.path, ...positionOf(origin) };
-}
-
-function programOf(nodes: readonly GraphNode[]): string {
-  return nodes[0]?.origin.source.path ?? '';
 }
 
 function sourcesOf(nodes: readonly GraphNode[]): ReadonlySet<AbsolutePath> {

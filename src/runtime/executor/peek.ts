@@ -17,15 +17,14 @@ export interface NodePeek {
 
 /** `store`: one that may not read files. */
 export async function peek(
-  { nodes }: Graph,
+  { program, nodes }: Graph,
   { store, signal }: { readonly store: Store; readonly signal: AbortSignal },
 ): Promise<ReadonlyMap<NodeId, NodePeek>> {
   if (store.files.mayRead) throw new Error('Internal error: a peek with a store that reads files.');
-  const program = resolve(nodes[0]?.origin.source.path ?? '') as AbsolutePath;
   const examiner = new Examiner({
     store,
     wanted: wantedOutputs(nodes),
-    program: store.nameOf(program),
+    program: store.nameOf(resolve(program) as AbsolutePath),
     rerun: new Set(),
     signal,
     say: () => {},

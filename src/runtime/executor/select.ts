@@ -21,7 +21,7 @@ export function selectNodes(graph: Graph, targets: readonly string[]): readonly 
 }
 
 /** Where a block's name means its main node alone: whoever wants `raw:latents` once more says so. */
-export function nodesToRerun(graph: Graph, name: string): readonly GraphNode[] {
+export function nodesToRerun(graph: Pick<Graph, 'nodes'>, name: string): readonly GraphNode[] {
   const exact = graph.nodes.filter(({ id }) => id === name);
   return exact.length > 0 ? exact : variantsNamed(graph, name);
 }
@@ -37,7 +37,7 @@ function namedNodes(graph: Graph, name: string): readonly GraphNode[] {
 }
 
 /** The variants of `small`, of `small[thr=-3]`, or of a helper `raw:samples`. Of a dataset, which has helpers alone, these. */
-function variantsNamed(graph: Graph, name: string): readonly GraphNode[] {
+function variantsNamed(graph: Pick<Graph, 'nodes'>, name: string): readonly GraphNode[] {
   const asked = readNodeName(name);
   const wanted = asked.values.map(valueKey);
   const variants = graph.nodes.filter(({ id }) => {

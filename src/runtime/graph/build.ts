@@ -45,7 +45,7 @@ export function buildGraph(program: CheckedProgram, options: Places & { readonly
   const { ordered } = orderBlocks(program.blocks);
   const draft = new GraphDraft(ordered, options);
   for (const block of ordered) addBlock(draft, block);
-  return { nodes: shareHelpers(draft.nodes) };
+  return { program: program.source.path, nodes: shareHelpers(draft.nodes) };
 }
 
 /** Gives the block's main node. What the block is made from has its nodes already. */

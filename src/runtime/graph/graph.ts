@@ -52,6 +52,8 @@ export interface GraphNode {
 }
 
 export interface Graph {
+  /** The file of the program, which may itself have none of the blocks: they may be imported. */
+  readonly program: string;
   /** Every node after the nodes that it depends on. */
   readonly nodes: readonly GraphNode[];
 }

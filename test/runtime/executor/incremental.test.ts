@@ -41,6 +41,19 @@ test('building again computes nothing', async () => {
   await expectComputed(lab, []);
 });
 
+test('programs that import the same blocks have histories of their own, and are called by their own files', async () => {
+  using lab = await openLab({
+    ...project,
+    'shared.lora': 'checkpoint pony { path = "pony.safetensors" }  dataset hero { images = "images" }',
+    'one.lora': 'import "shared.lora"  train raw { base = pony  data = hero  steps = 1 }',
+    'two.lora': 'import "shared.lora"  train raw { base = pony  data = hero  steps = 2 }',
+  });
+  await lab.run({ program: 'one.lora' });
+  const two = await lab.run({ program: 'two.lora' });
+  expect(two.events[0]).toMatchObject({ type: 'run-started', program: lab.at('two.lora') });
+  expect(two.reasons.raw).toEqual({ kind: 'never-built' });
+});
+
 test('comments, order and spelling out a default change nothing', async () => {
   using lab = await builtLab();
   lab.edit('main.lora', (text) => {

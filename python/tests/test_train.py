@@ -44,6 +44,7 @@ def test_a_training_tells_its_steps_and_names_its_outputs(lab):
     assert Path(outputs["sample.2.0"]).name == "000002-00.png"
     assert [message["name"] for message in job.of_type("artifact")] == ["step.1", "sample.2.0", "step.3"]
     assert steps_of(job) == [1, 2, 3]
+    assert [message["note"] for message in job.of_type("progress")][:2] == ["loading the checkpoint", "step 1"]
     told = job.of_type("step")[0]
     assert told["learning_rates"] == {"text_encoder": 1e-4, "unet": 3e-4}
     assert told["total"] == 3 and told["grad_norm"] > 0 and told["seconds"] > 0

@@ -129,6 +129,8 @@ class _Training:
             if self._done:
                 self._job.log("info", f"Going on after step {self._done} of {steps}.")
                 self._write_outputs(self._done)
+            # The first step can take minutes, and is no longer the loading.
+            self._job.progress(0, steps, "steps", f"step {self._done + 1}")
             while self._done < self._work.until:
                 self._step()
         except Cancelled:

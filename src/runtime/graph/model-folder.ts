@@ -101,15 +101,16 @@ function refuseOtherModels(folder: AbsolutePath): void {
   }
 }
 
-/** One variant of a part's weights: the plain one before fp16, and these before others. All shards of it; [] for none. */
+/**
+ * One variant of a part's weights: the plain one before fp16, and these before others; of one that is there twice, what is
+ * in fewer files. All shards of it; [] for none.
+ */
 function weightsOf(folder: AbsolutePath, part: Part): readonly AbsolutePath[] {
   const inside = join(folder, part);
   if (!isFolder(inside)) return [];
   const names = readdirSync(inside).sort();
-  const variants = Map.groupBy(names.flatMap(readShard), ({ variant }) => variant);
-  const order = (variant: string): number => (variant === '' ? 0 : variant === 'fp16' ? 1 : 2);
-  const [best] = [...variants.keys()].sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
-  const shards = best === undefined ? [] : (variants.get(best) ?? []);
+  const series = Map.groupBy(names.flatMap(readShard), ({ name }) => name.replace(/-\d+-of-/, '-of-'));
+  const [shards = []] = [...series.values()].sort(([a], [b]) => order(a as Shard, b as Shard));
   const [{ of = 1 } = {}] = shards;
   if (shards.length > 0 && shards.length !== of) {
     throw new BrokenFolder(`"${inside}" has ${shards.length} of ${of} parts of its weights.`, 'Fetch the others.');
@@ -122,6 +123,11 @@ function weightsOf(folder: AbsolutePath, part: Part): readonly AbsolutePath[] {
     );
   }
   return shards.map(({ name }) => pathIn(folder, part, name));
+}
+
+function order(a: Shard, b: Shard): number {
+  const place = ({ variant }: Shard) => (variant === '' ? 0 : variant === 'fp16' ? 1 : 2);
+  return place(a) - place(b) || a.of - b.of || (a.name < b.name ? -1 : 1);
 }
 
 interface Shard {

@@ -40,6 +40,18 @@ test('the files of a model have roles, each part in one variant with all of its 
   });
 });
 
+test('of weights that are there twice, those in fewer files are taken', () => {
+  using folder = temporaryFolder();
+  const model = filled(folder, [
+    ...PLAIN,
+    'unet/diffusion_pytorch_model-00001-of-00002.safetensors',
+    'unet/diffusion_pytorch_model-00002-of-00002.safetensors',
+    'vae/model.safetensors',
+  ]);
+  const files = Object.values(wholeModel(model)).map((path) => relative(model, path));
+  expect(files).toEqual(PLAIN);
+});
+
 test('a folder is known by its parts, or by its index, which names it as well', () => {
   using folder = temporaryFolder();
   const model = filled(folder, ['model_index.json']);

@@ -5,7 +5,7 @@ const thorough = [
   'test/runtime/executor/**/*.test.ts',
   'test/runtime/stages/{chop-families,lora-families,merge-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
   'test/runtime/stages/{named-steps,ablation,analyze,preview,formats,merge,merge-refusals,chop}.test.ts',
-  'test/runtime/stages/{masks,model-folder,run}.test.ts',
+  'test/runtime/stages/{masks,model-folder,checkpoint-folder,run}.test.ts',
   'test/runtime/shell/run-command.test.ts',
   'test/runtime/worker/environment.test.ts',
   'test/runtime/worker/client.test.ts',
@@ -15,6 +15,7 @@ const thorough = [
   'test/runtime/safetensors/{round-trip,non-finite}.test.ts',
   'test/cli/{fmt,explain}.test.ts',
   'test/parser/{random,fuzz}.test.ts',
+  'test/foreign/{export,hostile}.test.ts',
   'test/language-server/**/*.test.ts',
 ];
 

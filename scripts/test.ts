@@ -10,7 +10,7 @@ import { inBackground, main, onScreen, runSteps } from './steps.ts';
 const slowPython = [
   ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'falling_loss', 'process', 'optimizers'],
   ...['noise_settings', 'sampling', 'adapters', '*_agree*', 'contact_sheet', 'worker'],
-  ...['masked_training', 'moving_average', 'warm_start', 'weight_norms'],
+  ...['masked_training', 'moving_average', 'warm_start', 'weight_norms', 'folder_checkpoint'],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {

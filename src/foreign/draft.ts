@@ -1,7 +1,7 @@
 // A program that is about to be written: values by attribute, in the form that a checked program has them, but for
 // references, which are names, and schedules, which are the text of an expression.
 
-import type { Fields, Setting, Type } from '../parser/schema/types.ts';
+import { type Fields, isInRange, type Setting, type Type } from '../parser/schema/types.ts';
 import { asBoolean, asNumber, asText, isList, type Plain } from './plain.ts';
 import type { Left } from './recipe.ts';
 
@@ -71,14 +71,6 @@ export function fitted(type: Type, value: Plain): unknown {
     default:
       return undefined;
   }
-}
-
-function isInRange(type: Extract<Type, { kind: 'number' }>, value: number): boolean {
-  const { min, max, openMin, openMax, multipleOf, integer } = type;
-  if (integer && !Number.isSafeInteger(value)) return false;
-  if (min !== undefined && (openMin ? value <= min : value < min)) return false;
-  if (max !== undefined && (openMax ? value >= max : value > max)) return false;
-  return multipleOf === undefined || value % multipleOf === 0;
 }
 
 function fitShare(value: Plain): number | undefined {

@@ -5,7 +5,7 @@ import type { Via } from '../diagnostics/diagnostics.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
 import type { Expression, QuantityExpression } from '../reading/ast.ts';
-import { integer, type NumberType, number, type Type } from '../schema/types.ts';
+import { integer, isInRange, type NumberType, number, type Type } from '../schema/types.ts';
 import { type Span, sourceText } from '../source.ts';
 import { unreachable } from '../unreachable.ts';
 import type { ScheduleExpression } from '../values.ts';
@@ -82,14 +82,6 @@ export function checkStepsOrShare(scope: Scope, type: Type, name: string, writte
   if (share < 1) return share;
   scope.report(problem.shareTooLarge(placeOf(written), name, text.trim(), via));
   return undefined;
-}
-
-export function isInRange(type: NumberType, value: number): boolean {
-  const { integer, min, max, openMin, openMax, multipleOf } = type;
-  if (integer && !Number.isInteger(value)) return false;
-  if (min !== undefined && (openMin ? value <= min : value < min)) return false;
-  if (max !== undefined && (openMax ? value >= max : value > max)) return false;
-  return multipleOf === undefined || value % multipleOf === 0;
 }
 
 /** Arithmetic. Every leaf has to be a number; `undefined` when one is not, which has been complained about. */

@@ -64,6 +64,14 @@ export interface NumberType {
   readonly unit: 'px' | 'MiB' | undefined;
 }
 
+export function isInRange(type: NumberType, value: number): boolean {
+  const { integer, min, max, openMin, openMax, multipleOf } = type;
+  if (integer && !Number.isInteger(value)) return false;
+  if (min !== undefined && (openMin ? value <= min : value < min)) return false;
+  if (max !== undefined && (openMax ? value >= max : value > max)) return false;
+  return multipleOf === undefined || value % multipleOf === 0;
+}
+
 /** One row of the table: everything that is known about one attribute. */
 export interface Setting<T = unknown> {
   readonly type: Type;

@@ -1,6 +1,6 @@
 // Images and captions: folders by their names, or folders one by one with options of their own.
 
-import { bucket as bucketRecord, dataset } from '../parser/schema/training.ts';
+import { bucket as bucketRecord, dataset } from '../parser/schema/dataset.ts';
 import { defaultsOf } from '../parser/schema/types.ts';
 import { Asked } from './asked.ts';
 import { type DraftBlock, fitted, isWritable, put, rowOf, type Values } from './draft.ts';

@@ -2,9 +2,11 @@
 // Checking, defaults, the language reference, hints and the TypeScript types of a checked program all come from here.
 // Adding a setting is adding a row.
 
+import { checkpoint } from './checkpoint.ts';
+import { dataset } from './dataset.ts';
 import { run } from './run.ts';
 import { analyze, chop, lora, merge, preview, resize, save } from './surgery.ts';
-import { checkpoint, dataset, train } from './training.ts';
+import { train } from './training.ts';
 import type { Fields, FieldValues } from './types.ts';
 
 export { lacking, needless, saidElsewhere } from './elsewhere.ts';

@@ -14,7 +14,7 @@ import {
   explanationOf,
   inStyle,
 } from '../../src/parser/explanations/explanations.ts';
-import { explanationsText } from '../../src/parser/explanations/explanations-text.ts';
+import { explanationsText } from '../../src/parser/printed/explanations-text.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const root = new URL('../../', import.meta.url);

@@ -1,6 +1,6 @@
 // docs/diagnostics.md: every diagnostic with its explanation and examples.
 
-import { chapters, inStyle, meansOf, shortened } from './explanations.ts';
+import { chapters, inStyle, meansOf, shortened } from '../explanations/explanations.ts';
 
 export function explanationsText(): string {
   const parts = chapters.flatMap(({ title, explanations }) => [

@@ -1,7 +1,17 @@
 // Jobs of ai-toolkit, in YAML or JSON. Read in its example configurations and toolkit/config_modules.py (0.12).
 
-import { asBoolean, asNumber, asNumbers, asText, isList, isRecord, type Plain, type PlainRecord } from './plain.ts';
-import type { Left, Recipe, Subset, Unreadable } from './recipe.ts';
+import {
+  asBoolean,
+  asNumber,
+  asNumbers,
+  asText,
+  isList,
+  isRecord,
+  type Plain,
+  type PlainRecord,
+  sectionOf,
+} from './plain.ts';
+import { type Left, type Names, type Recipe, type Subset, take, type Unreadable } from './recipe.ts';
 
 export function looksLikeAiToolkit(table: PlainRecord): boolean {
   return isRecord(table.config) && isList(table.config.process);
@@ -29,7 +39,7 @@ const defaults: ReadonlyMap<string, Plain> = new Map<string, Plain>([
 ]);
 
 export function readAiToolkit(table: PlainRecord): Recipe | Unreadable {
-  const config = record(table.config);
+  const config = sectionOf(table.config);
   const process = isList(config.process) ? config.process.filter(isRecord) : [];
   const job = process.find((one) => isRecord(one.train) && isRecord(one.model));
   if (job === undefined)
@@ -37,7 +47,7 @@ export function readAiToolkit(table: PlainRecord): Recipe | Unreadable {
       problem: 'This job of ai-toolkit trains nothing.',
       hint: 'One that trains has "train", "model" and "datasets".',
     };
-  const model = record(job.model);
+  const model = sectionOf(job.model);
   if (!isSdxl(model)) {
     return {
       problem: `lorac trains SDXL, and this job trains ${asText(model.arch) ?? 'another model'}.`,
@@ -51,10 +61,10 @@ export function readAiToolkit(table: PlainRecord): Recipe | Unreadable {
     is_v_pred: 'v_parameterization',
     vae_path: 'vae',
   });
-  readNetwork(record(job.network), options, left);
-  readTraining(record(job.train), options, left);
-  readSaving(record(job.save), options);
-  readSampling(record(job.sample), left);
+  readNetwork(sectionOf(job.network), options, left);
+  readTraining(sectionOf(job.train), options, left);
+  readSaving(sectionOf(job.save), options);
+  readSampling(sectionOf(job.sample), left);
   const name = asText(config.name);
   if (name !== undefined) options.set('output_name', name);
   take(options, job, { training_folder: 'output_dir' });
@@ -80,8 +90,6 @@ export function readAiToolkit(table: PlainRecord): Recipe | Unreadable {
   };
 }
 
-const record = (value: Plain | undefined): PlainRecord => (isRecord(value) ? value : {});
-
 function isSdxl(model: PlainRecord): boolean {
   const arch = asText(model.arch);
   return (
@@ -89,15 +97,6 @@ function isSdxl(model: PlainRecord): boolean {
     arch === 'sdxl' ||
     (arch === undefined && /xl|pony|illustrious|noob/i.test(asText(model.name_or_path) ?? ''))
   );
-}
-
-type Names = { readonly [theirs: string]: string };
-
-function take(options: Map<string, Plain>, from: PlainRecord, names: Names): void {
-  for (const [theirs, ours] of Object.entries(names)) {
-    const value = from[theirs];
-    if (value !== undefined && value !== null) options.set(ours, value);
-  }
 }
 
 /** What stands in a section and has no name in ours. */
@@ -193,7 +192,7 @@ function readTraining(train: PlainRecord, options: Map<string, Plain>, left: Lef
   if (asBoolean(train.train_unet) === false) options.set('network_train_text_encoder_only', true);
   const loss = asText(train.loss_type);
   if (loss !== undefined && loss !== 'mse') options.set('loss_type', loss === 'mae' ? 'l1' : loss);
-  const ema = record(train.ema_config);
+  const ema = sectionOf(train.ema_config);
   if (asBoolean(ema.use_ema) === true) options.set('ema_decay', asNumber(ema.ema_decay) ?? 0.99);
   leave(left, train, [
     ...Object.keys(training),

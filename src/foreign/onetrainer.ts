@@ -2,8 +2,18 @@
 // and modules/util/config/TrainConfig.py. Concepts, its folders of images, may stand in a file of their own.
 
 import { parseFile } from './parse-file.ts';
-import { asBoolean, asNumber, asNumbers, asText, isList, isRecord, type Plain, type PlainRecord } from './plain.ts';
-import type { Left, Recipe, Subset, Surroundings, Unreadable } from './recipe.ts';
+import {
+  asBoolean,
+  asNumber,
+  asNumbers,
+  asText,
+  isList,
+  isRecord,
+  type Plain,
+  type PlainRecord,
+  sectionOf,
+} from './plain.ts';
+import { type Left, type Names, type Recipe, type Subset, type Surroundings, take, type Unreadable } from './recipe.ts';
 
 export function looksLikeOneTrainer(table: PlainRecord): boolean {
   return 'training_method' in table || ('base_model_name' in table && 'model_type' in table);
@@ -43,10 +53,7 @@ export function readOneTrainer(table: PlainRecord, around: Surroundings): Recipe
     };
   const options = new Map<string, Plain>();
   const left: Left[] = [];
-  for (const [theirs, ours] of Object.entries(names)) {
-    const value = table[theirs];
-    if (value !== undefined && value !== null) options.set(ours, value);
-  }
+  take(options, table, names);
   readTarget(table, options);
   if (table.ema !== undefined && isOn(table.ema)) options.set('ema_decay', asNumber(table.ema_decay) ?? 0.999);
   readNetwork(table, options, left);
@@ -70,7 +77,7 @@ export function readOneTrainer(table: PlainRecord, around: Surroundings): Recipe
   };
 }
 
-const names: { readonly [theirs: string]: string } = {
+const names: Names = {
   base_model_name: 'pretrained_model_name_or_path',
   lora_model_name: 'network_weights',
   batch_size: 'train_batch_size',
@@ -95,7 +102,6 @@ const unused: { readonly [theirs: string]: string } = {
 };
 
 const isOn = (value: Plain) => value !== 'OFF' && value !== false && value !== '' && value !== 0 && value !== null;
-const record = (value: Plain | undefined): PlainRecord => (isRecord(value) ? value : {});
 
 function readTarget(table: PlainRecord, options: Map<string, Plain>): void {
   const target = asText(table.output_model_destination)?.replaceAll('\\', '/');
@@ -196,8 +202,8 @@ function readOptimizer(table: PlainRecord, options: Map<string, Plain>, left: Le
 }
 
 function readRates(table: PlainRecord, options: Map<string, Plain>, left: Left[]): void {
-  const unet = record(table.unet);
-  const [one, two] = [record(table.text_encoder), record(table.text_encoder_2)];
+  const unet = sectionOf(table.unet);
+  const [one, two] = [sectionOf(table.text_encoder), sectionOf(table.text_encoder_2)];
   const trainsUnet = asBoolean(unet.train ?? table.train_unet) !== false;
   const trainsText = [one.train ?? table.train_text_encoder, two.train].some((value) => asBoolean(value) === true);
   if (trainsText && (asBoolean(one.train) === false || asBoolean(two.train) === false)) {
@@ -305,7 +311,7 @@ function conceptsOf(table: PlainRecord, left: Left[], around: Surroundings): rea
 }
 
 function subsetOf(concept: PlainRecord, left: Left[]): Subset {
-  const [text, image] = [record(concept.text), record(concept.image)];
+  const [text, image] = [sectionOf(concept.text), sectionOf(concept.image)];
   const options = new Map<string, Plain>();
   const set = (name: string, value: Plain | undefined) =>
     value !== undefined && value !== null && options.set(name, value);

@@ -10,6 +10,11 @@ export function isRecord(value: Plain | undefined): value is PlainRecord {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** A section of a file; empty where there is none. */
+export function sectionOf(value: Plain | undefined): PlainRecord {
+  return isRecord(value) ? value : {};
+}
+
 export function isList(value: Plain | undefined): value is readonly Plain[] {
   return Array.isArray(value);
 }

@@ -1,7 +1,7 @@
 // What a configuration of another trainer asks for, in the words of sd-scripts: the one vocabulary that nearly everything
 // in the field can be said in. Readers of each form give a recipe; one translation makes a program of it.
 
-import type { Plain } from './plain.ts';
+import type { Plain, PlainRecord } from './plain.ts';
 
 export interface Recipe {
   /** What it was read from, for a sentence: "a command of sd-scripts". */
@@ -41,6 +41,17 @@ export interface Left {
 export interface Unreadable {
   readonly problem: string;
   readonly hint: string;
+}
+
+/** For each word of another trainer, the one of sd-scripts. */
+export type Names = { readonly [theirs: string]: string };
+
+/** Takes over what is written under the words of another trainer. */
+export function take(options: Map<string, Plain>, from: PlainRecord, names: Names): void {
+  for (const [theirs, ours] of Object.entries(names)) {
+    const value = from[theirs];
+    if (value !== undefined && value !== null) options.set(ours, value);
+  }
 }
 
 /** What a reader may ask of the world around it. */

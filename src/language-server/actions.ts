@@ -3,6 +3,7 @@
 import { type CodeAction, CodeActionKind, type CodeActionParams, type TextEdit } from 'vscode-languageserver/node';
 import { cleanLine } from '../parser/clean-text.ts';
 import type { Diagnostic, Fix } from '../parser/diagnostics/diagnostics.ts';
+import { apartFrom } from '../parser/editing/fix-program.ts';
 import { shownDiagnostic } from './diagnostics.ts';
 import type { OpenFile } from './open-file.ts';
 import { offsetAt, rangeOf } from './positions.ts';
@@ -17,7 +18,7 @@ export function actionsFor(file: OpenFile, diagnostics: readonly Diagnostic[], p
   const quick = fixable
     .filter(({ span, fix }) => touches(span, start, end) || touches(fix.span, start, end))
     .map((diagnostic) => quickFix(file, diagnostic));
-  const all = fixAll(fixable);
+  const all = apartFrom(fixable).map(({ fix }) => editOf(fix));
   return [
     ...(wanted(CodeActionKind.QuickFix) ? quick : []),
     ...(wanted(FIX_ALL) && all.length > 0
@@ -43,19 +44,6 @@ function quickFix(file: OpenFile, diagnostic: Diagnostic & { readonly fix: Fix }
 }
 
 const titleOfAll = (count: number) => (count === 1 ? 'Fix what lorac can fix' : `Fix all ${count} that lorac can fix`);
-
-/** The fixes that can be made together: where two touch, the first. */
-function fixAll(fixable: readonly { readonly fix: Fix }[]): TextEdit[] {
-  const inOrder = fixable
-    .map(({ fix }) => fix)
-    .toSorted((a, b) => a.span.start - b.span.start || a.span.end - b.span.end);
-  const kept: Fix[] = [];
-  for (const fix of inOrder) {
-    const last = kept.at(-1);
-    if (last === undefined || fix.span.start > last.span.end) kept.push(fix);
-  }
-  return kept.map(editOf);
-}
 
 const editOf = ({ span, text }: Fix): TextEdit => ({ range: rangeOf(span), newText: text });
 

@@ -48,8 +48,8 @@ export function fixProgram(source: SourceFile, options: CompileOptions): FixedPr
 
 const changesNothing = ({ span, text }: Fix): boolean => sourceText(span) === text;
 
-/** In the order of the text, without those that touch one before them: they are for the next round. */
-function apartFrom<Part extends { readonly fix: Fix }>(fixes: readonly Part[]): Part[] {
+/** Those that can be made together, in the order of the text: without any that touches one before it. */
+export function apartFrom<Part extends { readonly fix: Fix }>(fixes: readonly Part[]): Part[] {
   const apart: Part[] = [];
   let end = -1;
   for (const one of fixes.toSorted((a, b) => a.fix.span.start - b.fix.span.start)) {

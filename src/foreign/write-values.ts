@@ -10,7 +10,7 @@ import { splitAtVariables } from './recipe.ts';
 type Fieldwise = { readonly [name: string]: unknown };
 
 /** The fields whose values differ from their defaults, in the order of the table, as they are written. */
-export function writeFields(fields: Fields, values: Fieldwise): readonly (readonly [string, string])[] {
+function writeFields(fields: Fields, values: Fieldwise): readonly (readonly [string, string])[] {
   return Object.entries(fields).flatMap(([name, { type, default: usual }]) => {
     const value = values[name];
     return value === undefined || isUsual(type, value, usual) ? [] : [[name, write(type, value)] as const];

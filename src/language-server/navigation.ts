@@ -14,7 +14,7 @@ import type { OpenFile } from './open-file.ts';
 import { locationOf, rangeOf, uriOf } from './positions.ts';
 
 /** The name under an offset. */
-export function nameAt({ symbols }: OpenFile, offset: number): (Meaning & { readonly of: Named }) | undefined {
+function nameAt({ symbols }: OpenFile, offset: number): (Meaning & { readonly of: Named }) | undefined {
   const meaning = meaningAt(symbols, offset);
   return meaning?.kind === 'use' || meaning?.kind === 'definition' ? meaning : undefined;
 }

@@ -12,7 +12,7 @@ import type { Diagnostic } from './diagnostics/diagnostics.ts';
 import * as problem from './diagnostics/diagnostics.ts';
 import { type ImportedFiles, type LinkedProgram, linkProgram, type Module } from './imports/imports.ts';
 import type { CheckedProgram } from './model.ts';
-import { type Reading, readSource, withoutConsequences } from './reading/read-source.ts';
+import { readSource, withoutConsequences } from './reading/read-source.ts';
 import type { SourceFile } from './source.ts';
 
 export { type ImportedFiles, type LinkedProgram, type Loaded, linkProgram } from './imports/imports.ts';
@@ -38,12 +38,8 @@ export interface Compiled {
   readonly sources: readonly SourceFile[];
 }
 
-export function compile(source: SourceFile, options: CompileOptions): Compiled {
-  return checkReading(readSource(source), options);
-}
-
-export function checkReading(reading: Reading, { files, ...settings }: CompileOptions): Compiled {
-  return checkLinked(linkProgram(reading, files), settings);
+export function compile(source: SourceFile, { files, ...settings }: CompileOptions): Compiled {
+  return checkLinked(linkProgram(readSource(source), files), settings);
 }
 
 /** Of files that have been read and found already: an editor has them in its hands. */

@@ -11,6 +11,8 @@ interface Import {
   /** A file of ours from the root, or the name of a package. */
   readonly target: string;
   readonly isType: boolean;
+  /** Read when it is asked for, and not before. */
+  readonly isLater: boolean;
 }
 
 const files = globSync('src/**/*.{ts,tsx}', { cwd: root }).map((file) => file.replaceAll('\\', '/'));
@@ -24,7 +26,7 @@ function importsOf(file: string): Import[] {
     const target = named.startsWith('.')
       ? relative(root, resolve(root, dirname(file), named)).replaceAll('\\', '/')
       : packageOf(named);
-    return { file, target, isType: isType !== undefined };
+    return { file, target, isType: isType !== undefined, isLater: dynamic !== undefined };
   });
 }
 
@@ -121,6 +123,26 @@ test('each library is used in its own room', () => {
   });
   expect(wrong.map(described)).toEqual([]);
 });
+
+test('what starts quickly reads few packages: lorac --version one, a build that has nothing to do five', () => {
+  expect(packagesReadBy('src/cli.ts')).toEqual(['commander']);
+  expect(packagesReadBy('src/cli.ts', 'src/cli/build.ts')).toEqual([
+    'canonicalize',
+    'chevrotain',
+    'commander',
+    'env-paths',
+    'fastest-levenshtein',
+  ]);
+});
+
+/** By some files, and by all that they import at once. */
+function packagesReadBy(...entries: readonly string[]): readonly string[] {
+  const read = new Set(entries);
+  for (const file of read) {
+    for (const one of imports) if (one.file === file && !one.isType && !one.isLater) read.add(one.target);
+  }
+  return [...read].filter((target) => !/^src\/|^node:|^package\.json$/.test(target)).sort();
+}
 
 test('docs/dependencies.md says why each package is there', () => {
   const about = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

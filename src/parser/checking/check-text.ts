@@ -85,8 +85,12 @@ function attributeNamed(scope: Scope, part: Expression): Expression | undefined 
 }
 
 function interpolate(scope: Scope, part: Expression): string | undefined {
-  const written = resolve(scope, attributeNamed(scope, part) ?? part, isBoolean);
-  if (written === undefined) return undefined;
+  const attribute = attributeNamed(scope, part);
+  const found = resolve(scope, attribute ?? part, isBoolean);
+  if (found === undefined) return undefined;
+  // Where a block says what cannot be text, nothing is wrong but that a text asks for it.
+  const asked = attribute && { name: sourceText(part.span), usedAt: part.span, definedAt: attribute.span };
+  const written = asked === undefined ? found : { ...found, via: asked };
   const { value } = written;
   // What tells variants apart: a value as it is written, or its name.
   if (written.label !== undefined) return value.kind === 'broken' ? undefined : written.label;
@@ -105,6 +109,7 @@ function interpolate(scope: Scope, part: Expression): string | undefined {
     }
     case 'word': {
       if (value.text === 'true' || value.text === 'false') return value.text;
+      if (attribute !== undefined) return wrongType(scope, { kind: 'text', what: 'text' }, inText, written);
       const names = scope.definitionsSeenBy(value.span.source);
       const available = names.length === 0 ? [] : [names.join(', ')];
       const meant = nearest(value.text, names);

@@ -247,3 +247,22 @@ describe('what is not in the language says what is', () => {
     for (const { hint } of found) expect(hint).toBeDefined();
   });
 });
+
+test.each([
+  ['run "my report" { }', 'Names have letters, digits and "_": run my_report { … }'],
+  ['run "2nd" { }', 'Names have letters, digits and "_": run _2nd { … }'],
+  ['resize a { size = 12 % }', 'A percentage has its sign right behind the number: 50%'],
+  ['let a = "${env("NAME", "b")}"', `Inside of it, text has the other quotes: "\${env('NAME', 'default')}"`],
+  ['let a = "costs ${5"', 'Write "\\${" for the two characters themselves.'],
+])('%s has a hint that can be followed', (program, hint) => {
+  expect(hintsOf(program)).toContain(hint);
+});
+
+test('a text that asks for what a block says, and cannot be text, is where the mistake is', () => {
+  expectProblems(
+    ['wrong-type', 'wrong-type'],
+    `${around} train raw { base = pony  data = hero  network = locon }
+    save "a\${«raw.data»}.safetensors" { from = raw }
+    save "b\${«raw.network»}.safetensors" { from = raw }`,
+  );
+});

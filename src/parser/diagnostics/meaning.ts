@@ -139,10 +139,13 @@ export function pickledFile(span: Span, path: string, isCheckpoint: boolean): Di
 }
 
 export function quotedName(span: Span, kind: string, name: string): Diagnostic {
+  const isName = /^[A-Za-z_]\w*$/.test(name);
+  // Others may refer to a name that had to change, so nobody but its author changes it.
+  const word = name.replaceAll(/\W+/g, '_').replace(/^(?=\d)/, '_');
   return error('quoted-name', span, {
     message: `The name of a ${kind} block stands without quotes.`,
-    hint: `Write ${kind} ${name} { … }`,
-    fix: /^[A-Za-z_]\w*$/.test(name) ? replace(span, name) : undefined,
+    hint: isName ? `Write ${kind} ${name} { … }` : `Names have letters, digits and "_": ${kind} ${word} { … }`,
+    fix: isName ? replace(span, name) : undefined,
   });
 }
 

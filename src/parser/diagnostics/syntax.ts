@@ -132,10 +132,15 @@ export function oddSize(span: Span, text: string): Diagnostic {
   });
 }
 
-export function openInterpolation(span: Span): Diagnostic {
+/** `rest`: what stands behind "${" up to the quote that ends the text. */
+export function openInterpolation(span: Span, rest: string): Diagnostic {
+  // A quote inside of "${…}" ends the text, and was meant to begin another.
+  const isCut = /(?:^|[(,+])\s*$/.test(rest);
   return error('open-interpolation', span, {
     message: `This "\${" has no "}" before the text ends.`,
-    hint: `Write "\\\${" for the two characters themselves.`,
+    hint: isCut
+      ? `Inside of it, text has the other quotes: "\${env('NAME', 'default')}"`
+      : `Write "\\\${" for the two characters themselves.`,
   });
 }
 
@@ -209,7 +214,7 @@ export function unexpectedCharacter(span: Span): Diagnostic {
 
 const hintOn: { readonly [character: string]: string } = {
   ';': 'Nothing is needed between attributes.',
-  '%': 'A part of something is written as a number: 0.5',
+  '%': 'A percentage has its sign right behind the number: 50%',
   '>': 'An attribute is written name = value.',
 };
 

@@ -78,7 +78,7 @@ export function readQuoted(span: Span): { pieces: readonly TextPiece[]; diagnost
     } else if (letter === '$' && source.text[at + 1] === '{') {
       const close = source.text.indexOf('}', at);
       if (close < 0 || close >= end) {
-        diagnostics.push(problem.openInterpolation({ source, start: at, end: at + 2 }));
+        diagnostics.push(problem.openInterpolation({ source, start: at, end: at + 2 }, source.text.slice(at + 2, end)));
         plain += source.text.slice(at, end);
         at = end;
       } else {

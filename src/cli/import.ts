@@ -31,7 +31,7 @@ export async function importForeign({ file, output, overwrite }: ImportCommand):
   for (const { name, reason } of draft.lost) process.stderr.write(`note: ${cleanLine(`${name}: ${reason}`)}\n`);
   if (draft.lost.length > 0)
     process.stderr.write(
-      `${count(draft.lost.length, 'setting')} could not be carried over. They stand at the end of ${said}, with the reasons.\n`,
+      `${count(draft.lost.length, 'setting')} could not be carried over: see the end of ${said} for the reasons.\n`,
     );
   const wrong = compile({ path: said, text: program }, { params: new Map() }).diagnostics.filter(
     ({ severity }) => severity === 'error',

@@ -1,6 +1,7 @@
 // From the text of another trainer's configuration to the text of a program. Pure: what lies on the disk is asked for.
 // What kind of configuration it is, its content says: names of files say little, and pasted text has none.
 
+import { blockKinds } from '../parser/schema/schema.ts';
 import { looksLikeAiToolkit, readAiToolkit } from './ai-toolkit.ts';
 import type { Draft } from './draft.ts';
 import { looksLikeKohyaGui, readKohyaGui } from './kohya-gui.ts';
@@ -31,7 +32,10 @@ function readRecipe(text: string, around: Surroundings): Recipe | Unreadable {
   const start = text.trimStart()[0];
   if (start === '{') return readJson(text, around);
   if (looksLikeYaml(text)) return readYaml(text, around);
-  return looksLikeCommand(text) ? readCommand(text, around) : readToml(text, around);
+  if (looksLikeCommand(text)) return readCommand(text, around);
+  if (looksLikeProgram(text))
+    return { problem: 'This is a program of lorac already.', hint: 'Give it to lorac check, plan or build.' };
+  return looksLikeToml(text) ? readToml(text, around) : ofNoTrainer;
 }
 
 function readJson(text: string, around: Surroundings): Recipe | Unreadable {
@@ -51,12 +55,21 @@ function readTable(table: PlainRecord, around: Surroundings): Recipe | Unreadabl
   if (looksLikeAiToolkit(table)) return readAiToolkit(table);
   if (looksLikeOneTrainer(table)) return readOneTrainer(table, around);
   if (looksLikeKohyaGui(table)) return readKohyaGui(table);
-  return {
-    problem: 'This is a configuration of no trainer that lorac knows.',
-    hint: 'It knows sd-scripts (a command, or TOML), the kohya_ss GUI, OneTrainer (JSON) and ai-toolkit (YAML).',
-  };
+  return ofNoTrainer;
 }
+
+const ofNoTrainer: Unreadable = {
+  problem: 'This is a configuration of no trainer that lorac knows.',
+  hint: 'It knows sd-scripts (a command, or TOML), the kohya_ss GUI, OneTrainer (JSON) and ai-toolkit (YAML).',
+};
 
 /** A name and a colon at the beginning of a line, before any name and equals sign. */
 const looksLikeYaml = (text: string) =>
   /^(?:---|["']?[\w-]+["']?:(?:\s|$))/m.test(text) && !/^\s*[\w-]+\s*=/m.test(text);
+
+/** A setting or the heading of a table somewhere. */
+const looksLikeToml = (text: string) => /^\s*(?:["']?[\w.-]+["']?\s*=|\[)/m.test(text);
+
+/** The first line of a block. */
+const looksLikeProgram = (text: string) =>
+  new RegExp(`^\\s*(?:${blockKinds.join('|')})\\s+\\S[^{=]*\\{`, 'm').test(text);

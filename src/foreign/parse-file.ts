@@ -29,7 +29,7 @@ export function parseFile(form: Form, text: string): { readonly value: Plain } |
     if (!(error instanceof Error)) throw error;
     return {
       problem: `This is no valid ${form}: ${reasonOf(error)}`,
-      hint: `The program that wrote it may still have been writing. Copy it again.`,
+      hint: 'Look at that place: something is missing there, or only a part was copied.',
     };
   }
 }

@@ -110,10 +110,14 @@ function quotedPath(path: string): string {
 
 function leftovers(title: string, list: readonly Left[]): readonly string[] {
   if (list.length === 0) return [];
-  const lines = list.map(({ name, value, reason }) =>
-    comment(`  ${name}${value === '' || value === true ? '' : ` = ${withDollars(showPlain(value))}`}: ${reason}`),
-  );
+  const lines = list.map(({ name, value, reason }) => comment(`  ${name}${shown(name, value)}: ${reason}`));
   return [[`# ${title}:`, ...lines].join('\n')];
+}
+
+/** Programs are passed on, so what is secret stays in the source. */
+function shown(name: string, value: Left['value']): string {
+  if (value === '' || value === true) return '';
+  return /(?:^|_)(?:token|api_key|password|secret)$/i.test(name) ? ' = …' : ` = ${withDollars(showPlain(value))}`;
 }
 
 /** Whatever stands in the source, it stays one comment. */

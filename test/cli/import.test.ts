@@ -63,7 +63,7 @@ test('images that lie there are counted, and what is lost is told', async () => 
   expect(exitCode).toBe(0);
   expect(stdout).toMatch(/^ {2}steps += 15 +# 3 epochs of 5 steps each$/m);
   expect(stderr).toContain('note: vae: Images are encoded with the VAE of the checkpoint.');
-  expect(stderr).toContain('1 setting could not be carried over.');
+  expect(stderr).toContain('1 setting could not be carried over: see the end of the program');
 });
 
 test.each([

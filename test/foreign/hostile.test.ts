@@ -29,6 +29,12 @@ test.each([
     /^This JSON is nested too deeply/,
   ],
   ['JSON of no trainer', '{ "name": "lorac", "__proto__": { "LoRA_type": 1 } }', /no trainer that lorac knows/],
+  ['a sentence', 'hello world', /no trainer that lorac knows/],
+  [
+    'a program of lorac',
+    'import "a.lora"\ntrain raw extends base { steps = 3 }',
+    'This is a program of lorac already.',
+  ],
   ['YAML of no trainer', 'a:\n  - b', /no trainer that lorac knows/],
   ['YAML with a mistake', 'job: x\nconfig: [', /^This is no valid YAML: /],
   ['YAML nested beyond reason', `config: ${'['.repeat(20_000)}${']'.repeat(20_000)}`, /YAML/],

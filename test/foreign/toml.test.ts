@@ -106,3 +106,12 @@ test('a file that is named and not there is said to be missing', () => {
   const result = imported(command('--dataset_config nowhere.toml'));
   expect(result.lost).toEqual(['dataset_config']);
 });
+
+test('a key stays in the file that it came from: programs are passed on', () => {
+  const { text } = imported(
+    'output_name = "fox"\nkeep_tokens = 3\nhuggingface_token = "hf_ours"\nwandb_api_key = "w_ours"\n',
+  );
+  expect(text).not.toContain('_ours');
+  expect(text).toContain('#   huggingface_token = …: ');
+  expect(text).toContain('keep_tokens       = 3');
+});

@@ -48,7 +48,7 @@ export const needless: { readonly [flag: string]: string } = {
   metadata_title: 'The title is the name of the saved file.',
   multi_gpu: 'A training runs on one GPU.',
   network_args: 'Arguments stand in the braces: network = locon { conv_dim = 256 }.',
-  no_half_vae: 'Write vae_precision = fp32, which is the default.',
+  no_half_vae: 'The VAE computes in fp32 unless vae_precision says otherwise.',
   no_metadata: 'Files hold settings, and no times, paths or captions.',
   num_cpu_threads_per_process: 'Set LORAC_THREADS where the number of processor cores is not what you want.',
   num_machines: 'A training runs on one GPU.',

@@ -133,7 +133,7 @@ function values(type: Type, setting: Setting, symbols: Symbols): readonly Propos
       return type.of.flatMap((one) => values(one, setting, symbols));
     case 'reference':
     case 'weighted-references':
-      return names(blocksOf(type.to, symbols));
+      return [...names(blocksOf(withoutRuns(type.to), symbols)), ...runOutputs(type.to, symbols)];
     case 'words':
       return type.words.map((word) => wordProposal(word, setting));
     case 'boolean':
@@ -210,6 +210,30 @@ function detailOf(statement: Named['statement']): string {
   if (statement.kind === 'import' || statement.value === undefined) return statement.kind;
   return cleanLine(`${statement.kind} = ${snippet(statement.value.span)}`);
 }
+
+/** `report.text`, and of the runs of a place that takes LoRAs alone, what they write as LoRAs. */
+function runOutputs(kinds: readonly string[], symbols: Symbols): Proposal[] {
+  const takesAll = kinds.includes('run');
+  if (!takesAll && !kinds.includes('lora')) return [];
+  return blocksOf(['run'], symbols).flatMap(([name, { statement }]) => {
+    const outputs =
+      statement.kind === 'block' ? statement.attributes.find((one) => one.name.text === 'outputs') : undefined;
+    if (outputs?.value.kind !== 'record') return [];
+    const fitting = outputs.value.entries.filter(
+      ({ name: output, value }) => isName(output.text) && (takesAll || /\.safetensors["']$/i.test(snippet(value.span))),
+    );
+    return fitting.map(({ name: output, value }) => ({
+      label: `${name}.${output.text}`,
+      kind: CompletionItemKind.File,
+      text: `${name}.${output.text}`,
+      detail: `run writes ${cleanLine(snippet(value.span))}`,
+      doc: '',
+    }));
+  });
+}
+
+/** A run alone does not say which of its outputs is meant. */
+const withoutRuns = (kinds: readonly string[]) => kinds.filter((kind) => kind !== 'run');
 
 const kindOf = ({ statement }: Named) => (statement.kind === 'block' ? statement.blockKind.text : undefined);
 

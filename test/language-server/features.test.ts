@@ -167,6 +167,20 @@ test.each([
   expect(labels(await complete(text, text.at(marked)))).toEqual(expected);
 });
 
+test('an output of a run is proposed where it fits: a LoRA where LoRAs go, all of them where files go', async () => {
+  const text = open(`run report {
+  command = "r {l} > {text} 2> {lora}"
+  inputs = { l = "a.safetensors" }
+  outputs = { text = "a.txt"  lora = "b.safetensors" }
+}
+resize small { from = report.lo }
+save "a.txt" { from = report.te }
+`);
+  const [inLoras, inFiles] = [await complete(text, text.at('report.lo|')), await complete(text, text.at('report.te|'))];
+  expect(labels(inLoras)).toEqual(['small', 'report.lora']);
+  expect(labels(inFiles)).toEqual(['small', 'report.text', 'report.lora']);
+});
+
 test('a hover tells type, default, range, effect and what a change runs again', async () => {
   const text = open(program);
   expect(await hover(text, 'unet_|lr')).toMatchInlineSnapshot(`

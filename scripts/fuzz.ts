@@ -1,22 +1,18 @@
-// npm run fuzz: random programs against what has to hold for every text. `--count N` of them (default: a million), or as
-// many as `--minutes N` allow; `--seed N` begins with the same ones again. Ends with 1 at the first that breaks a claim,
-// and prints that program as small as it could be made.
+// npm run fuzz: random programs against what has to hold for every text. Ends with 1 at the first that breaks a claim, and
+// prints that program as small as it could be made.
 
 import { parseArgs } from 'node:util';
 import { holdClaims } from '../test/parser/fuzz/claims.ts';
 import { knownPrograms, randomFrom, randomProgram } from '../test/parser/fuzz/edits.ts';
 
-const { values } = parseArgs({
-  args: process.argv.slice(2).filter((arg) => arg !== 'fuzz'),
-  options: {
-    count: { type: 'string', default: '1000000' },
-    minutes: { type: 'string', default: 'Infinity' },
-    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-    keepGoing: { type: 'boolean', default: false },
-  },
-});
+const usage = `npm run fuzz -- [--count N] [--minutes N] [--seed N]
 
-const [count, minutes, seed] = [Number(values.count), Number(values.minutes), Number(values.seed)];
+  --count N     so many programs (default: 1000000)
+  --minutes N   or as many as there is time for
+  --seed N      the same ones as another time, in the same order (default: by the clock)
+`;
+
+const { count, minutes, seed } = readArguments();
 const programs = knownPrograms();
 const random = randomFrom(seed);
 const started = performance.now();
@@ -65,4 +61,23 @@ function shrunk(text: string, failure: Error): string {
     }
   }
   return small;
+}
+
+function readArguments(): { readonly count: number; readonly minutes: number; readonly seed: number } {
+  const text = { type: 'string' } as const;
+  const options = { count: text, minutes: text, seed: text, help: { type: 'boolean' } } as const;
+  // Unknown options stand among the values, and those without their number are `true`. The first positional is the script.
+  const { values, positionals } = parseArgs({ options, strict: false });
+  const [count, minutes, seed] = [
+    values.count ?? 1_000_000,
+    values.minutes ?? Infinity,
+    values.seed ?? Date.now() % 1e6,
+  ];
+  const isKnown = Object.keys(values).every((name) => Object.hasOwn(options, name)) && positionals.length < 2;
+  const isGood = isKnown && [count, minutes, seed].every((value) => value !== true && Number(value) >= 0);
+  if (values.help || !isGood) {
+    (isGood ? process.stdout : process.stderr).write(usage);
+    process.exit(isGood ? 0 : 2);
+  }
+  return { count: Number(count), minutes: Number(minutes), seed: Number(seed) };
 }

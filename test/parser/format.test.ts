@@ -180,6 +180,7 @@ test('a word with a hyphen is not pulled apart, and a difference is spaced', () 
 test('a comma that was probably forgotten can be missed afterwards too', () => {
   expectFormat('resize a { from = b  thr = sweep[-3 -4] }', 'resize a { from = b  thr = sweep [-3 -4] }\n');
   expectFormat('resize a { thr = sweep{low=-3 -4} }', 'resize a { thr = sweep { low=-3 -4 } }\n');
+  expectFormat('t y{h=sweep{y=n -t=}}', 't y { h = sweep { y = n -  t= } }\n');
 });
 
 test('a variant is written as it is called', () => {

@@ -218,7 +218,8 @@ function isHalfSign(item: Growing, sign: Token, after: Token | undefined): boole
   const isSign = isA(sign, t.Minus) || isA(sign, t.Plus);
   const before = item.nodes.at(-1);
   if (!isSign || before === undefined || isOperator(before)) return false;
-  return item.end < sign.startOffset && after?.startOffset === endOf(sign);
+  // A key begins the next attribute: nothing follows the sign then.
+  return item.end < sign.startOffset && after?.startOffset === endOf(sign) && !isA(after, t.Key);
 }
 
 /** A comment of another language that nothing ends goes up to the end of the text, and the last line ends not in it. */

@@ -62,7 +62,7 @@ export async function pictureLab(
     async run(worker, { signal, attributes = {} } = {}) {
       const events: RunEvent[] = [];
       const store = new Store(folder.at('.lorac'));
-      const graph = { program: 'main.lora', nodes: [{ ...node, attributes: { ...node.attributes, ...attributes } }] };
+      const graph = { program: source.path, nodes: [{ ...node, attributes: { ...node.attributes, ...attributes } }] };
       const { ok } = await runBuild({
         graph,
         store,

@@ -64,7 +64,7 @@ function graphOf(folder: TemporaryFolder, { edges, settings }: World): Graph {
       inputs: Object.fromEntries(entries),
     };
   });
-  return { program: 'main.lora', nodes };
+  return { program: folder.at('main.lora'), nodes };
 }
 
 async function build(folder: TemporaryFolder, now: World, storeName: string, seed: number) {

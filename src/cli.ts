@@ -28,6 +28,8 @@ import { reporterKinds } from './tui/reporter.ts';
 const WRONG_USE = 2;
 const OUR_BUG = 1;
 
+const THE_FILE = 'the .lora file; may be left out when the folder has exactly one';
+
 function commandLine(): Command {
   const lorac = new Command('lorac')
     .description(about.description)
@@ -42,7 +44,7 @@ function commandLine(): Command {
   lorac
     .command('build')
     .description('make what a .lora file asks for, doing again only what a change makes necessary')
-    .argument('[FILE]', 'the .lora file; may be left out when the folder has exactly one')
+    .argument('[FILE]', THE_FILE)
     .argument('[TARGET...]', 'names of blocks or nodes to build, with what they need (default: everything)')
     .addOption(param())
     .option('-n, --dry-run', 'say what would run, and why, and do nothing')
@@ -57,7 +59,7 @@ function commandLine(): Command {
   lorac
     .command('plan')
     .description('say what a build would run, and why')
-    .argument('[FILE]', 'the .lora file')
+    .argument('[FILE]', THE_FILE)
     .argument('[TARGET...]', 'names of blocks or nodes')
     .addOption(param())
     .addOption(rerun())
@@ -70,7 +72,7 @@ function commandLine(): Command {
   lorac
     .command('check')
     .description('find mistakes in a .lora file, without building anything')
-    .argument('[FILE]', 'the .lora file')
+    .argument('[FILE]', THE_FILE)
     .addOption(param())
     .option('--no-files', 'judge the text alone, not whether the files it names exist')
     .option('--fix', 'first write into the file what can be mended without asking, and say what')
@@ -104,7 +106,7 @@ function commandLine(): Command {
   lorac
     .command('lint')
     .description('say what is odd about the images and captions of datasets, and what trainings will do with them')
-    .argument('[FILE]', 'the .lora file')
+    .argument('[FILE]', THE_FILE)
     .argument('[DATASET...]', 'names of dataset blocks (default: all)')
     .addOption(param())
     .option('--fast', 'look at files and headers alone, not at pixels: needs no Python, and finds no near duplicates')
@@ -248,7 +250,7 @@ function commandLine(): Command {
   lorac
     .command('export')
     .description('print the command that another trainer would need for a training of a program')
-    .argument('[FILE]', 'the .lora file')
+    .argument('[FILE]', THE_FILE)
     .argument('[TRAIN]', 'the name of a train block, where there are several')
     .option('--sd-scripts', 'for sdxl_train_network.py of sd-scripts')
     .addOption(param())

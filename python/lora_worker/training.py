@@ -115,12 +115,15 @@ class Trainer:
         )
         set_checkpointing(models, self._memory.checkpointing)
 
-    def step(self, index: int, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Reading:
-        """Does the step with this 0-based index. `check` is called before each micro-batch and may raise: then the
-        parameters are those of the step before."""
+    def step(self, index: int, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Reading:
+        """Does the step with this 0-based index.
+
+        `before_each` is called before each micro-batch, with the number of those before it and of all, and may raise:
+        then the parameters are those of the step before. On a GPU those before are ordered by then, and hardly done.
+        """
         self.set_rates(index)
         try:
-            each = self._gradients(micro_batches, check)
+            each = self._gradients(micro_batches, before_each)
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
             raise
@@ -179,11 +182,11 @@ class Trainer:
     def _trained(self) -> dict[str, nn.Parameter]:
         return {self._names[parameter]: parameter for parameter in self._parameters}
 
-    def _gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
+    def _gradients(self, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Tensor:
         """Adds up the step's gradients. The loss of each image, in order."""
         while True:
             try:
-                return self._try_gradients(micro_batches, check)
+                return self._try_gradients(micro_batches, before_each)
             except torch.OutOfMemoryError:
                 self.optimizer.zero_grad(set_to_none=True)
                 if not self._use_less_memory(micro_batches):
@@ -191,15 +194,17 @@ class Trainer:
             # Outside of the handler: while the exception is alive, so are the tensors that it passed.
             torch.cuda.empty_cache()
 
-    def _try_gradients(self, micro_batches: Sequence[MicroBatch], check: Callable[[], None]) -> Tensor:
+    def _try_gradients(self, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Tensor:
         total = sum(len(micro_batch.images) for micro_batch in micro_batches)
-        each = []
-        for micro_batch in micro_batches:
+        parts = [_cut([micro_batch], self._memory.largest_batch) for micro_batch in micro_batches]
+        count = sum(map(len, parts))
+        each: list[Tensor] = []
+        for micro_batch, cut in zip(micro_batches, parts, strict=True):
             # sd-scripts: the mean of each batch, over the batches that a step should have.
             if self._settings.accumulation == "sd_scripts":
                 total = len(micro_batch.images) * self._settings.gradient_accumulation_steps
-            for part in _cut([micro_batch], self._memory.largest_batch):
-                check()
+            for part in cut:
+                before_each(len(each), count)
                 losses_B = self.losses(part.to(self._device))
                 (losses_B.sum() / total).backward()
                 each.append(losses_B.detach())

@@ -59,8 +59,8 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
         try:
             trainer = Trainer(models, network, work.settings, lambda message: None)
             batches = Visits(work, prediction=prediction, zero_terminal_snr=False).micro_batches(0)
-            losses = [trainer.step(step, batches, lambda: None).numbers()[0] for step in range(4)]
-            return [*losses, trainer.step(3, batches, lambda: None).numbers()[0]]
+            losses = [trainer.step(step, batches, lambda *_: None).numbers()[0] for step in range(4)]
+            return [*losses, trainer.step(3, batches, lambda *_: None).numbers()[0]]
         finally:
             network.remove()
             training.set_checkpointing(toy_models, False)

@@ -54,6 +54,18 @@ def test_a_training_tells_its_steps_and_names_its_outputs(lab):
     assert digest(outputs["lora"]) == digest(outputs["step.3"]) != digest(outputs["step.1"])
 
 
+@pytest.mark.parametrize(("every", "told"), [(0, [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]), (3600, [])])
+def test_how_far_a_step_is_is_told_where_it_takes_long(lab, monkeypatch, every, told):
+    monkeypatch.setattr(train, "MICRO_BATCHES_EVERY_S", every)
+    job = RecordingJob()
+    lab.life(lab.request(steps=2, batch_size=1, gradient_accumulation_steps=3), job)
+    micro_batches = [message for message in job.of_type("progress") if message["unit"] == "micro-batches"]
+    assert [(message["note"], message["done"]) for message in micro_batches] == [
+        (f"step {step}", done) for step, done in told
+    ]
+    assert all(message["total"] == 3 for message in micro_batches)
+
+
 def test_the_same_training_gives_the_same_bytes(lab):
     first = lab.life(lab.request("one"))
     again = lab.request("two", images=lab.images[::-1], gradient_checkpointing="on")

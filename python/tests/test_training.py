@@ -72,7 +72,7 @@ def gradients(bench, step=0):
     bench.trainer.optimizer.register_step_pre_hook(
         lambda *_: kept.update({name: parameter.grad.clone() for name, parameter in bench.network.named_parameters()})
     )
-    reading = bench.trainer.step(step, bench.visits.micro_batches(step), lambda: None)
+    reading = bench.trainer.step(step, bench.visits.micro_batches(step), lambda *_: None)
     return kept, reading.numbers()
 
 
@@ -169,7 +169,7 @@ def test_checkpointing_computes_layers_a_second_time(bench, toy_models):
             )
         ]
         batches = made.visits.micro_batches(0)
-        made.trainer.step(0, batches, lambda: None)
+        made.trainer.step(0, batches, lambda *_: None)
         for hook in hooks:
             hook.remove()
         return {key: count / len(batches) for key, count in counts.items()}
@@ -236,7 +236,7 @@ def test_blocks_and_up_matrices_have_rates_of_their_own(bench):
     assert made.trainer.rates() == pytest.approx({"text_encoder": 1e-4 * factor, "unet": 3e-4 * factor}, rel=1e-6)
 
     before = {name: parameter.detach().clone() for name, parameter in made.network.named_parameters()}
-    made.trainer.step(0, made.visits.micro_batches(0), lambda: None)
+    made.trainer.step(0, made.visits.micro_batches(0), lambda *_: None)
     for name, parameter in made.network.named_parameters():
         if "lora_up" in name:
             assert torch.equal(parameter, before[name]) == (block_names(name)[0] == "IN01"), name

@@ -15,7 +15,7 @@ import {
 } from './lines.ts';
 import type { Reporter, ReporterOptions } from './reporter.ts';
 import { count } from './units.ts';
-import { emptyView, type Row, reduce, type View } from './view.ts';
+import { emptyView, type Row, reduce, type View, WITHIN_STEPS } from './view.ts';
 
 const PROGRESS_EVERY_MS = 5_000;
 const STEPS_EVERY_MS = 10_000;
@@ -84,6 +84,8 @@ export function plainReporter({
   /** The first and the last step are always told. */
   function isDue(event: Extract<RunEvent, { type: 'node-progress' }>): boolean {
     const { node, progress } = event;
+    // A line for a step is enough.
+    if (progress.type === 'progress' && progress.unit === WITHIN_STEPS) return false;
     const isStep = progress.type === 'step';
     const last = toldAtMs.get(node) ?? Number.NEGATIVE_INFINITY;
     const isEnd = isStep && (progress.step === 1 || progress.step === progress.total);

@@ -70,10 +70,15 @@ export interface Progress {
 
 export interface Training {
   readonly steps: Progress;
+  /** How much of the step after `steps.done` is under way, where steps take long enough to tell. */
+  readonly within: { readonly done: number; readonly total: number } | undefined;
   readonly loss: number;
   readonly losses: Series;
   readonly learningRates: { readonly [group: string]: number };
 }
+
+/** The unit of what a training tells from within a step. */
+export const WITHIN_STEPS = 'micro-batches';
 
 export type Entry =
   | { readonly kind: 'row'; readonly row: Row }
@@ -217,6 +222,9 @@ function runOn(state: Running, progress: StageProgress, nowMs: number): Running 
     case 'progress': {
       const { done, total } = progress;
       const unit = cleanLine(progress.unit);
+      if (unit === WITHIN_STEPS && state.training !== undefined) {
+        return { ...state, work: undefined, training: { ...state.training, within: { done, total } } };
+      }
       const note = progress.note === undefined ? undefined : cleanLine(progress.note);
       // Another unit is another piece of work, with a speed of its own.
       const before = state.work?.unit === unit && state.work.done <= done ? state.work : undefined;
@@ -231,7 +239,10 @@ function runOn(state: Running, progress: StageProgress, nowMs: number): Running 
       const first = state.training?.steps.first ?? { done: step - 1, atMs: nowMs - progress.elapsedMs };
       const steps = { done: step, total, unit: 'steps', note: undefined, first, atMs: nowMs };
       const losses = addTo(state.training?.losses ?? emptySeries, loss);
-      return { ...state, work: undefined, training: { steps, loss, losses, learningRates } };
+      // The next step takes as long, so the line for it stays where it is.
+      const before = state.training?.within ?? (state.work?.unit === WITHIN_STEPS ? state.work : undefined);
+      const within = before && step < total ? { done: 0, total: before.total } : undefined;
+      return { ...state, work: undefined, training: { steps, within, loss, losses, learningRates } };
     }
     case 'artifact':
       // Of interest while training (a saved step, a sample); encoded images are many, and counted anyway.

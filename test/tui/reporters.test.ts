@@ -4,7 +4,7 @@ import { jsonReporter } from '../../src/tui/json-reporter.ts';
 import { plainReporter } from '../../src/tui/plain-reporter.ts';
 import { chooseReporter, type Reporter, type ReporterOptions } from '../../src/tui/reporter.ts';
 import { terminalReporter } from '../../src/tui/terminal-reporter.ts';
-import { done, failed, nothing, type Timed } from './streams.ts';
+import { done, failed, longSteps, nothing, type Timed, training } from './streams.ts';
 
 afterEach(() => vi.useRealTimers());
 
@@ -24,6 +24,10 @@ async function play(events: readonly Timed[], open: (options: ReporterOptions) =
 
 test('the plain reporter tells a whole build', async () => {
   expect(await play(done, plainReporter)).toMatchSnapshot();
+});
+
+test('the plain reporter tells steps, and nothing from within them', async () => {
+  expect(await play(longSteps, plainReporter)).toBe(await play(training, plainReporter));
 });
 
 test('the plain reporter tells a failure with its files, hint, place and log', async () => {

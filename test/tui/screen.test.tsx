@@ -1,9 +1,10 @@
 import { renderToString } from 'ink';
 import { render } from 'ink-testing-library';
 import { describe, expect, test, vi } from 'vitest';
+import type { RunEvent } from '../../src/runtime/events.ts';
 import { App, Screen } from '../../src/tui/components/app.tsx';
 import { ViewStore } from '../../src/tui/view-store.ts';
-import { done, encoding, failed, type Timed, training, viewOf } from './streams.ts';
+import { done, encoding, failed, longSteps, type Timed, training, viewOf } from './streams.ts';
 
 function draw(events: readonly Timed[], columns: number, lines: number): string {
   const nowMs = events.at(-1)?.[0] ?? 0;
@@ -22,6 +23,7 @@ describe.each([
   test.each([
     ['while images are encoded', encoding],
     ['while training', training],
+    ['within a long step', longSteps],
     ['after the end', done],
     ['after a failure', failed],
   ] as const)('%s', (_, events) => {
@@ -29,6 +31,18 @@ describe.each([
     expect(drawn).toMatchSnapshot();
     expect(Math.max(...drawn.split('\n').map((line) => line.length))).toBeLessThanOrEqual(columns);
   });
+});
+
+test('the line of micro-batches stays where it is when a step is done', () => {
+  const step = training.at(-2)?.[1] as Extract<RunEvent, { type: 'node-progress' }>;
+  const next = { ...step, progress: { ...step.progress, step: 35 } } as RunEvent;
+  const line = (events: readonly Timed[]) =>
+    draw(events, 80, 24)
+      .split('\n')
+      .findIndex((text) => text.includes('micro-batch '));
+  expect(draw(longSteps, 80, 24)).toContain('step 35: micro-batch 4 of 6');
+  expect(draw([...longSteps, [70_000, next]], 80, 24)).toContain('step 36: micro-batch 1 of 6');
+  expect(line([...longSteps, [70_000, next]])).toBe(line(longSteps));
 });
 
 test('the live block stays lower than the terminal, and counts the rows it leaves out', () => {

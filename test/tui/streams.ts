@@ -99,6 +99,21 @@ export const training: readonly Timed[] = [
   ],
 ];
 
+/** Steps that take long: between two of them the micro-batches are told. */
+export const longSteps: readonly Timed[] = [
+  ...training,
+  ...[1, 3].map(
+    (done): Timed => [
+      63_000 + done,
+      {
+        type: 'node-progress',
+        node: 'raw',
+        progress: { type: 'progress', done, total: 6, unit: 'micro-batches', note: 'step 35' },
+      },
+    ],
+  ),
+];
+
 const because = { kind: 'input-will-change', input: 'raw' } as const;
 
 export const done: readonly Timed[] = [

@@ -56,6 +56,8 @@ from lora_worker.work_folder import checkpoint_facts, claim_folder
 
 # After so many, something is wrong that will not pass.
 MOST_SKIPPED_IN_A_ROW = 10
+# How far a step is, is told at most this often.
+MICRO_BATCHES_EVERY_S = 0.25
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -121,7 +123,7 @@ class _Training:
             )
         self._unread: tuple[int, Reading, Mapping[str, float]] | None = None
         self._skipped = self._skipped_in_a_row = 0
-        self._clock = self._state_clock = time.monotonic()
+        self._clock = self._state_clock = self._told_clock = time.monotonic()
 
     def run(self) -> dict[str, str]:
         steps = self._work.settings.steps
@@ -159,7 +161,7 @@ class _Training:
 
     def _step(self) -> None:
         index = self._done
-        reading = self._trainer.step(index, self._ahead.micro_batches(index), self._job.check_cancelled)
+        reading = self._trainer.step(index, self._ahead.micro_batches(index), self._before_micro_batch)
         self._done = step = index + 1
         # On a GPU, now that this step is under way, the one before has had the time to finish.
         self._read()
@@ -175,6 +177,13 @@ class _Training:
             self._save_state()
         if has_outputs or is_due:
             self._clock = time.monotonic()
+
+    def _before_micro_batch(self, done: int, total: int) -> None:
+        self._job.check_cancelled()
+        # Steps that end sooner than this are progress enough.
+        if total > 1 and time.monotonic() - self._told_clock >= MICRO_BATCHES_EVERY_S:
+            self._told_clock = time.monotonic()
+            self._job.progress(done, total, "micro-batches", f"step {self._done + 1}")
 
     def _read(self) -> None:
         """Tells the numbers of the newest step that has not been told yet. Raises `non-finite`."""
@@ -202,6 +211,7 @@ class _Training:
             key_norms=reading.key_norms(),
         )
         self._job.step(step, self._work.settings.steps, loss, rates, norm, seconds)
+        self._told_clock = now
 
     def _skip(self, step: int, reading: Reading, rates: Mapping[str, float]) -> None:
         """Tells of a step that changed nothing. Raises `non-finite` where the next ones would be no better."""

@@ -1,7 +1,7 @@
 // One node: a line for itself and, while it runs, a few for what it is doing.
 
 import { Box } from 'ink';
-import { looks, lossText, note, progressText, ratesText } from '../lines.ts';
+import { looks, lossText, note, progressText, ratesText, withinText } from '../lines.ts';
 import { sparkline } from '../series.ts';
 import { shortName } from '../short-name.ts';
 import { duration } from '../units.ts';
@@ -49,7 +49,11 @@ export function RunningRow({ row, state, nowMs, details, nameWidth, columns }: R
       {details ? (
         <Box flexDirection="column" paddingLeft={2}>
           {training === undefined ? null : <TrainingLines training={training} nowMs={nowMs} columns={inner} />}
-          {isOver(work) ? null : <WorkLine work={work} training={training} nowMs={nowMs} columns={inner} />}
+          {isOver(work) ? (
+            <WithinLine training={training} />
+          ) : (
+            <WorkLine work={work} training={training} nowMs={nowMs} columns={inner} />
+          )}
           {latest === undefined ? null : <Toned tone="quiet">{latest}</Toned>}
         </Box>
       ) : null}
@@ -63,7 +67,8 @@ function isOver(work: Progress | undefined): work is undefined {
 
 /** How many lines `RunningRow` takes with its details. */
 export function heightOf({ work, training, latest }: Running): number {
-  return 1 + (training === undefined ? 0 : 2) + (isOver(work) ? 0 : 1) + (latest === undefined ? 0 : 1);
+  const hasWork = !isOver(work) || training?.within !== undefined;
+  return 1 + (training === undefined ? 0 : 2) + (hasWork ? 1 : 0) + (latest === undefined ? 0 : 1);
 }
 
 /** Between two steps, what is done now: the steps have a bar already. */
@@ -77,23 +82,31 @@ function WorkLine({
   readonly nowMs: number;
   readonly columns: number;
 }) {
-  if (training === undefined) return <ProgressLine progress={work} {...rest} />;
+  if (training === undefined) return <ProgressLine progress={work} within={0} {...rest} />;
   return <Toned>{work.note ?? progressText(work, rest.nowMs)}</Toned>;
+}
+
+/** Where the step that is under way stands. */
+function WithinLine({ training }: { readonly training: Training | undefined }) {
+  return training?.within === undefined ? null : <Toned>{withinText(training, training.within)}</Toned>;
 }
 
 function ProgressLine({
   progress,
+  within,
   nowMs,
   columns,
 }: {
   readonly progress: Progress;
+  /** The part of the next one that is done. */
+  readonly within: number;
   readonly nowMs: number;
   readonly columns: number;
 }) {
   const text = [progressText(progress, nowMs), progress.note].filter((part) => part !== undefined).join(' · ');
   return (
     <Box gap={1} width={columns}>
-      <Bar done={progress.done} total={progress.total} width={barWidth(columns)} />
+      <Bar done={progress.done + within} total={progress.total} width={barWidth(columns)} />
       <Toned>{text}</Toned>
     </Box>
   );
@@ -108,9 +121,15 @@ function TrainingLines({
   readonly nowMs: number;
   readonly columns: number;
 }) {
+  const { steps, within } = training;
   return (
     <>
-      <ProgressLine progress={training.steps} nowMs={nowMs} columns={columns} />
+      <ProgressLine
+        progress={steps}
+        within={within === undefined ? 0 : within.done / within.total}
+        nowMs={nowMs}
+        columns={columns}
+      />
       <Box gap={1} width={columns}>
         <Box flexShrink={0}>
           <Toned tone="busy">{sparkline(training.losses, barWidth(columns)).padEnd(barWidth(columns))}</Toned>

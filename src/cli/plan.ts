@@ -47,11 +47,12 @@ function warn(message: string): void {
   process.stderr.write(`warning: ${cleanLine(message)}\n`);
 }
 
-const marks = { fresh: '=', runs: '+', waits: '?', fails: '✗' } as const;
+const marks = { fresh: '=', runs: '+', waits: '?', fails: '✗', skipped: '-' } as const;
 
 function lineOf(planned: PlannedNode, width: number): string {
   const start = `${marks[planned.status]} ${cleanLine(planned.node).padEnd(width)}  ${planned.status.padEnd(5)}`;
   if (planned.status === 'fresh') return start;
+  if (planned.status === 'skipped') return `${start}  needs ${cleanLine(planned.cause)}`;
   if (planned.status !== 'fails') return `${start}  ${reasonInWords(planned.because)}`;
   const { message, hint, problems } = planned.failure;
   return [
@@ -67,6 +68,7 @@ function tally(nodes: readonly PlannedNode[]): string {
     [counted('runs'), 'would run'],
     [counted('waits'), 'would run unless what they wait for comes out as it was'],
     [counted('fails'), 'cannot begin'],
+    [counted('skipped'), 'would be skipped'],
     [counted('fresh'), 'fresh'],
   ] as const;
   return `${parts.flatMap(([number, words]) => (number === 0 ? [] : [`${number} ${words}`])).join(', ')}.`;

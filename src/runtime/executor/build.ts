@@ -55,13 +55,14 @@ export interface Plan {
 }
 
 /**
- * `runs` is certain; `waits` runs unless what it waits for comes out as it was; `fails` cannot even begin.
- * There is a reason for every node that runs or waits.
+ * `runs` is certain; `waits` runs unless what it waits for comes out as it was; `fails` cannot even begin, and what
+ * needs it is `skipped`. There is a reason for every node that runs or waits.
  */
 export type PlannedNode = { readonly node: string; readonly stage: string } & (
   | { readonly status: 'fresh' }
   | { readonly status: 'runs' | 'waits'; readonly because: StaleReason }
   | { readonly status: 'fails'; readonly failure: Failure; readonly origin: NodeSummary['origin'] }
+  | { readonly status: 'skipped'; readonly cause: NodeId }
 );
 
 type Outcome =
@@ -131,11 +132,28 @@ export async function planBuild(
   });
   const warnings = await targetsInTheWay(nodes, scanned, store);
   await store.save();
-  return { nodes: nodes.flatMap((node) => planned(node, scanned.get(node.id))), warnings };
+  const causes = causesOfSkips(nodes, scanned);
+  return { nodes: nodes.flatMap((node) => planned(node, scanned.get(node.id), causes.get(node.id))), warnings };
 }
 
-function planned(node: GraphNode, scanned: Scanned | undefined): readonly PlannedNode[] {
+/** Nodes that need one that fails, and which it is. */
+function causesOfSkips(
+  nodes: readonly GraphNode[],
+  scanned: ReadonlyMap<NodeId, Scanned>,
+): ReadonlyMap<NodeId, NodeId> {
+  const causes = new Map<NodeId, NodeId>();
+  for (const { id, inputs } of nodes) {
+    const failing = Object.values(inputs)
+      .map(({ node }) => (scanned.get(node)?.status === 'fails' ? node : causes.get(node)))
+      .find((cause) => cause !== undefined);
+    if (failing !== undefined && scanned.get(id)?.status !== 'fails') causes.set(id, failing);
+  }
+  return causes;
+}
+
+function planned(node: GraphNode, scanned: Scanned | undefined, cause: NodeId | undefined): readonly PlannedNode[] {
   const name = { node: node.id, stage: node.stage.name };
+  if (cause !== undefined) return [{ ...name, status: 'skipped', cause }];
   switch (scanned?.status) {
     case 'fresh':
       return [{ ...name, status: 'fresh' }];

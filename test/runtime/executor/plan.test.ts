@@ -71,7 +71,7 @@ test('locked tools that stay as they are give no reason to run, and another vers
   expect(short(await lab.plan()).raw).toEqual(['runs', because]);
 });
 
-test('what cannot begin says why, and what follows waits', async () => {
+test('what cannot begin says why, and what needs it would be skipped, as a build does', async () => {
   using lab = await openLab(project);
   lab.remove('images/a.txt');
   lab.remove('pony.safetensors');
@@ -81,7 +81,14 @@ test('what cannot begin says why, and what follows waits', async () => {
     ['pony', 'missing-file'],
     ['hero:manifest', 'bad-input'],
   ]);
-  expect(plan.nodes.filter(({ status }) => status === 'runs')).toHaveLength(allNodes.length - 2);
+  const skipped = plan.nodes.flatMap((node) => (node.status === 'skipped' ? [[node.node, node.cause]] : []));
+  expect(skipped).toHaveLength(allNodes.length - 2);
+  const { statuses } = await lab.run();
+  expect(skipped.map(([node]) => node)).toEqual(Object.keys(statuses).filter((node) => statuses[node] === 'skipped'));
+  expect(Object.fromEntries(skipped)).toMatchObject({
+    'raw:latents': 'hero:manifest',
+    'raw:decompose': 'hero:manifest',
+  });
 });
 
 test('what was asked for once more is planned with its targets', async () => {

@@ -9,7 +9,18 @@ import { inBackground, main, onScreen, runSteps } from './steps.ts';
 /** What trains, renders, starts processes or holds whole networks against other programs. */
 const slowPython = [
   ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'falling_loss', 'process', 'optimizers'],
-  ...['noise_settings', 'sampling', 'adapters', '*_agree*', 'contact_sheet', 'worker', 'decompose', 'saveus', 'toy'],
+  ...[
+    'noise_settings',
+    'sampling',
+    'adapters',
+    '*_agree*',
+    'contact_sheet',
+    'montage',
+    'worker',
+    'decompose',
+    'saveus',
+    'toy',
+  ],
   ...['masked_training', 'moving_average', 'warm_start', 'weight_norms', 'folder_checkpoint'],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 

@@ -28,7 +28,7 @@ from lora_worker.job import Job
 from lora_worker.pictures import difference, picture_size, read_picture, same_size
 from lora_worker.sheet_text import font, line_height, wrapped
 
-_GROUND, _TEXT, _FAINT = "#2a2b2e", "#f0f0f0", "#b4b5b8"
+GROUND, _TEXT, _FAINT = "#2a2b2e", "#f0f0f0", "#b4b5b8"
 _MARGIN, _GAP, _NEAR = 24, 14, 6
 _BIGGEST_CELL, _SMALLEST_CELL = 384, 16
 # Smaller pictures, as toy checkpoints give, are enlarged by whole numbers.
@@ -61,11 +61,14 @@ class Sheet:
     cells: tuple[Cell, ...]
 
 
-def draw_sheet(sheet: Sheet, job: Job) -> Image.Image:
-    """The picture of a sheet. Raises `bad-input` for pictures that cannot be read, or compared."""
+def draw_sheet(sheet: Sheet, job: Job, biggest_cell: int = _BIGGEST_CELL) -> Image.Image:
+    """The picture of a sheet, with cells of at most so many pixels on a side.
+
+    Raises `bad-input` for pictures that cannot be read, or compared.
+    """
     sizes = {cell: picture_size(cell.picture) for cell in sheet.cells}
-    layout = _fitting_layout(sheet, sizes)
-    page = Image.new("RGB", layout.size, _GROUND)
+    layout = _fitting_layout(sheet, sizes, biggest_cell)
+    page = Image.new("RGB", layout.size, GROUND)
     pen = ImageDraw.Draw(page)
     layout.draw_labels(pen)
     heat: dict[Cell, NDArray[np.float32]] = {}
@@ -186,9 +189,9 @@ _LEGEND = (
 )
 
 
-def _fitting_layout(sheet: Sheet, sizes: dict[Cell, Size]) -> _Layout:
+def _fitting_layout(sheet: Sheet, sizes: dict[Cell, Size], biggest_cell: int = _BIGGEST_CELL) -> _Layout:
     """With the largest cells that a sheet has room for. Raises `bad-input` where it has none."""
-    side = _BIGGEST_CELL
+    side = biggest_cell
     while side >= _SMALLEST_CELL:
         layout = _Layout(sheet, sizes, side)
         width, height = layout.size

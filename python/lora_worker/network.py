@@ -44,6 +44,15 @@ class Network:
             handle.remove()
         self._handles.clear()
 
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Within the block the models compute without the branches."""
+        self.remove()
+        try:
+            yield
+        finally:
+            self.attach()
+
     def parameters(self, *components: str) -> list[nn.Parameter]:
         """Those of every branch of these components ("unet", "te1", "te2"), in the order of the branches."""
         chosen = (branch for branch in self.branches.values() if branch.target.component in components)

@@ -147,8 +147,15 @@ class Train:
     until: int
     held_out: HeldOut | None
     sample_steps: frozenset[int]
+    """0: before the first."""
     prompts: tuple[SamplePrompt, ...]
+    sample_labels: tuple[str, ...]
+    """What stands beside the pictures of each prompt."""
+    given_samples: Mapping[int, str]
+    """Pictures of step 0 that there are already, by the number of the prompt."""
     state_every: EverySteps | EverySeconds
+    events: str | None
+    """The folder for TensorBoard's event files. None: there are none."""
 
     def identity(self, checkpoint_facts: str) -> str:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
@@ -169,6 +176,7 @@ def parse_train(value: Mapping[str, Any]) -> Train:
     """Raises ProtocolError."""
     work = Fields(dict(value), "work")
     samples = work.record("samples")
+    prompts = samples.records("prompts", lambda prompt: SamplePrompt.parse(prompt.raw))
     settings = _settings(work.record("settings"))
     images = work.records("images", _image)
     until = _until(work, settings.steps)
@@ -185,9 +193,12 @@ def parse_train(value: Mapping[str, Any]) -> Train:
         save_steps=_steps(work, "save_steps", until),
         until=until,
         held_out=_held_out(work, until),
-        sample_steps=_steps(samples, "steps", until),
-        prompts=samples.records("prompts", lambda prompt: SamplePrompt.parse(prompt.raw)),
+        sample_steps=_steps(samples, "steps", until, first=0),
+        prompts=prompts,
+        sample_labels=_sample_labels(samples, len(prompts)),
+        given_samples=_given_samples(samples, len(prompts)),
         state_every=_state_every(work.record("state_every")),
+        events=work.optional_text("events"),
     )
 
 
@@ -198,8 +209,22 @@ def _init(work: Fields) -> Init | None:
     return Init(init.text("lora"), init.text("digest"))
 
 
-def _steps(fields: Fields, name: str, last: int) -> frozenset[int]:
-    return frozenset(step for step in fields.whole_list(name) if 1 <= step <= last)
+def _steps(fields: Fields, name: str, last: int, first: int = 1) -> frozenset[int]:
+    return frozenset(step for step in fields.whole_list(name) if first <= step <= last)
+
+
+def _sample_labels(samples: Fields, prompts: int) -> tuple[str, ...]:
+    labels = samples.text_list("labels")
+    if len(labels) != prompts:
+        raise ProtocolError(f'"{samples.where}.labels" must be as many as the prompts, {prompts}, not {len(labels)}')
+    return labels
+
+
+def _given_samples(samples: Fields, prompts: int) -> Mapping[int, str]:
+    given = dict(samples.records("given", lambda one: (one.whole("index"), one.text("picture"))))
+    if not all(0 <= index < prompts for index in given):
+        raise ProtocolError(f'"{samples.where}.given" has a picture of a prompt that is not there')
+    return given
 
 
 def _held_out(work: Fields, until: int) -> HeldOut | None:

@@ -29,6 +29,7 @@ from lora_worker.optimizers import build_optimizer
 from lora_worker.schedules import rate_factor
 from lora_worker.state import State
 from lora_worker.train_request import TrainImage, TrainSettings
+from lora_worker.update_norms import UpdateNorms
 from lora_worker.visits import MicroBatch
 from lora_worker.weight_norms import WeightNorms
 
@@ -36,15 +37,18 @@ _COMPONENTS = {"text_encoder": ("te1", "te2"), "unet": ("unet",)}
 
 
 class Reading:
-    """Numbers of one step, on their way from the device: its loss, its gradient norm, each image's loss, and where
-    weights are kept short (`WeightNorms`), what that told.
+    """Numbers of one step, on their way from the device: its loss, its gradient norm, each image's loss, how far it
+    moved each of `components` (`UpdateNorms`), and where weights are kept short (`WeightNorms`), what that told.
 
     `is_skipped`: they are no numbers, and the step has changed nothing.
     """
 
-    def __init__(self, values: Tensor, images: Sequence[TrainImage], *, is_skipped: bool = False) -> None:
+    def __init__(
+        self, values: Tensor, images: Sequence[TrainImage], components: Sequence[str] = (), *, is_skipped: bool = False
+    ) -> None:
         self.images = tuple(images)
         self.is_skipped = is_skipped
+        self._components = tuple(components)
         self._event: torch.cuda.Event | None = None
         self._values = values
         if values.is_cuda:
@@ -60,14 +64,24 @@ class Reading:
         loss, norm, *others = self._values.tolist()
         return loss, norm, others[: len(self.images)]
 
-    def key_norms(self) -> dict[str, float | None]:
-        """By sd-scripts' names, None for what is no number. Nothing where weights may have any length.
+    def update_norms(self) -> dict[str, float | None]:
+        """By component, None for what is no number. Nothing of a step that was skipped.
 
         To be called after `numbers`, which waits for the device.
         """
-        told = self._values.tolist()[2 + len(self.images) :]
-        names = ("keys_scaled", "average_key_norm", "max_key_norm") if told else ()
-        return {name: each if math.isfinite(each) else None for name, each in zip(names, told, strict=True)}
+        return _named(self._components, self._others()[: len(self._components)])
+
+    def key_norms(self) -> dict[str, float | None]:
+        """By sd-scripts' names. Nothing where weights may have any length. To be called as `update_norms`."""
+        told = self._others()[len(self._components) :]
+        return _named(("keys_scaled", "average_key_norm", "max_key_norm") if told else (), told)
+
+    def _others(self) -> list[float]:
+        return self._values.tolist()[2 + len(self.images) :]
+
+
+def _named(names: Sequence[str], told: Sequence[float]) -> dict[str, float | None]:
+    return {name: each if math.isfinite(each) else None for name, each in zip(names, told, strict=True)}
 
 
 @dataclass
@@ -106,6 +120,7 @@ class Trainer:
         self.average = None if settings.ema is None else MovingAverage(self._trained(), settings.ema)
         limit = settings.scale_weight_norms
         self._norms = None if limit is None else WeightNorms(network, limit)
+        self._updates = UpdateNorms(self._by_component())
         self._is_saveable = False
         self._rates: dict[str, float] = {}
         self._memory = Memory(
@@ -136,9 +151,10 @@ class Trainer:
         if self._settings.on_non_finite == "skip" and not values.isfinite().all():
             self.optimizer.zero_grad(set_to_none=True)
             return Reading(values, images, is_skipped=True)
+        self._updates.before()
         self.optimizer.step()
-        if self._norms is not None:
-            values = torch.cat([values, self._norms.shorten()])
+        keys = [] if self._norms is None else [self._norms.shorten()]
+        values = torch.cat([values, self._updates.after(), *keys])
         if self.average is not None:
             self.average.update(index)
         self.optimizer.zero_grad(set_to_none=True)
@@ -146,7 +162,7 @@ class Trainer:
             # Found out now, and not when a night's state is to be written.
             save_optimizer(self.optimizer, self._names)
             self._is_saveable = True
-        return Reading(values, images)
+        return Reading(values, images, self._updates.components)
 
     def is_finite(self) -> bool:
         """Whether all parameters are numbers. Waits for the device."""
@@ -178,6 +194,13 @@ class Trainer:
         restore_optimizer(self.optimizer, self._names, state.tensors, state.values["optimizer"])
         if self.average is not None:
             self.average.restore(state.tensors)
+
+    def _by_component(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, of the text encoders and of the UNet."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for group in self.optimizer.param_groups:
+            groups.setdefault(group["name"], []).extend(group["params"])
+        return groups
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {self._names[parameter]: parameter for parameter in self._parameters}

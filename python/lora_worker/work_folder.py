@@ -12,7 +12,7 @@ from lora_worker.open_base import BaseFiles, files_of
 from lora_worker.whole_file import whole_file
 
 _NOTE = "identity"
-_OURS = ("states", "steps", "samples", "metrics.jsonl", "lora.safetensors", _NOTE)
+_OURS = ("states", "steps", "samples", "montage.png", "animation.webp", "metrics.jsonl", "lora.safetensors", _NOTE)
 
 _SAMPLES = 64
 _SAMPLE_BYTES = 1 << 16

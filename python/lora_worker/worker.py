@@ -39,6 +39,7 @@ _STAGES = {
     "sample": "sample",
     "measure": "measure",
     "grid": "grid",
+    "montage": "montage",
     "decompose": "decompose",
     "frobenius": "reference_numbers",
     "spectral": "reference_numbers",
@@ -46,7 +47,7 @@ _STAGES = {
 }
 
 # Neither needs the memory in which `sample` keeps its networks for the next request.
-_LIGHT = ("sample", "measure", "grid", "look")
+_LIGHT = ("sample", "measure", "grid", "montage", "look")
 
 EXIT_PROTOCOL = 2
 EXIT_NO_TORCH = 3

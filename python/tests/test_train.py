@@ -42,7 +42,9 @@ def test_a_training_tells_its_steps_and_names_its_outputs(lab):
     assert all(Path(path).is_file() for path in outputs.values())
     assert Path(outputs["step.1"]).name == "step-00000001.safetensors"
     assert Path(outputs["sample.2.0"]).name == "000002-00.png"
-    assert [message["name"] for message in job.of_type("artifact")] == ["step.1", "sample.2.0", "step.3"]
+    told = [message["name"] for message in job.of_type("artifact")]
+    # The montage is drawn beside the training.
+    assert [name for name in told if name not in ("montage", "animation")] == ["step.1", "sample.2.0", "step.3"]
     assert steps_of(job) == [1, 2, 3]
     assert [message["note"] for message in job.of_type("progress")][:2] == ["loading the checkpoint", "step 1"]
     told = job.of_type("step")[0]
@@ -52,6 +54,32 @@ def test_a_training_tells_its_steps_and_names_its_outputs(lab):
     assert [line["loss"] for line in lines] == [message["loss"] for message in job.of_type("step")]
     assert [line["epoch"] for line in lines] == [0, 0, 1]
     assert digest(outputs["lora"]) == digest(outputs["step.3"]) != digest(outputs["step.1"])
+
+
+def test_a_training_is_told_to_tensorboard_step_by_step(lab):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = lab.folder / "run"
+    samples = {"steps": [0, 2, 4], "prompts": [PROMPT]}
+    request = lab.request(steps=4, samples=samples, state_every={"steps": 1}, events=str(folder))
+    for dies_at in (1, 3):
+        with pytest.raises(Killed):
+            lab.life(request, DoomedJob(dies_at=dies_at))
+    outputs = lab.life(request)
+    assert len(list(folder.iterdir())) == 3
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    lines = metrics(outputs["metrics"])
+
+    def told(tag):
+        return [(each.step, pytest.approx(each.value)) for each in events.Scalars(tag)]
+
+    assert told("loss/current") == [(line["step"], line["loss"]) for line in lines]
+    assert told("lr/textencoder") == [(line["step"], line["learning_rates"]["text_encoder"]) for line in lines]
+    assert told("norm/update_norm/unet") == [(line["step"], line["update_norms"]["unet"]) for line in lines]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(line["grad_norm"] > 0 and line["update_norms"]["text_encoder"] > 0 for line in lines)
+    assert [each.step for each in events.Images("samples/00")] == [0, 2, 4]
 
 
 @pytest.mark.parametrize(("every", "told"), [(0, [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]), (3600, [])])

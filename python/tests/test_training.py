@@ -202,6 +202,21 @@ def test_too_little_memory_is_met_by_checkpointing_and_then_by_smaller_batches(b
         gradients(made)
 
 
+@pytest.mark.parametrize("limit", [None, 0.001])
+def test_update_norms_are_of_what_a_step_changed_whatever_changed_it(bench, limit):
+    made = bench(scale_weight_norms=limit) if limit else bench()
+    for step in range(2):
+        before = {name: parameter.detach().clone() for name, parameter in made.network.named_parameters()}
+        reading = made.trainer.step(step, made.visits.micro_batches(step), lambda *_: None)
+        squares = {"text_encoder": 0.0, "unet": 0.0}
+        for name, parameter in made.network.named_parameters():
+            component = "unet" if name.startswith("lora_unet") else "text_encoder"
+            squares[component] += (parameter.detach() - before[name]).square().sum().item()
+        reading.numbers()
+        assert reading.update_norms() == {name: pytest.approx(square**0.5) for name, square in squares.items()}
+        assert min(squares.values()) > 0
+
+
 def test_rates_follow_the_schedule_for_both_groups(bench):
     trainer = bench(steps=80).trainer
     trainer.set_rates(40)

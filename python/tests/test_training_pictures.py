@@ -8,7 +8,7 @@ from PIL import Image
 from support import RecordingJob
 from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, share_models, steps_of
 
-from lora_worker import adapters, training_pictures
+from lora_worker import adapters, training_montage, training_pictures
 from lora_worker.errors import Cancelled, non_finite
 from lora_worker.sampling import SamplePrompt, render
 
@@ -31,8 +31,84 @@ def test_pictures_show_what_the_saved_lora_shows(lab, toy_models, toy_vae):
 
 def test_pictures_do_not_change_the_training(lab):
     bare = lab.life(lab.request("bare"))
-    pictured = lab.life(lab.request("pictured", samples={"steps": [1, 2], "prompts": [PROMPT]}))
+    pictured = lab.life(lab.request("pictured", samples={"steps": [0, 1, 2], "prompts": [PROMPT]}))
     assert digest(bare["lora"]) == digest(pictured["lora"])
+
+
+def test_step_0_shows_the_base_whatever_the_network_begins_as(lab, toy_models, toy_vae):
+    wanted = np.asarray(render(toy_models, toy_vae, SamplePrompt.parse(PROMPT)))
+    for kind in ("locon", "dora"):
+        request = lab.request(kind, samples={"steps": [0], "prompts": [PROMPT]}, steps=1)
+        request["settings"]["network"]["kind"] = kind
+        if kind == "dora":
+            request["settings"]["network"]["wd_on_output"] = True
+        outputs = lab.life(request)
+        assert np.array_equal(np.asarray(Image.open(outputs["sample.0.0"])), wanted)
+
+
+def test_step_0_shows_the_lora_that_a_training_begins_with(lab, toy_models, toy_vae):
+    first = lab.life(lab.request("first"))
+    init = {"lora": first["lora"], "digest": digest(first["lora"])}
+    request = lab.request("second", samples={"steps": [0, 2], "prompts": [PROMPT]}, state_every={"steps": 1})
+    request["init"] = init
+    with pytest.raises(Killed):
+        lab.life(request, DoomedJob(dies_at=2))
+    with adapters.applied(toy_models, first["lora"]):
+        wanted = np.asarray(render(toy_models, toy_vae, SamplePrompt.parse(PROMPT)))
+    picture = lab.folder / "second" / "samples" / "000000-00.png"
+    assert np.array_equal(np.asarray(Image.open(picture)), wanted)
+    # What it began with is gone when it goes on. The samples node can still make the picture, from the LoRA.
+    picture.unlink()
+    outputs = lab.life(request)
+    assert "sample.0.0" not in outputs and "sample.2.0" in outputs
+
+
+def test_pictures_of_the_base_that_there_are_already_are_not_made_again(lab):
+    samples = {"steps": [0, 1], "prompts": [PROMPT, {**PROMPT, "seed": 2}]}
+    first = lab.life(lab.request("first", samples=samples, steps=1))
+    given = [{"index": 1, "picture": str(lab.folder / "given.png")}]
+    Image.new("RGB", (64, 64), "red").save(given[0]["picture"])
+    job = RecordingJob()
+    second = lab.life(lab.request("second", samples={**samples, "given": given}, steps=1), job)
+    assert digest(second["sample.0.0"]) == digest(first["sample.0.0"])
+    assert digest(second["sample.0.1"]) == digest(given[0]["picture"])
+    assert digest(second["sample.1.1"]) == digest(first["sample.1.1"])
+    assert [message["name"] for message in job.of_type("artifact")][:2] == ["sample.0.1", "sample.0.0"]
+
+
+def test_the_montage_has_a_column_for_each_step_and_outlives_a_kill(lab):
+    request = lab.request(
+        samples={"steps": [0, 2, 4], "prompts": [PROMPT, {**PROMPT, "seed": 2}]}, state_every={"steps": 1}, steps=4
+    )
+    job = DoomedJob(dies_at=3)
+    with pytest.raises(Killed):
+        lab.life(request, job)
+    folder = lab.folder / "work"
+    assert {"montage", "animation"} <= {message["name"] for message in job.of_type("artifact")}
+    with Image.open(folder / "animation.webp") as film:
+        assert film.n_frames <= 2
+    width = Image.open(folder / "montage.png").width
+    lab.life(request)
+    outputs = lab.life({**request, "work": str(lab.folder / "whole")})
+    for name in ("montage.png", "animation.webp"):
+        assert digest(folder / name) == digest(lab.folder / "whole" / name)
+    with Image.open(folder / "animation.webp") as film:
+        assert film.n_frames == 3
+    assert Image.open(folder / "montage.png").width > width
+    assert "montage" not in outputs
+
+
+def test_a_montage_that_cannot_be_drawn_is_a_warning(lab, monkeypatch):
+    def failing(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training_montage, "save_montage", failing)
+    job = RecordingJob()
+    outputs = lab.life(lab.request(samples={"steps": [1, 2], "prompts": [PROMPT]}), job)
+    assert "lora" in outputs
+    assert [warning for warning in job.warnings if "montage" in warning] == [
+        "The montage of the training could not be drawn: [Errno 28] No space left on device"
+    ]
 
 
 def test_a_picture_from_before_a_kill_is_kept_and_a_missing_one_rendered(lab):
@@ -42,12 +118,13 @@ def test_a_picture_from_before_a_kill_is_kept_and_a_missing_one_rendered(lab):
         lab.life(request, DoomedJob(dies_at=3))
     first, second = (lab.folder / "work" / "samples" / f"000002-0{index}.png" for index in range(2))
     wanted = digest(second)
-    first.write_bytes(b"kept")
+    Image.new("RGB", (64, 64), "red").save(first)
+    kept = digest(first)
     second.unlink()
     job = RecordingJob()
     lab.life(request, job)
-    assert [message["name"] for message in job.of_type("artifact")] == ["sample.2.1"]
-    assert first.read_bytes() == b"kept"
+    assert [message["name"] for message in job.of_type("artifact")] == ["sample.2.1", "montage", "animation"]
+    assert digest(first) == kept
     assert digest(second) == wanted
 
 

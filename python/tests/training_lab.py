@@ -131,9 +131,12 @@ class TrainingLab:
             "held_out": None,
             "samples": {"steps": [], "prompts": []},
             "state_every": {"seconds": 3600},
+            "events": None,
         }
         for name, value in changes.items():
             (request if name in request else request["settings"])[name] = value
+        samples = request["samples"]
+        request["samples"] = {"labels": [prompt["prompt"] for prompt in samples["prompts"]], "given": [], **samples}
         if "until" not in changes:
             request["until"] = request["settings"]["steps"]
         return request
@@ -180,9 +183,11 @@ def digest(path: str | Path) -> str:
 
 
 def metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines without the seconds, which no two runs share."""
+    """The lines without what is measured with a clock, which no two runs share."""
     lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "images_per_second")} for line in lines
+    ]
 
 
 class Killed(BaseException):

@@ -161,6 +161,7 @@ function exportRest(draft: CommandDraft, train: Train, at: ToExport['at']): void
   if (sample !== undefined) {
     addFlag(draft, 'sample_prompts', at(sample.prompts));
     addFlag(draft, 'sample_every_n_steps', sample.every);
+    addSwitch(draft, 'sample_at_first', sample.at_first);
     addFlag(draft, 'sample_sampler', sample.sampler);
   }
   if (validation === undefined) return;

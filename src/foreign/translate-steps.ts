@@ -77,6 +77,8 @@ function sampling(values: Values, asked: Asked, epoch: Epoch): void {
   const every = intervalOf(asked, epoch, { steps: 'sample_every_n_steps', epochs: 'sample_every_n_epochs' });
   const prompts = asked.text('sample_prompts');
   const sampler = asked.text('sample_sampler');
+  // Who says nothing gets a picture of the base more: it costs little, and shows what the others are to be held against.
+  const isRefused = !asked.boolean('sample_at_first') && asked.isGiven('sample_at_first');
   if (prompts === undefined) return;
   if (every === undefined) {
     const some = 'sample = { every = 10  prompts = "…" }';
@@ -87,7 +89,7 @@ function sampling(values: Values, asked: Asked, epoch: Epoch): void {
     asked.leave('sample_sampler', 'Pictures are made with euler_a here.');
   if (/\.(json|toml)$/i.test(prompts))
     asked.leave('sample_prompts', 'A file of prompts is text here, with one prompt in each line.');
-  put(values, 'sample', { every, prompts });
+  put(values, 'sample', { every, prompts, ...(isRefused && { at_first: false }) });
 }
 
 function measuring(values: Values, asked: Asked, epoch: Epoch): void {

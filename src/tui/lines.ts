@@ -141,6 +141,7 @@ export function summaryLines(view: View): Line[] {
     lines.push({ text: `saved ${path} (${size(sizeBytes)})`, tone: 'plain', indent: 2 });
   }
   for (const folder of view.pictureFolders) lines.push({ text: `pictures are in ${folder}`, tone: 'plain', indent: 2 });
+  for (const path of view.montages) lines.push({ text: `all steps side by side: ${path}`, tone: 'plain', indent: 2 });
   return lines;
 }
 

@@ -21,6 +21,8 @@ export interface View {
   readonly placed: readonly Placed[];
   /** Folders with pictures made from samples, in the order of their first picture. */
   readonly pictureFolders: readonly string[];
+  /** The pictures of each training as one. */
+  readonly montages: readonly string[];
   readonly outcome: Outcome | undefined;
 }
 
@@ -113,6 +115,7 @@ export function emptyView(nowMs: number, folder = ''): View {
     stopping: undefined,
     placed: [],
     pictureFolders: [],
+    montages: [],
     outcome: undefined,
   };
 }
@@ -212,9 +215,11 @@ function withProgress(view: View, node: string, progress: StageProgress, nowMs: 
     });
   }
   const after = withState(view, node, (state) => (state.status === 'running' ? runOn(state, progress, nowMs) : state));
+  if (progress.type !== 'artifact') return after;
+  const path = fromFolder(view.folder, progress.path);
+  if (progress.name === 'montage') return withMontage(after, path);
   // A grid is one picture made of others, and who makes it says where it is.
-  const isPicture = progress.type === 'artifact' && progress.name !== 'grid';
-  return isPicture ? withPictures(after, fromFolder(view.folder, progress.path)) : after;
+  return progress.name === 'grid' ? after : withPictures(after, path);
 }
 
 function runOn(state: Running, progress: StageProgress, nowMs: number): Running {
@@ -245,8 +250,9 @@ function runOn(state: Running, progress: StageProgress, nowMs: number): Running 
       return { ...state, work: undefined, training: { steps, within, loss, losses, learningRates } };
     }
     case 'artifact':
-      // Of interest while training (a saved step, a sample); encoded images are many, and counted anyway.
-      return state.training === undefined
+      // Of interest while training (a saved step, a sample); encoded images are many, and counted anyway, and what is
+      // made of the samples comes with them.
+      return state.training === undefined || progress.name === 'montage' || progress.name === 'animation'
         ? state
         : { ...state, latest: `wrote ${cleanLine(progress.path).replace(/^.*[/\\]/, '')}` };
     case 'log':
@@ -260,6 +266,10 @@ function withPictures(view: View, path: string): View {
   const folder = /^(.*)[/\\][^/\\]+\.png$/i.exec(path)?.[1];
   if (folder === undefined || view.pictureFolders.includes(folder)) return view;
   return { ...view, pictureFolders: [...view.pictureFolders, folder] };
+}
+
+function withMontage(view: View, path: string): View {
+  return view.montages.includes(path) ? view : { ...view, montages: [...view.montages, path] };
 }
 
 /** As one would type it there. */

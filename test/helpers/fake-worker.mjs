@@ -133,6 +133,23 @@ const operations = {
     if (init !== undefined) content.push(digestOf(readFileSync(init.lora)));
     const outputs = {};
     const metrics = [];
+    const shown = [];
+    const renderAt = (step, lora, isReplayed) => {
+      for (const [row, prompt] of samples.prompts.entries()) {
+        const picture = join(work, `sample-${step}-${row}.png`);
+        if (!isReplayed) writeWhole(picture, givenAt(samples, step, row) || fakePicture(lora, prompt));
+        outputs[`sample.${step}.${row}`] = picture;
+        job.tell('artifact', { name: `sample.${step}.${row}`, path: picture });
+        shown.push({ step, row, picture });
+      }
+      const [montage, animation] = [join(work, 'montage.png'), join(work, 'animation.webp')];
+      drawMontage({ labels: samples.labels, pictures: shown, output: montage, animation });
+      job.tell('artifact', { name: 'montage', path: montage });
+      job.tell('artifact', { name: 'animation', path: animation });
+    };
+    if (samples.steps.includes(0)) {
+      renderAt(0, init === undefined ? Buffer.alloc(0) : readFileSync(init.lora), resumed > 0);
+    }
     for (let step = 1; step <= until; step++) {
       metrics.push(JSON.stringify({ step, loss: 1 / step }));
       const isReplayed = step <= resumed;
@@ -148,14 +165,7 @@ const operations = {
           seconds: 0.01,
         });
       }
-      if (samples.steps.includes(step)) {
-        for (const [index, prompt] of samples.prompts.entries()) {
-          const path = join(work, `sample-${step}-${index}.png`);
-          if (!isReplayed) writeWhole(path, fakePicture(loraAt(settings, content, step), prompt));
-          outputs[`sample.${step}.${index}`] = path;
-          job.tell('artifact', { name: `sample.${step}.${index}`, path });
-        }
-      }
+      if (samples.steps.includes(step)) renderAt(step, loraAt(settings, content, step), isReplayed);
       if (save_steps.includes(step)) {
         const path = join(work, `step-${step}.safetensors`);
         if (!isReplayed) writeWhole(path, loraAt(settings, content, step));
@@ -215,6 +225,13 @@ const operations = {
     return { grid: output };
   },
 
+  async montage(work, job) {
+    await job.pause();
+    job.tell('progress', { done: work.pictures.length, total: work.pictures.length, unit: 'pictures' });
+    drawMontage(work);
+    return { montage: work.output, animation: work.animation };
+  },
+
   async decompose({ lora, factors, modules }, job) {
     const { bytes, names } = decompose(readTensors(readFileSync(lora)));
     await job.pause();
@@ -244,6 +261,18 @@ async function referenceNumbers({ modules, output }, job, number) {
   job.tell('progress', { done: names.length, total: names.length, unit: 'modules' });
   writeWhole(output, `${JSON.stringify(Object.fromEntries(names.map((name) => [name, number(name)])))}\n`);
   return { numbers: output };
+}
+
+/** Bytes that follow from everything that would be seen. */
+function drawMontage({ labels, pictures, output, animation }) {
+  const shown = pictures.map(({ step, row, picture }) => [step, row, digestOf(readFileSync(picture))]);
+  writeWhole(output, fakePicture(Buffer.alloc(0), [labels, shown]));
+  writeWhole(animation, JSON.stringify([labels, shown]));
+}
+
+function givenAt({ given }, step, row) {
+  const picture = step === 0 && given.find(({ index }) => index === row)?.picture;
+  return picture && readFileSync(picture);
 }
 
 function loraAt(settings, content, step) {

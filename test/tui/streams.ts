@@ -114,11 +114,19 @@ export const longSteps: readonly Timed[] = [
   ),
 ];
 
+const montage = '/home/me/hero/.lorac/runs/raw/montage.png';
+
 const because = { kind: 'input-will-change', input: 'raw' } as const;
 
 export const done: readonly Timed[] = [
   ...training,
   ...trainingSteps(35, 60),
+  ...[30, 60].map(
+    (step): Timed => [
+      94_000 + step,
+      { type: 'node-progress', node: 'raw', progress: { type: 'artifact', name: 'montage', path: montage } },
+    ],
+  ),
   [95_000, { type: 'node-computed', node: 'raw', because: { kind: 'never-built' }, elapsedMs: 73_000 }],
   ...['raw:decompose', 'small', 'tiny', 'hero.safetensors'].map(
     (node, index): Timed => [96_000 + index, { type: 'node-computed', node, because, elapsedMs: 400 }],

@@ -49,6 +49,10 @@ test('the folder with the samples is remembered once', () => {
   expect(viewOf(done).pictureFolders).toEqual(['/home/me/hero/.lorac/runs/raw/samples']);
 });
 
+test('the montage is remembered once, and is no folder of pictures', () => {
+  expect(viewOf(done).montages).toEqual(['/home/me/hero/.lorac/runs/raw/montage.png']);
+});
+
 test('files are told from the folder that the user is in, and others in full', () => {
   const placedFrom = (folder: string) =>
     done

@@ -6,7 +6,8 @@ The work folder holds, while it runs and after it was interrupted:
     states/             what a killed run goes on from (lora_worker.state)
     steps/              LoRAs of single steps, step-00000010.safetensors
     samples/            pictures, 000010-00.png: step, number of the prompt
-    metrics.jsonl       one line per step
+    montage.png         all of them side by side, animation.webp: one step after the other
+    metrics.jsonl       one line per step, which event files of a folder elsewhere say to TensorBoard as well
     lora.safetensors    the result
     ema.safetensors     the average of its steps, with `ema`
 
@@ -33,11 +34,13 @@ import torch
 
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
+from lora_worker.event_file import HELD_OUT, open_events, step_scalars
 from lora_worker.job import Job
 from lora_worker.lora_file import write_lora
 from lora_worker.lora_metadata import training_metadata
-from lora_worker.metrics import MetricsFile
+from lora_worker.metrics import MetricsFile, StepNumbers
 from lora_worker.models import Models, load_models
+from lora_worker.montage import Shown
 from lora_worker.naming import lora_targets
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms
@@ -107,11 +110,15 @@ class _Training:
         self._visits = Visits(
             work, prediction=models.architecture.prediction, zero_terminal_snr=models.architecture.zero_terminal_snr
         )
-        self._pictures = TrainingPictures(work, job, models, self._network)
+        self._pictures = TrainingPictures(work, job, models, self._network, self._tell_picture)
+        closing.callback(self._pictures.close)
         self._done = self._restore()
         self._state_step = self._done
-        self._metrics = MetricsFile(work.work / "metrics.jsonl", steps=self._done)
+        self._metrics = MetricsFile(work.work / "metrics.jsonl", steps=self._done, epoch_steps=self._epoch_steps())
         closing.callback(self._metrics.close)
+        self._events = open_events(work.events, steps=self._done, warn=lambda message: job.log("warning", message))
+        if self._events is not None:
+            closing.callback(self._events.close)
         self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1))
         self._held_out = None
         if work.held_out is not None:
@@ -130,7 +137,10 @@ class _Training:
         try:
             if self._done:
                 self._job.log("info", f"Going on after step {self._done} of {steps}.")
-                self._write_outputs(self._done)
+            self._pictures.render_beginning(self._done, _DTYPES[self._work.settings.save_precision])
+            if self._done:
+                self._write_outputs(self._done, is_passed=False)
+            self._clock = self._state_clock = time.monotonic()
             # The first step can take minutes, and is no longer the loading.
             self._job.progress(0, steps, "steps", f"step {self._done + 1}")
             while self._done < self._work.until:
@@ -140,6 +150,7 @@ class _Training:
             self._save_state()
             raise
         self._metrics.flush()
+        self._pictures.finish()
         if self._skipped:
             self._job.log(
                 "warning", f"{self._skipped} of {steps} steps were skipped, since their numbers were not finite."
@@ -200,16 +211,7 @@ class _Training:
         self._skipped_in_a_row = 0
         now = time.monotonic()
         seconds, self._clock = now - self._clock, now
-        epoch = self._visits.plan.epoch_of(step - 1)
-        self._metrics.append(
-            step=step,
-            epoch=epoch,
-            loss=loss,
-            learning_rates=rates,
-            grad_norm=norm,
-            seconds=seconds,
-            key_norms=reading.key_norms(),
-        )
+        self._tell(step, reading, rates, loss=loss, grad_norm=norm, seconds=seconds)
         self._job.step(step, self._work.settings.steps, loss, rates, norm, seconds)
         self._told_clock = now
 
@@ -226,11 +228,37 @@ class _Training:
         self._job.log("warning", f"Step {step} was skipped, since its {what} is not a finite number. Images: {named}")
         seconds = time.monotonic() - self._clock
         self._clock += seconds
-        epoch = self._visits.plan.epoch_of(step - 1)
-        self._metrics.append(step=step, epoch=epoch, loss=None, learning_rates=rates, grad_norm=None, seconds=seconds)
+        self._tell(step, reading, rates, loss=None, grad_norm=None, seconds=seconds)
 
-    def _write_outputs(self, step: int) -> None:
-        """The LoRA and the pictures of a step that was just done or restored."""
+    def _tell(
+        self,
+        step: int,
+        reading: Reading,
+        rates: Mapping[str, float],
+        *,
+        loss: float | None,
+        grad_norm: float | None,
+        seconds: float,
+    ) -> None:
+        """Writes down what there is to tell of a step."""
+        numbers = StepNumbers(
+            step=step,
+            epoch=self._visits.plan.epoch_of(step - 1),
+            loss=loss,
+            learning_rates=rates,
+            grad_norm=grad_norm,
+            update_norms=reading.update_norms(),
+            images=len(reading.images),
+            seconds=seconds,
+            gpu_memory_peak_bytes=peak_bytes(self._models.device),
+            key_norms=reading.key_norms(),
+        )
+        self._metrics.append(numbers)
+        if self._events is not None:
+            self._events.scalars(step, step_scalars(numbers, self._metrics.average_loss))
+
+    def _write_outputs(self, step: int, *, is_passed: bool = True) -> None:
+        """The LoRA and the pictures of a step that was just done, or else restored."""
         if step in self._work.save_steps:
             path = self._step_path(step)
             path.parent.mkdir(exist_ok=True)
@@ -239,7 +267,12 @@ class _Training:
         if self._is_measured(step):
             self._measure(step)
         if step in self._work.sample_steps:
-            self._pictures.render(step, _DTYPES[self._work.settings.save_precision])
+            self._pictures.render(step, _DTYPES[self._work.settings.save_precision], is_passed=is_passed)
+
+    def _tell_picture(self, shown: Shown) -> None:
+        if self._events is not None:
+            label = self._work.sample_labels[shown.row]
+            self._events.picture(shown.step, f"samples/{shown.row:02d}", shown.picture, description=label)
 
     def _is_measured(self, step: int) -> bool:
         return self._work.held_out is not None and step in self._work.held_out.steps
@@ -253,6 +286,8 @@ class _Training:
             self._job.log("warning", f"The held-out loss of step {step} is not a finite number, and does not count.")
             return
         self._metrics.append_held_out(step=step, loss=loss)
+        if self._events is not None:
+            self._events.scalars(step, {HELD_OUT: loss})
         best = best_step(self._metrics.held_out)
         told = "the lowest so far" if best == step else f"the lowest was {self._metrics.held_out[best]:.5f} at {best}"
         self._job.log("info", f"Held-out loss after step {step}: {loss:.5f}, {told}.")
@@ -284,6 +319,11 @@ class _Training:
         self._trainer.restore(state)
         return state.step
 
+    def _epoch_steps(self) -> int:
+        """How many steps an epoch has, or begins in."""
+        steps, plan = self._work.settings.steps, self._visits.plan
+        return next((step for step in range(1, steps) if plan.epoch_of(step) > 0), steps)
+
     def _is_state_due(self) -> bool:
         every = self._work.state_every
         if isinstance(every, EverySteps):
@@ -293,6 +333,8 @@ class _Training:
     def _save_state(self) -> None:
         if self._done > self._state_step:
             self._metrics.flush()
+            if self._events is not None:
+                self._events.flush()
             save_state(self._work.work / "states", self._trainer.state(self._done), identity=self._identity)
             self._state_step = self._done
         self._state_clock = time.monotonic()
@@ -324,6 +366,11 @@ def transposed_projection(models: Models) -> Iterator[None]:
 def reads_late(device: torch.device) -> bool:
     """Whether a step's numbers are read when the next step is under way. A CPU has nothing to wait for."""
     return device.type == "cuda"
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Does not wait for the device. None where nobody counts."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def culprits_of(each: list[float], reading: Reading) -> tuple[str, list[TrainImage]]:

@@ -63,6 +63,12 @@ const sample = record({
   prompts: required(text('path'), 'Text file with one prompt per line.', {
     synonyms: ['sample_prompts', 'prompt_file', 'prompts_file', 'prompt'],
   }),
+  at_first: preset(
+    boolean(),
+    true,
+    'Pictures before the first step as well: what the base makes of the prompts without the LoRA, or with the one that init names.',
+    { synonyms: ['sample_at_first', 'first', 'before', 'step_0'] },
+  ),
   sampler: preset(words('euler_a'), 'euler_a', 'How the pictures are sampled.', { synonyms: ['sample_sampler'] }),
 });
 

@@ -158,7 +158,12 @@ function captionsOf({ attributes }: BlockOf<'dataset'>): { readonly [name: strin
 function addSamples(
   draft: GraphDraft,
   block: BlockOf<'train'>,
-  sampling: { readonly every: number; readonly prompts: GraphNode['files'][string]; readonly sampler: string },
+  sampling: {
+    readonly at_first: boolean;
+    readonly every: number;
+    readonly prompts: GraphNode['files'][string];
+    readonly sampler: string;
+  },
   files: GraphNode['files'],
 ): void {
   const { steps, mixed_precision } = block.attributes;
@@ -167,11 +172,14 @@ function addSamples(
   for (let step = sampling.every; step < steps; step += sampling.every) {
     inputs[`step.${step}`] = { node: train, output: `step.${step}`, optional: true };
   }
+  const { init } = block.attributes;
+  if (sampling.at_first && init) inputs.init = draft.lora(init);
   draft.node(`${block.name}:samples`, {
     stage: draft.stages.samples,
     origin: block.span,
     attributes: {
       sampler: sampling.sampler,
+      at_first: sampling.at_first,
       every: sampling.every,
       steps,
       mixed_precision,

@@ -1,11 +1,15 @@
 // Copies for the user to look at while and after a stage runs: `runs/<block>/metrics.jsonl`, `runs/<block>/samples/`,
 // `runs/<block>/grid.png` and so on. Nothing reads them back, so a disk that is full here costs nothing but the copy.
+// The worker puts event files beside them, so that `tensorboard --logdir runs` calls each training by its block.
 
 import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import type { StageContext } from '../stage.ts';
+
+/** What shows all pictures of a training together. */
+export const montageNames = { montage: 'montage.png', animation: 'animation.webp' } as const;
 
 export class RunFiles {
   readonly folder: AbsolutePath;
@@ -29,7 +33,10 @@ export class RunFiles {
       const before = await readFile(note, 'utf8').catch(() => '');
       if (before === training) return;
       await rm(pathIn(this.folder, 'samples'), { recursive: true, force: true });
-      await rm(pathIn(this.folder, 'metrics.jsonl'), { force: true });
+      const events = (await readdir(this.folder)).filter((name) => name.startsWith('events.out.tfevents.'));
+      for (const name of ['metrics.jsonl', ...Object.values(montageNames), ...events]) {
+        await rm(pathIn(this.folder, name), { force: true });
+      }
       await writeFile(note, training);
     });
   }

@@ -1,5 +1,8 @@
-// Pictures of the prompts with the LoRAs that a training kept. Most are there already, since training makes them as it
-// goes; changed prompts are rendered here, without training again.
+// Pictures of the prompts with the LoRAs that a training kept, and what shows all of them together. Most are there
+// already, since training makes them as it goes; changed prompts are rendered here, without training again.
+//
+// Outputs: `samples`, a list; `montage`, a PNG with a row for each prompt and a column for each step; `animation`, a WebP
+// with a frame for each step.
 
 import { writeFile } from 'node:fs/promises';
 import type { Digest } from '../cache/digest.ts';
@@ -8,10 +11,11 @@ import type { Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
 import { baseOf } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
+import { drawMontage } from './pictures/draw-montage.ts';
 import { type PictureJob, planPictures, renderPictures, type WantedPicture } from './pictures/render.ts';
-import { readPrompts } from './pictures/sample-prompts.ts';
+import { promptLabel, readPrompts } from './pictures/sample-prompts.ts';
 import { pictureName, pictureSteps, pictureTools } from './pictures/stored.ts';
-import { RunFiles } from './run-files.ts';
+import { montageNames, RunFiles } from './run-files.ts';
 
 /** One line of the output `samples`, which is a list of these. */
 export interface Sample {
@@ -28,52 +32,66 @@ interface Wanted extends WantedPicture {
 
 export const samples: Stage = {
   name: 'samples',
-  revision: 2,
+  revision: 3,
   pool: 'gpu',
   runsIn: 'worker',
   tools: pictureTools,
   async run(context) {
-    const wanted = await wantedPictures(context);
-    const { mixed_precision, process } = context.node.attributes as unknown as Attributes;
+    const prompts = await readPrompts(inputOf(context, 'prompts').path, attributesOf(context).sampler);
+    const wanted = wantedPictures(context, prompts);
+    const { mixed_precision, process } = attributesOf(context);
     const job = { base: baseOf(context), mixed_precision, process, wanted };
-    const { pictures, record } = await renderPictures(context, job, await planPictures(context, job));
+    const { pictures } = await renderPictures(context, job, await planPictures(context, job));
     const list = wanted.flatMap(({ name, step, index, prompt }): Sample[] => {
       const picture = pictures.get(name);
       return picture === undefined ? [] : [{ step, index, prompt, picture }];
     });
-    await show(context, list);
+    const files = await show(context, list);
     const output = pathIn(context.work, 'samples.json');
     await writeFile(output, JSON.stringify(list));
+    const shown = list.map(({ step, index, picture }) => ({
+      step,
+      row: index,
+      picture: context.store.blobPath(picture),
+    }));
+    const { montage, animation, record } = await drawMontage(context, prompts.map(promptLabel), shown);
+    for (const [name, drawn] of Object.entries({ montage, animation })) {
+      context.report({ type: 'artifact', name, path: await files.copy(drawn, montageNames[name as 'montage']) });
+    }
     return {
-      outputs: { samples: output },
+      outputs: { samples: output, montage, animation },
       members: list.map(({ picture }) => picture),
-      ...(record && { record }),
+      record,
     };
   },
 };
 
 interface Attributes {
   readonly sampler: SamplePrompt['sampler'];
+  readonly at_first: boolean;
   readonly every: number;
   readonly steps: number;
   readonly mixed_precision: PictureJob['mixed_precision'];
   readonly process?: PictureJob['process'];
 }
 
+const attributesOf = (context: StageContext) => context.node.attributes as unknown as Attributes;
+
 /** The pictures of every kept step, in order. A training that was stored with other settings may lack some steps. */
-async function wantedPictures(context: StageContext): Promise<readonly Wanted[]> {
-  const { sampler, every, steps } = context.node.attributes as unknown as Attributes;
-  const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
-  return pictureSteps({ every, steps }).flatMap((step) => {
-    const file = step === steps ? inputOf(context, 'lora') : context.inputs[`step.${step}`];
-    if (file === undefined) return [];
-    const lora = { file, strength: 1, blocks: null };
+function wantedPictures(context: StageContext, prompts: readonly SamplePrompt[]): readonly Wanted[] {
+  const { steps } = attributesOf(context);
+  return pictureSteps(attributesOf(context)).flatMap((step) => {
+    const role = step === 0 ? 'init' : step === steps ? 'lora' : `step.${step}`;
+    const file = context.inputs[role];
+    // What a training begins with, where nothing else is named, is the bare checkpoint.
+    if (file === undefined && step > 0) return [];
+    const lora = file === undefined ? null : { file, strength: 1, blocks: null };
     return prompts.map((prompt, index) => ({ name: `${step}.${index}`, step, index, lora, prompt }));
   });
 }
 
 /** Lays copies out for the user, and takes away those of prompts that are no more. */
-async function show(context: StageContext, list: readonly Sample[]): Promise<void> {
+async function show(context: StageContext, list: readonly Sample[]): Promise<RunFiles> {
   const { train } = context.node.settings as unknown as { readonly train: string };
   const files = await RunFiles.open(context, train);
   const names = new Set<string>();
@@ -84,4 +102,5 @@ async function show(context: StageContext, list: readonly Sample[]): Promise<voi
   }
   await files.keepOnlyPictures('samples', names);
   context.report({ type: 'artifact', name: 'samples', path: pathIn(files.folder, 'samples') });
+  return files;
 }

@@ -19,9 +19,17 @@ import { baseOf, modelFiles } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import type { ImageLatents } from './latents.ts';
 import type { ManifestImage } from './manifest.ts';
-import { readPrompts } from './pictures/sample-prompts.ts';
-import { pictureName, pictureSteps, pictureTools, publishPicture, wholeLora } from './pictures/stored.ts';
-import { RunFiles } from './run-files.ts';
+import { promptLabel, readPrompts } from './pictures/sample-prompts.ts';
+import {
+  findPicture,
+  type Picture,
+  pictureName,
+  pictureSteps,
+  pictureTools,
+  publishPicture,
+  wholeLora,
+} from './pictures/stored.ts';
+import { montageNames, RunFiles } from './run-files.ts';
 import { canonicalTraining } from './train-attributes.ts';
 import { trainingSpace } from './train-space.ts';
 
@@ -45,7 +53,8 @@ export const train: Stage = {
     const files = await RunFiles.open(context, context.node.id);
     await files.beginTraining(context);
     const copies = new Copies(context, files);
-    const { outputs, record } = await askWorker(context, request, (progress) => copies.follow(progress)).finally(() =>
+    const work = { ...request, events: files.folder };
+    const { outputs, record } = await askWorker(context, work, (progress) => copies.follow(progress)).finally(() =>
       copies.finish(),
     );
     const { lora, metrics, best, ema, ...others } = outputs;
@@ -83,6 +92,7 @@ interface Settings {
   readonly gradient_checkpointing: TrainSettings['gradient_checkpointing'];
   readonly on_non_finite: TrainSettings['on_non_finite'];
   readonly sample: {
+    readonly at_first: boolean;
     readonly every: number;
     readonly prompts: AbsolutePath;
     readonly sampler: SamplePrompt['sampler'];
@@ -102,17 +112,14 @@ async function planTraining(context: StageContext): Promise<Train> {
   const settings = { ...learning, gradient_checkpointing, on_non_finite } as unknown as TrainSettings;
   const { steps } = settings;
   const missing = context.missing?.map((output) => Number(output.replace('step.', '')));
-  const samples = {
-    steps: sample && !missing ? pictureSteps({ every: sample.every, steps }) : [],
-    prompts: sample && !missing ? await readPrompts(sample.prompts, sample.sampler) : [],
-  };
+  const samples = missing ? noSamples : await planSamples(context, settings, sample);
   const saved = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
   // The last step needs no copy of its own: it is the LoRA.
   const images = await planImages(context);
   const held = validation && planHeldOut(context, images, validation, await heldOutOfInputs(context));
   const measured = held ? every(validation.every, steps) : [];
   const kept = new Set(missing ?? [...saved, ...named, ...samples.steps, ...measured]);
-  const save_steps = [...kept].filter((step) => step < steps).sort((a, b) => a - b);
+  const save_steps = [...kept].filter((step) => 0 < step && step < steps).sort((a, b) => a - b);
   return {
     op: 'train',
     checkpoint: modelFiles(baseOf(context).files),
@@ -125,7 +132,46 @@ async function planTraining(context: StageContext): Promise<Train> {
     until: missing ? Math.max(...missing) : steps,
     samples,
     state_every,
+    events: null,
   };
+}
+
+const noSamples: Train['samples'] = { steps: [], prompts: [], labels: [], given: [] };
+
+async function planSamples(
+  context: StageContext,
+  settings: TrainSettings,
+  sample: Settings['sample'],
+): Promise<Train['samples']> {
+  if (sample === null) return noSamples;
+  const prompts = await readPrompts(sample.prompts, sample.sampler);
+  const begins = sample.at_first
+    ? prompts.map((prompt) => pictureOf(context, settings, prompt, beginning(context)))
+    : [];
+  const stored = await Promise.all(begins.map((picture) => findPicture(context.store, picture)));
+  return {
+    steps: pictureSteps({ ...sample, steps: settings.steps }),
+    prompts,
+    labels: prompts.map(promptLabel),
+    given: stored.flatMap((digest, index) =>
+      digest === undefined ? [] : [{ index, picture: context.store.blobPath(digest) }],
+    ),
+  };
+}
+
+/** The LoRA that a training begins with: where none is named, the bare checkpoint. */
+function beginning({ inputs: { init } }: StageContext): Digest | null {
+  return init?.digest ?? null;
+}
+
+function pictureOf(
+  context: StageContext,
+  { mixed_precision, process }: TrainSettings,
+  prompt: SamplePrompt,
+  lora: Digest | null,
+): Picture {
+  const { digest: checkpoint } = baseOf(context);
+  return { lora: lora && wholeLora(lora), checkpoint, prompt, mixed_precision, process };
 }
 
 const planInit = ({ path, digest }: StageContext['inputs'][string]) => ({ lora: path, digest });
@@ -232,6 +278,14 @@ class Copies {
       });
       return;
     }
+    if (progress.type === 'artifact' && (progress.name === 'montage' || progress.name === 'animation')) {
+      const { name, path } = progress;
+      const shown = montageNames[progress.name];
+      this.#next(async () => {
+        this.#context.report({ type: 'artifact', name, path: await this.#files.copy(absolutePath(path), shown) });
+      });
+      return;
+    }
     if (progress.type === 'artifact' && progress.name.startsWith('step.')) {
       // Where it lies now is no place to point at: it moves into the store at the end.
       const message = `Saved the LoRA of step ${progress.name.slice('step.'.length)}.`;
@@ -264,18 +318,19 @@ async function publishPictures(
     readonly loras: { readonly [output: string]: AbsolutePath };
   },
 ): Promise<void> {
-  const { digest: checkpoint, paths } = baseOf(context);
-  await context.requireUnchanged(paths);
-  const digests = new Map<number, Digest>();
+  await context.requireUnchanged(baseOf(context).paths);
+  const digests = new Map<number, Digest | null>([[0, beginning(context)]]);
   for (const [name, path] of Object.entries(done.outputs)) {
     const picture = parsePictureOutput(name);
-    const lora = done.loras[`step.${picture?.step}`];
     const prompt = samples.prompts[picture?.index ?? -1];
-    if (picture === undefined || lora === undefined || prompt === undefined) continue;
-    const digest = digests.get(picture.step) ?? (await digestFile(lora, { signal: context.signal }));
-    digests.set(picture.step, digest);
-    const { mixed_precision, process } = settings;
-    const identity = { lora: wholeLora(digest), checkpoint, prompt, mixed_precision, process };
+    if (picture === undefined || prompt === undefined) continue;
+    const { step } = picture;
+    if (!digests.has(step)) {
+      const lora = done.loras[`step.${step}`];
+      if (lora === undefined) continue;
+      digests.set(step, await digestFile(lora, { signal: context.signal }));
+    }
+    const identity = pictureOf(context, settings, prompt, digests.get(step) ?? null);
     await publishPicture(context.store, identity, absolutePath(path));
   }
 }

@@ -55,7 +55,7 @@ export interface WorkerFailure {
   readonly problems: readonly FileProblem[];
 }
 
-export type Work = Look | EncodeLatents | Train | Sample | Measure | Grid | Decompose | ReferenceNumbers;
+export type Work = Look | EncodeLatents | Train | Sample | Measure | Grid | Montage | Decompose | ReferenceNumbers;
 
 /** A base: one file with everything, or the files of a diffusers folder, of each part all shards of one variant. */
 export type ModelFiles =
@@ -151,9 +151,19 @@ export interface Train {
     readonly timesteps: readonly number[];
     readonly steps: readonly number[];
   } | null;
-  readonly samples: { readonly steps: readonly number[]; readonly prompts: readonly SamplePrompt[] };
+  readonly samples: {
+    /** 0: before the first step, with the bare checkpoint, or with `init`. */
+    readonly steps: readonly number[];
+    readonly prompts: readonly SamplePrompt[];
+    /** What stands beside the pictures of each prompt in the montage. */
+    readonly labels: readonly string[];
+    /** PNGs of step 0 that there are already, by the number of the prompt. */
+    readonly given: readonly { readonly index: number; readonly picture: string }[];
+  };
   /** A state that a killed run goes on from is written this often; also when cancelled. */
   readonly state_every: { readonly steps: number } | { readonly seconds: number };
+  /** The folder for TensorBoard's event files. `null`: there are none. */
+  readonly events: string | null;
 }
 
 /** What a program says of a checkpoint. `auto` is what its file says. */
@@ -366,6 +376,20 @@ export interface Grid {
     readonly caption: string;
   }[];
   readonly output: string;
+}
+
+/**
+ * A training's pictures as a PNG with a row for each prompt and a column for each step, evenly thinned where there are
+ * many, and as a WebP with a frame for each step. Outputs `montage` and `animation`.
+ */
+export interface Montage {
+  readonly op: 'montage';
+  /** What stands beside each row. */
+  readonly labels: readonly string[];
+  /** `row` counts from 0. */
+  readonly pictures: readonly { readonly step: number; readonly row: number; readonly picture: string }[];
+  readonly output: string;
+  readonly animation: string;
 }
 
 /**

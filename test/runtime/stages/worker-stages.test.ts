@@ -1,6 +1,6 @@
 // The stages that the worker does, from the outside: what is asked of it, what is stored, what is never done twice.
 
-import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { writeEntry } from '../../../src/runtime/cache/entry.ts';
 import { noWorker, outputOf } from '../../helpers/lab.ts';
@@ -201,7 +201,7 @@ test('the pictures of a training lie in its run folder, and the samples node onl
   const { asked, statuses } = await lab.build();
   expect(asked.filter(({ op }) => op === 'sample')).toEqual([]);
   expect(statuses['raw:samples']).toBe('computed');
-  expect(pictures(lab)).toEqual(['000003-00.png', '000003-01.png', '000006-00.png', '000006-01.png']);
+  expect(pictures(lab)).toEqual(['000000', '000003', '000006'].flatMap((step) => [`${step}-00.png`, `${step}-01.png`]));
   expect(readFileSync(lab.at('.lorac/runs/raw/metrics.jsonl'), 'utf8').trim().split('\n')).toHaveLength(6);
 });
 
@@ -212,12 +212,13 @@ test('a changed prompt is rendered from what is stored, and nothing is trained',
   await settle();
   const { asked, statuses } = await lab.build();
   expect(statuses.raw).toBe('fresh');
-  expect(asked).toEqual([{ op: 'sample', items: 2 }]);
+  expect(asked).toEqual([{ op: 'sample', items: 3 }, { op: 'montage' }]);
   lab.write({ 'prompts.txt': 'a cat --d 1\n' });
   await settle();
-  const fewer = await lab.build({}, { startWorker: noWorker });
+  const fewer = await lab.build();
   expect(fewer.finished.ok).toBe(true);
-  expect(pictures(lab)).toEqual(['000003-00.png', '000006-00.png']);
+  expect(fewer.asked).toEqual([{ op: 'montage' }]);
+  expect(pictures(lab)).toEqual(['000000-00.png', '000003-00.png', '000006-00.png']);
 });
 
 test('asking for pictures later keeps the training, and renders the steps that it has', async () => {
@@ -228,9 +229,72 @@ test('asking for pictures later keeps the training, and renders the steps that i
   });
   const { asked, statuses } = await lab.build();
   expect(statuses.raw).toBe('fresh');
-  expect(asked).toEqual([{ op: 'sample', items: 6 }]);
+  expect(asked).toEqual([{ op: 'sample', items: 8 }, { op: 'montage' }]);
   const list = JSON.parse(await outputOf(lab, 'raw:samples', 'samples')) as { step: number }[];
-  expect(list.map(({ step }) => step)).toEqual([2, 2, 4, 4, 6, 6]);
+  expect(list.map(({ step }) => step)).toEqual([0, 0, 2, 2, 4, 4, 6, 6]);
+});
+
+test('the montage is there from the first pictures on, and the one that is stored has the same bytes', async () => {
+  using lab = await openWorkerLab(withSamples, { 'prompts.txt': prompts });
+  const montage = lab.at('.lorac/runs/raw/montage.png');
+  const seen: string[] = [];
+  const { finished } = await lab.build(
+    {},
+    {
+      onEvent: (event) => {
+        if (event.type !== 'node-progress' || event.node !== 'raw') return;
+        if (event.progress.type === 'artifact' && event.progress.name === 'montage')
+          seen.push(readFileSync(event.progress.path, 'utf8'));
+      },
+    },
+  );
+  expect(finished.ok).toBe(true);
+  // After step 0, 3 and 6.
+  expect(new Set(seen).size).toBe(3);
+  const store = lab.store();
+  const entry = await store.lookupEntry(store.history.get('main.lora#raw:samples') as never);
+  expect(Object.keys(entry?.outputs ?? {}).sort()).toEqual(['animation', 'montage', 'samples']);
+  const stored = entry?.outputs.montage?.digest;
+  expect(stored && readFileSync(store.blobPath(stored), 'utf8')).toBe(readFileSync(montage, 'utf8'));
+});
+
+test('pictures of the base are made once, whatever is trained on it', async () => {
+  using lab = await openWorkerLab(withSamples, { 'prompts.txt': prompts });
+  await lab.build();
+  const base = (name: string) => readFileSync(lab.at(`.lorac/runs/${name}/samples/000000-00.png`));
+  const other = withSamples
+    .match(/train raw \{[^}]*\}[^}]*\}[^}]*\}/s)?.[0]
+    .replace('train raw {', 'train other { seed = 3');
+  lab.write({ 'main.lora': `${withSamples}${other}` });
+  const { asked, finished } = await lab.build();
+  expect(finished.ok).toBe(true);
+  expect(asked.map(({ op }) => op)).toEqual(['train', 'montage']);
+  expect(base('other')).toEqual(base('raw'));
+});
+
+test('at_first = false leaves the base out, and trains nothing again', async () => {
+  using lab = await openWorkerLab(withSamples, { 'prompts.txt': prompts });
+  await lab.build();
+  lab.write({ 'main.lora': withSamples.replace('every = 3', 'every = 3  at_first = false') });
+  const { asked, statuses } = await lab.build();
+  expect(statuses.raw).toBe('fresh');
+  expect(asked).toEqual([{ op: 'montage' }]);
+  expect(pictures(lab)).toEqual(['000003-00.png', '000003-01.png', '000006-00.png', '000006-01.png']);
+});
+
+test('step 0 of a training that begins with a LoRA shows that LoRA', async () => {
+  const begun = withSamples
+    .replace('base = pony ', 'init = old  base = pony ')
+    .concat('lora old { path = "old.safetensors" }');
+  using quiet = await openWorkerLab(program);
+  await quiet.build();
+  using lab = await openWorkerLab(begun, { 'prompts.txt': prompts });
+  copyFileSync(quiet.at('hero.safetensors'), lab.at('old.safetensors'));
+  expect((await lab.build()).finished.ok).toBe(true);
+  const shown = readFileSync(lab.at('.lorac/runs/raw/samples/000000-00.png'));
+  lab.write({ 'main.lora': begun.replace('init = old ', '') });
+  expect((await lab.build()).finished.ok).toBe(true);
+  expect(readFileSync(lab.at('.lorac/runs/raw/samples/000000-00.png'))).not.toEqual(shown);
 });
 
 test('a prompt file that cannot be used stops the training before it begins', async () => {

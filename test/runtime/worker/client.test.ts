@@ -160,7 +160,7 @@ test('when the worker dies, every pending request fails with the same reason and
     until: 5,
   } as unknown as Work;
   const failures = await Promise.all([
-    failureOf(ask(client, { ...train, samples: { steps: [], prompts: [] } } as Work)),
+    failureOf(ask(client, { ...train, samples: { steps: [], prompts: [], labels: [], given: [] } } as Work)),
     failureOf(ask(client, await someWork())),
   ]);
   for (const failure of failures) {

@@ -171,8 +171,14 @@ const works: Work[] = [
     save_steps: [10, 20, 80],
     until: 80,
     held_out: null,
-    samples: { steps: [10, 20], prompts: [prompt] },
+    samples: {
+      steps: [0, 10, 20],
+      prompts: [prompt],
+      labels: ['a photo of a cat'],
+      given: [{ index: 0, picture: '/store/base.png' }],
+    },
     state_every: { seconds: 300 },
+    events: '/project/.lorac/runs/raw',
   },
   {
     op: 'sample',

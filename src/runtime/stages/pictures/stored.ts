@@ -55,10 +55,18 @@ export function pictureTools() {
   return lockedTools(['torch', 'diffusers', 'transformers', 'pillow', 'tokenizers']);
 }
 
-/** The steps after which pictures are made: every so many, and the last. */
-export function pictureSteps({ every, steps }: { readonly every: number; readonly steps: number }): readonly number[] {
+/** The steps after which pictures are made: 0 where it is asked for, every so many, and the last. */
+export function pictureSteps({
+  at_first,
+  every,
+  steps,
+}: {
+  readonly at_first: boolean;
+  readonly every: number;
+  readonly steps: number;
+}): readonly number[] {
   const regular = Array.from({ length: Math.floor((steps - 1) / every) }, (_, index) => (index + 1) * every);
-  return [...regular, steps];
+  return [...(at_first ? [0] : []), ...regular, steps];
 }
 
 /** How the copy for the user is called. */

@@ -32,7 +32,7 @@ export interface Reference {
   readonly block: string;
   /** Which of the LoRAs that a training gives. Absent: the last, or the only one. */
   readonly step?: StepChoice;
-  /** `report.text`: which output of a run. */
+  /** `report.text`, `raw.montage`: which output of a run, or which picture of a training. */
   readonly output?: RunOutput;
   /** `small[thr=-3]`: of which variant. Only until variants have names of their own: a checked program has none. */
   readonly picks?: readonly Picked[];

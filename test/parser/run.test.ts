@@ -126,3 +126,22 @@ test.each<[string, readonly string[], string]>([
 ])('%s is a problem: %j', (_, codes, text) => {
   expectProblems(codes, text);
 });
+
+test('the pictures of a training together are outputs of it, in a sweep of each variant', () => {
+  const training = (rest: string) => `checkpoint pony { path = "pony.safetensors" } dataset hero { images = "x" }
+    train raw { base = pony  data = hero  ${rest} }`;
+  const pictured = training('sample = { prompts = "p.txt" }  seed = sweep [1, 2]');
+  const text = `${pictured} save "\${raw.seed}.webp" { from = raw.animation }
+    run look { command = "x {a} {b}"  inputs = { a = raw.montage[seed=1] }  outputs = { b = "b.txt" } }`;
+  const { program, diagnostics } = compileText(text);
+  expect(diagnostics).toEqual([]);
+  if (program === undefined) throw new Error('There is no program.');
+  const { nodes } = buildGraph(program, { home: absolutePath('/home/me'), stages });
+  const inputsOf = (name: string) => nodes.find(({ id }) => id === name)?.inputs;
+  expect(inputsOf('2.webp')).toEqual({ file: { node: 'raw[seed=2]:samples', output: 'animation' } });
+  expect(inputsOf('look')).toEqual({ 'in.a': { node: 'raw[seed=1]:samples', output: 'montage' } });
+  expectProblems(['no-output'], `${training('')} save "m.png" { from = «raw.montage» }`);
+  expectProblems(['no-output'], `${pictured} save "m.png" { from = «raw.montge» }`);
+  expectProblems(['no-lora-output'], `${pictured} chop tiny { from = «raw.montage»  keep = [OUT01] }`);
+  expectProblems(['save-suffix'], `${pictured} «save "m.jpg"» { from = raw.montage }`);
+});

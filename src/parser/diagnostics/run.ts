@@ -25,7 +25,7 @@ export function noLoraOutput(
   const { attribute, output, suffix, definedAt } = details;
   return error('no-lora-output', span, {
     message: `"${attribute}" needs a LoRA here, and "${output}" is ${suffix === '' ? 'not known to be one' : `a ${suffix} file`}.`,
-    related: [{ message: 'The run is defined here', span: definedAt }],
+    related: [{ message: 'It is an output of this block', span: definedAt }],
     hint: 'An output is a LoRA when its name ends in .safetensors.',
   });
 }
@@ -34,19 +34,22 @@ export function noOutput(
   span: Span,
   details: {
     readonly run: string;
+    /** Whether it is one in place of a run. */
+    readonly isTraining: boolean;
     /** `undefined`: the run alone is named. */
     readonly output: string | undefined;
     readonly names: readonly string[];
     readonly meant: string | undefined;
   },
 ): Diagnostic {
-  const { run, output, names, meant } = details;
+  const { run, isTraining, output, names, meant } = details;
+  const pictured = `It has ${run}.montage and ${run}.animation once it makes pictures: sample = { prompts = "prompts.txt" }`;
   return error('no-output', span, {
     message:
       output === undefined
         ? `"${run}" is a run, and which of its outputs is meant is not said.`
-        : `The run "${run}" has no output "${output}".`,
-    hint: meant === undefined ? `It has ${enumerate(names)}.` : `Write ${meant}`,
+        : `The ${isTraining ? 'training' : 'run'} "${run}" has no output "${output}".`,
+    hint: meant !== undefined ? `Write ${meant}` : names.length === 0 ? pictured : `It has ${enumerate(names)}.`,
     fix: meant === undefined ? undefined : replace(span, meant),
   });
 }

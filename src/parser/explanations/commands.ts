@@ -25,7 +25,7 @@ chop tiny { from = half.small  keep = [OUT01] }`,
   },
   'no-output': {
     means: `A run can write several files, so the one that is meant is named behind a dot: report.text is what the run
-"report" writes as {text}.`,
+"report" writes as {text}. A training that makes pictures has two of them together: raw.montage and raw.animation.`,
     wrong: `${report}\nsave "report.txt" { from = report }`,
     right: `${report}\nsave "report.txt" { from = report.text }`,
   },

@@ -220,7 +220,7 @@ export const analyze = {
 export const save = {
   from: required(
     reference(...loraKinds, ...pictureKinds, 'run'),
-    'The LoRA to put there, what made the picture (a preview, or an analyze that has prompts), or an output of a run.',
+    'The LoRA to put there, what made the picture (a preview, or an analyze that has prompts), an output of a run, or of a training that makes pictures raw.montage (a .png file) or raw.animation (.webp).',
     { synonyms: ['lora', 'input', 'source', 'of', 'picture', 'image'] },
   ),
   format: preset(

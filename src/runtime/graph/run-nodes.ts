@@ -28,7 +28,7 @@ export function addRun(draft: GraphDraft, block: BlockOf<'run'>): NodeId {
 /** What a reference means, with the ending that says what it is. */
 function artifactOf(draft: GraphDraft, reference: Reference): { readonly input: NodeInput; readonly suffix: string } {
   const { block, output } = reference;
-  if (output !== undefined) return { input: outputOf(reference, output), suffix: output.suffix };
+  if (output !== undefined) return { input: outputOf(draft, reference, output), suffix: output.suffix };
   const { kind } = draft.block(block, 'train', 'lora', 'resize', 'chop', 'merge', 'preview', 'analyze');
   const isPicture = kind === 'preview' || kind === 'analyze';
   return isPicture
@@ -36,7 +36,14 @@ function artifactOf(draft: GraphDraft, reference: Reference): { readonly input: 
     : { input: draft.lora(reference), suffix: '.safetensors' };
 }
 
-/** The file as the run wrote it. */
-export function outputOf({ block }: Reference, { name }: NonNullable<Reference['output']>): NodeInput {
-  return { node: block as NodeId, output: `out.${name}` };
+/** The file as the run wrote it, or the picture that shows those of a training together. */
+export function outputOf(
+  draft: GraphDraft,
+  { block }: Reference,
+  { name }: NonNullable<Reference['output']>,
+): NodeInput {
+  const { kind } = draft.block(block, 'run', 'train');
+  return kind === 'train'
+    ? { node: `${block}:samples` as NodeId, output: name }
+    : { node: block as NodeId, output: `out.${name}` };
 }

@@ -107,7 +107,7 @@ export function addSave(draft: GraphDraft, block: BlockOf<'save'>): NodeId {
     return draft.node(id, {
       stage: draft.stages.saveFile,
       origin: block.span,
-      inputs: { file: outputOf(from, from.output) },
+      inputs: { file: outputOf(draft, from, from.output) },
       placement: { output: 'file', target, overwrite },
     });
   }

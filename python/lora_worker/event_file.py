@@ -16,6 +16,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -66,15 +67,16 @@ class EventFile:
 
     def close(self) -> None:
         if self._file is not None:
-            self._trying(self._file.close)
+            # What could not be written has been told.
+            with suppress(OSError):
+                self._file.close()
         self._file = None
 
     def _begin(self, folder: Path, steps: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads files in the order of their names.
         name = f"{_PREFIX}{time.time():.0f}.{_count(folder):04d}"
-        # Unbuffered: each record goes to the system whole.
-        self._file = open(folder / name, "xb", buffering=0)
+        self._file = open(folder / name, "xb")
         self._write(self._event.Event(wall_time=time.time(), file_version="brain.Event:2"))
         start = self._event.SessionLog(status=self._event.SessionLog.START)
         # 0 is forgotten as well, where nothing was done: its pictures are told anew.
@@ -100,6 +102,7 @@ class EventFile:
     def _write(self, event: Event) -> None:
         assert self._file is not None
         self._record_writer(self._file).write(event.SerializeToString())
+        self._file.flush()
 
     def _trying(self, work: Callable[[], object]) -> None:
         if self._is_broken:

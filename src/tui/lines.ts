@@ -87,11 +87,6 @@ export function progressText(progress: Progress, nowMs: number): string {
   return parts.join(' · ');
 }
 
-/** "step 35: micro-batch 3 of 6". */
-export function withinText({ steps }: Training, { done, total }: NonNullable<Training['within']>): string {
-  return `step ${steps.done + 1}: micro-batch ${Math.min(done + 1, total)} of ${total}`;
-}
-
 export function place(origin: Row['origin']): string {
   return `${origin.path}:${origin.line}:${origin.column}`;
 }

@@ -231,6 +231,10 @@ function runOn(state: Running, progress: StageProgress, nowMs: number): Running 
         return { ...state, work: undefined, training: { ...state.training, within: { done, total } } };
       }
       const note = progress.note === undefined ? undefined : cleanLine(progress.note);
+      if (unit === WITHIN_STEPS && state.work?.unit === 'steps') {
+        // Before the first step there are no losses yet to stand beside.
+        return { ...state, work: { ...state.work, note: withinText(state.work.done, { done, total }) } };
+      }
       // Another unit is another piece of work, with a speed of its own.
       const before = state.work?.unit === unit && state.work.done <= done ? state.work : undefined;
       return {
@@ -245,7 +249,7 @@ function runOn(state: Running, progress: StageProgress, nowMs: number): Running 
       const steps = { done: step, total, unit: 'steps', note: undefined, first, atMs: nowMs };
       const losses = addTo(state.training?.losses ?? emptySeries, loss);
       // The next step takes as long, so the line for it stays where it is.
-      const before = state.training?.within ?? (state.work?.unit === WITHIN_STEPS ? state.work : undefined);
+      const before = state.training?.within;
       const within = before && step < total ? { done: 0, total: before.total } : undefined;
       return { ...state, work: undefined, training: { steps, within, loss, losses, learningRates } };
     }
@@ -286,6 +290,11 @@ function cleanFailure(failure: Failure): Failure {
     problems: failure.problems.map(({ path, message }) => ({ path: cleanLine(path), message: cleanLine(message) })),
     logTail: failure.logTail.flatMap(cleanLines),
   };
+}
+
+/** "step 35: micro-batch 3 of 6". */
+export function withinText(steps: number, { done, total }: { readonly done: number; readonly total: number }): string {
+  return `step ${steps + 1}: micro-batch ${Math.min(done + 1, total)} of ${total}`;
 }
 
 /** How long the rest will take at the speed so far, or undefined while nothing can be said. */

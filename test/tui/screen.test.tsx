@@ -1,7 +1,7 @@
 import { renderToString } from 'ink';
 import { render } from 'ink-testing-library';
 import { describe, expect, test, vi } from 'vitest';
-import type { RunEvent } from '../../src/runtime/events.ts';
+import type { RunEvent, StageProgress } from '../../src/runtime/events.ts';
 import { App, Screen } from '../../src/tui/components/app.tsx';
 import { ViewStore } from '../../src/tui/view-store.ts';
 import { done, encoding, failed, longSteps, type Timed, training, viewOf } from './streams.ts';
@@ -31,6 +31,20 @@ describe.each([
     expect(drawn).toMatchSnapshot();
     expect(Math.max(...drawn.split('\n').map((line) => line.length))).toBeLessThanOrEqual(columns);
   });
+});
+
+test('before the first step the micro-batches are told beside the steps', () => {
+  const told = (progress: Omit<Extract<StageProgress, { type: 'progress' }>, 'type'>): Timed => [
+    23_000,
+    { type: 'node-progress', node: 'raw', progress: { type: 'progress', ...progress } },
+  ];
+  const started = training.findIndex(([, event]) => event.type === 'node-started' && event.node === 'raw');
+  const first = [
+    ...training.slice(0, started + 1),
+    told({ done: 0, total: 60, unit: 'steps', note: 'step 1' }),
+    told({ done: 2, total: 6, unit: 'micro-batches', note: 'step 1' }),
+  ];
+  expect(draw(first, 80, 24)).toContain('0/60 steps · step 1: micro-batch 3 of 6');
 });
 
 test('the line of micro-batches stays where it is when a step is done', () => {

@@ -1,11 +1,11 @@
 // One node: a line for itself and, while it runs, a few for what it is doing.
 
 import { Box } from 'ink';
-import { looks, lossText, note, progressText, ratesText, withinText } from '../lines.ts';
+import { looks, lossText, note, progressText, ratesText } from '../lines.ts';
 import { sparkline } from '../series.ts';
 import { shortName } from '../short-name.ts';
 import { duration } from '../units.ts';
-import type { Progress, Row, Running, Training } from '../view.ts';
+import { type Progress, type Row, type Running, type Training, withinText } from '../view.ts';
 import { Toned } from './toned.tsx';
 
 export interface NodeRowProps {
@@ -88,7 +88,7 @@ function WorkLine({
 
 /** Where the step that is under way stands. */
 function WithinLine({ training }: { readonly training: Training | undefined }) {
-  return training?.within === undefined ? null : <Toned>{withinText(training, training.within)}</Toned>;
+  return training?.within === undefined ? null : <Toned>{withinText(training.steps.done, training.within)}</Toned>;
 }
 
 function ProgressLine({

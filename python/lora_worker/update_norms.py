@@ -4,7 +4,7 @@ It is what the optimizer really did, after clipping, decay and `scale_weight_nor
 norm of the gradient is what it was given. It is a norm of the LoRA's numbers, not of the ΔW that they multiply to.
 
 To have it, the parameters are copied before the optimizer's step and the copy is gone behind it: four bytes for each
-trained number (0.45 GB for the guide's network), at a moment when no activations are kept, which are several times
+trained number (480 MB for the guide's network), at a moment when no activations are kept, which are several times
 that. Everything stays on the device, in a few launches for all parameters together, and nothing waits for it.
 """
 

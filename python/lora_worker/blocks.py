@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 _SECTIONS = {"input_blocks": "IN", "middle_block": "MID", "output_blocks": "OUT"}
 
@@ -28,6 +31,6 @@ def block_weight(module: str, weights: Mapping[str, float] | None) -> float:
     return next((weights[name] for name in block_names(module) if name in weights), 0.0)
 
 
-def block_factor(module: str, factors: Mapping[str, float]) -> float:
-    """The factor of the module's block. One that is not named has 1."""
-    return next((factors[name] for name in block_names(module) if name in factors), 1.0)
+def number_of(module: str, numbers: Mapping[str, Number]) -> Number | None:
+    """The number of the module itself, else of its block. None where neither is named."""
+    return next((numbers[name] for name in (module, *block_names(module)) if name in numbers), None)

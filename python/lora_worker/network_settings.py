@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lora_worker.blocks import block_names
+from lora_worker.blocks import number_of
 from lora_worker.described import later
 from lora_worker.dropouts import Dropouts
 from lora_worker.naming import LoraTarget
@@ -22,7 +22,9 @@ TextEncoderModules = Literal["all", "mlp"]
 class Ranks:
     """Rank and alpha of linear layers and 1×1 convolutions, and (`conv_…`) of 3×3 convolutions.
 
-    `dims` and `conv_dims` are ranks by block, instead of those. With `rs_lora` the scale is α/√r and not α/r.
+    `dims` and `conv_dims` are ranks by block, or by the name of a layer, instead of those. `zero_dims` says what a rank
+    of 0 in `dims` leaves alone: all that is there, unless `conv_dims` says otherwise, or not the 3×3 convolutions and
+    norms. With `rs_lora` the scale is α/√r and not α/r.
     """
 
     dim: int
@@ -32,14 +34,27 @@ class Ranks:
     dims: Mapping[str, int] = field(default_factory=dict)
     conv_dims: Mapping[str, int] = field(default_factory=dict)
     rs_lora: bool = False
+    zero_dims: Literal["linear", "all"] = later("linear")
 
     def of(self, target: LoraTarget) -> tuple[int, float]:
         """The rank, 0 for a layer that is left alone, and the alpha whose α/r is the scale, as files have it."""
-        usual, alpha, blocks = self.dim, self.alpha, self.dims
+        rank, alpha = _said(self.dims, target), self.alpha
+        usual = self.dim
         if target.kind == "conv3x3":
-            usual, alpha, blocks = self.conv_dim, self.conv_alpha, self.conv_dims
-        rank = next((blocks[name] for name in block_names(target.name) if name in blocks), usual)
+            usual = 0 if self.zero_dims == "all" and rank == 0 else self.conv_dim
+            rank, alpha = _said(self.conv_dims, target), self.conv_alpha
+        rank = usual if rank is None else rank
         return rank, alpha * math.sqrt(rank) if self.rs_lora else alpha
+
+    def adapts(self, target: LoraTarget) -> bool:
+        """Whether a layer has a rank. A norm, which has none, is left alone with all the layers around it."""
+        if target.kind != "norm":
+            return self.of(target)[0] > 0
+        return self.zero_dims == "linear" or _said(self.dims, target) != 0 or bool(_said(self.conv_dims, target))
+
+
+def _said(ranks: Mapping[str, int], target: LoraTarget) -> int | None:
+    return number_of(target.name, ranks)
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,7 @@ def _ranks(network: Fields) -> Ranks:
         dims=_by_block(network.record("dims")),
         conv_dims=_by_block(network.record("conv_dims")),
         rs_lora=network.flag("rs_lora"),
+        zero_dims=network.one_of_or_first("zero_dims", ("linear", "all")),
     )
 
 

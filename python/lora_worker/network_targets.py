@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from difflib import SequenceMatcher
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from lora_worker.architecture import Architecture
-from lora_worker.errors import WorkerError, bad_input
+from lora_worker.errors import bad_input
+from lora_worker.layer_patterns import by_layer, fits_nothing, is_pattern
 from lora_worker.naming import LoraTarget, norm_targets
-from lora_worker.network_settings import NetworkSettings, Preset
+from lora_worker.network_settings import NetworkSettings, Preset, Ranks
+from lora_worker.train_request import TrainSettings
 
 # By kohya's names. `full` is all that there is.
 _PRESETS: dict[Preset, re.Pattern[str]] = {
@@ -28,7 +30,6 @@ _PRESETS: dict[Preset, re.Pattern[str]] = {
     "unet-only": re.compile("lora_unet_"),
 }
 _TEXT_MLP = re.compile(r"lora_te\d_.*_mlp_fc[12]$")
-_SHOWN = 3
 
 
 def chosen_targets(
@@ -42,7 +43,7 @@ def chosen_targets(
     names = [target.name for target in offered]
     for pattern in settings.modules:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise _fits_nothing(pattern, names, settings.preset)
+            raise fits_nothing(pattern, names, setting="modules", among=f" of preset {settings.preset}")
     reached = {target.name for target in trainable(targets)}
     chosen = [
         target
@@ -50,7 +51,7 @@ def chosen_targets(
         if target.component in components
         and target.name in reached
         and (not settings.modules or any(fnmatchcase(target.name, pattern) for pattern in settings.modules))
-        and (target.kind == "norm" or settings.ranks is None or settings.ranks.of(target)[0] > 0)
+        and (settings.ranks is None or settings.ranks.adapts(target))
     ]
     if not chosen and components:
         raise bad_input(
@@ -58,6 +59,49 @@ def chosen_targets(
             hint="Name more modules, or give some block a rank above 0.",
         )
     return chosen
+
+
+def with_single_layers(settings: TrainSettings, targets: Sequence[LoraTarget]) -> TrainSettings:
+    """The settings with the names of layers in place of patterns, in ranks and rates. `targets` are all that there are.
+
+    Raises `bad-input` for a pattern that fits no layer of the preset.
+    """
+    offered = [target for target in targets if _is_in_preset(target, settings.network)]
+    names = [target.name for target in offered]
+    rates = by_layer(settings.block_lr, names, setting="block_lr")
+    ranks = settings.network.ranks
+    if ranks is None:
+        return replace(settings, block_lr=rates)
+    refuse_misplaced_ranks(ranks, offered)
+    dims = by_layer(ranks.dims, names, setting="dims")
+    large = [target.name for target in offered if target.kind == "conv3x3"]
+    conv_dims = by_layer(ranks.conv_dims, large, setting="conv_dims")
+    network = replace(settings.network, ranks=replace(ranks, dims=dims, conv_dims=conv_dims))
+    return replace(settings, block_lr=rates, network=network)
+
+
+def refuse_misplaced_ranks(ranks: Ranks, offered: Sequence[LoraTarget]) -> None:
+    """A rank is for layers of a shape: in `dims` linear ones and 1×1 convolutions, in `conv_dims` 3×3 ones. A rank of 0
+    in `dims` is for all. Raises `bad-input` for a pattern that fits none of them."""
+    small = [target.name for target in offered if target.kind in ("linear", "conv1x1")]
+    large = [target.name for target in offered if target.kind == "conv3x3"]
+    for setting, other, numbers, own, others in (
+        ("dims", "conv_dims", ranks.dims, small, large),
+        ("conv_dims", "dims", ranks.conv_dims, large, small),
+    ):
+        for pattern in filter(is_pattern, numbers):
+            if _fits(pattern, own) or (setting == "dims" and numbers[pattern] == 0):
+                continue
+            if not _fits(pattern, others):
+                raise fits_nothing(pattern, own, setting=setting)
+            raise bad_input(
+                f'The pattern "{pattern}" in "{setting}" fits only layers whose ranks "{other}" says.',
+                hint='"dims" is for linear layers and 1x1 convolutions, "conv_dims" for 3x3 convolutions.',
+            )
+
+
+def _fits(pattern: str, names: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def offered_norms(architecture: Architecture, settings: NetworkSettings) -> tuple[LoraTarget, ...]:
@@ -81,19 +125,3 @@ def _is_in_preset(target: LoraTarget, settings: NetworkSettings) -> bool:
     if target.component != "unet" and settings.text_encoder_modules == "mlp" and not _TEXT_MLP.match(target.name):
         return False
     return _PRESETS[settings.preset].match(target.name) is not None
-
-
-def _fits_nothing(pattern: str, names: Sequence[str], preset: Preset) -> WorkerError:
-    literal = pattern.replace("*", "").replace("?", "")
-
-    def likeness(name: str) -> float:
-        blocks = SequenceMatcher(None, literal, name, autojunk=False).get_matching_blocks()
-        # Few long pieces are nearer than many short ones.
-        return sum(block.size**2 for block in blocks)
-
-    near = sorted(names, key=lambda name: (-likeness(name), len(name), name))[:_SHOWN]
-    similar = ", ".join(f'"{name}"' for name in near)
-    return bad_input(
-        f'The pattern "{pattern}" in "modules" fits no layer of preset {preset}. Similar names are {similar}.',
-        hint='A pattern is a name as LoRA files have it, with * for any letters: "lora_unet_output_blocks_1_*".',
-    )

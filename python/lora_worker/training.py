@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lora_worker.blocks import block_factor
+from lora_worker.blocks import number_of
 from lora_worker.branches import STARTING_AT_ZERO
 from lora_worker.dropouts import Masks
 from lora_worker.errors import WorkerError
@@ -281,7 +281,8 @@ def image_losses(
 def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str, object]]:
     """Text encoders first, as sd-scripts has them, in one group for each rate. What has a rate of 0 is left out.
 
-    `lr` of a group is that of its component times the factor of the block and, of an up matrix, that of LoRA+.
+    `lr` of a group is that of its component times the factor of the layer or its block and, of an up matrix, that of
+    LoRA+. `block_lr` names blocks and layers, and has no patterns any more.
     Raises `bad-input`.
     """
     groups: dict[tuple[str, float], list[nn.Parameter]] = {}
@@ -289,10 +290,11 @@ def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str
         for branch in network.branches.values():
             if branch.target.component not in _COMPONENTS[name]:
                 continue
-            block = rate * block_factor(branch.target.name, settings.block_lr)
+            factor = number_of(branch.target.name, settings.block_lr)
+            own = rate if factor is None else rate * factor
             for suffix, parameter in branch.parts.items():
-                factor = settings.loraplus_lr_ratio if suffix in STARTING_AT_ZERO else 1.0
-                groups.setdefault((name, block * factor), []).append(parameter)
+                ratio = settings.loraplus_lr_ratio if suffix in STARTING_AT_ZERO else 1.0
+                groups.setdefault((name, own * ratio), []).append(parameter)
     listed = [
         {"name": name, "params": parameters, "lr": rate, "base_lr": rate}
         for (name, rate), parameters in groups.items()

@@ -13,7 +13,7 @@ from training_lab import TrainingLab, share_models
 
 from lora_worker import training
 from lora_worker.network import create
-from lora_worker.network_targets import chosen_targets, offered_norms
+from lora_worker.network_targets import chosen_targets, offered_norms, with_single_layers
 from lora_worker.process import Process, as_said
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer, trained_components
@@ -51,13 +51,13 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
             changes["images"] = [lab.masked(0, left), lab.masked(2, left.T), lab.images[1]]
         work = parse_train(lab.request(batch_size=batch_size, steps=4, **changes))
         models = as_said(toy_models, Process(prediction, "off"))
-        settings = work.settings.network
-        offered = (*models.targets(), *offered_norms(models.architecture, settings))
-        targets = chosen_targets(offered, settings, trained_components(work.settings))
-        network = create(models, targets, settings, seed=0)
+        offered = (*models.targets(), *offered_norms(models.architecture, work.settings.network))
+        settings = with_single_layers(work.settings, offered)
+        targets = chosen_targets(offered, settings.network, trained_components(settings))
+        network = create(models, targets, settings.network, seed=0)
         network.attach()
         try:
-            trainer = Trainer(models, network, work.settings, lambda message: None)
+            trainer = Trainer(models, network, settings, lambda message: None)
             batches = Visits(work, prediction=prediction, zero_terminal_snr=False).micro_batches(0)
             losses = [trainer.step(step, batches, lambda *_: None).numbers()[0] for step in range(4)]
             return [*losses, trainer.step(3, batches, lambda *_: None).numbers()[0]]
@@ -127,6 +127,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "MLPs of the text encoders": {**LOCON, "text_encoder_modules": "mlp"},
     "some modules": {**LOCON, "modules": ["lora_unet_output_blocks_*"]},
     "ranks by block": {**LOCON, "dims": {"OUT01": 5, "TE1": 0}, "conv_dims": {"MID00": 2}},
+    "ranks by layer": {**LOCON, "dims": {"*_attn2_to_?": 5, "OUT02": 0}, "zero_dims": "all"},
     "the root of the rank": {**LOCON, "rs_lora": True},
     "norms": {**LOCON, "train_norm": True},
     "dropouts": {**LOCON, "dropout": 0.05, "rank_dropout": 0.05, "rank_dropout_scale": True, "module_dropout": 0.01},

@@ -3,6 +3,7 @@
 import type { AttributesOf } from '../parser/model.ts';
 import { network as rows } from '../parser/schema/network.ts';
 import { addFlag, addList, type CommandDraft } from './command-draft.ts';
+import { exportLayers, hasLayers } from './export-layers.ts';
 
 type Train = AttributesOf<'train'>;
 type Numbers = { readonly [block: string]: number };
@@ -20,6 +21,8 @@ export function exportNetwork(draft: CommandDraft, train: Train): void {
     train.loraplus_lr_ratio !== 1 ||
     ('dims' in network && (asks(network.dims) || asks(network.conv_dims)));
   if (isByBlock && network.kind === 'locon') ownModule(draft, train, network);
+  else if (hasLayers(train) && (network.kind === 'loha' || network.kind === 'lokr'))
+    exportLayers(draft, train, { network, options: options(network) });
   else lycoris(draft, train);
   if (network.modules.length > 0)
     draft.notes.push('modules: LyCORIS takes a list of layers from a preset file of its own.');
@@ -86,13 +89,18 @@ function ownModule(draft: CommandDraft, train: Train, network: Extract<Train['ne
   addFlag(draft, 'network_dim', network.dim);
   addFlag(draft, 'network_alpha', network.alpha);
   const isFull = network.preset === 'full' || network.preset === 'unet-only';
+  // There a rank of 0 is for linear layers alone.
+  const zeros = blocks.filter(
+    (block) => numberOf(network.dims, block) === 0 && numberOf(network.conv_dims, block) === undefined,
+  );
+  const conv_dims = { ...network.conv_dims, ...Object.fromEntries(zeros.map((block) => [block, 0])) };
   const args = [
     ...(isFull ? [`conv_dim=${network.conv_dim}`, `conv_alpha=${network.conv_alpha}`] : []),
     ...(Object.keys(network.dims).length > 0
       ? [`block_dims=${byBlock(draft, 'dims', network.dims, network.dim)}`]
       : []),
-    ...(Object.keys(network.conv_dims).length > 0
-      ? [`conv_block_dims=${byBlock(draft, 'conv_dims', network.conv_dims, network.conv_dim)}`]
+    ...(isFull && (Object.keys(conv_dims).length > 0 || Object.keys(network.conv_dims).length > 0)
+      ? [`conv_block_dims=${byBlock(draft, 'conv_dims', conv_dims, network.conv_dim)}`]
       : []),
     ...rates(draft, train.block_lr),
     ...(train.loraplus_lr_ratio === 1 ? [] : [`loraplus_lr_ratio=${train.loraplus_lr_ratio}`]),

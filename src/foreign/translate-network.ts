@@ -6,6 +6,7 @@ import { type Asked, argumentsOf } from './asked.ts';
 import { fitted, isWritable, rowOf } from './draft.ts';
 import { asBoolean, asNumber, asNumbers, type Plain } from './plain.ts';
 import { literalOrText } from './python-literal.ts';
+import { type Leave, layerRates } from './translate-ranks.ts';
 
 export type NetworkKind = keyof typeof network.variants;
 
@@ -23,6 +24,8 @@ export interface TranslatedNetwork {
   readonly network: NetworkDraft;
   /** What the arguments say about rates. */
   readonly blockRates: { readonly [block: string]: number };
+  /** Rates, and no factors, of single layers. */
+  readonly layerRates: { readonly [pattern: string]: number };
   readonly loraPlusRatio: number | undefined;
   /** The preset leaves the text encoders out. */
   readonly isUnetOnly: boolean;
@@ -43,11 +46,6 @@ const algorithms: { readonly [algo: string]: NetworkKind } = {
   lokr: 'lokr',
   full: 'full',
 };
-
-/** Blocks in the order in which networks.lora lists 23 ranks: the first and the last are what lies outside of blocks. */
-const inner = ['IN', 'MID', 'OUT'].flatMap((part) =>
-  Array.from({ length: part === 'MID' ? 3 : 9 }, (_, at) => `${part}0${at}`),
-);
 
 /** Arguments that say what lorac does in any case, or that change no result. */
 const harmless = new Set([
@@ -95,7 +93,7 @@ export function translateNetwork(asked: Asked): TranslatedNetwork {
     if (harmless.has(name) || handled.has(name) || text === '') continue;
     placeArgument({ name, text, place, leave });
   }
-  return { network: draft, ...rates, isUnetOnly };
+  return { network: draft, ...rates, layerRates: layerRates(args, leave), isUnetOnly };
 }
 
 /** Read by name, above or below. */
@@ -110,6 +108,8 @@ const handled = new Set([
   'weight_decompose',
   'block_dims',
   'conv_block_dims',
+  'network_reg_dims',
+  'network_reg_lrs',
   'down_lr_weight',
   'mid_lr_weight',
   'up_lr_weight',
@@ -157,8 +157,6 @@ function ranksOf(asked: Asked, args: ReadonlyMap<string, string>, isLycoris: boo
 
 /** An alpha of 0 stands for the rank. */
 const orDim = (alpha: number | undefined, dim: number | undefined) => (alpha === 0 ? dim : alpha);
-
-type Leave = (name: string, value: Plain, reason: string) => void;
 
 function presetOf(args: ReadonlyMap<string, string>, hasConvolutions: boolean, leave: Leave) {
   const name = args.get('preset') ?? (hasConvolutions ? 'full' : 'attn-mlp');
@@ -221,31 +219,4 @@ function ratesOf(args: ReadonlyMap<string, string>, leave: Leave) {
     if (own !== undefined && own !== ratio) leave(name, own, 'LoRA+ has one ratio for everything here.');
   }
   return { blockRates, loraPlusRatio: ratio ?? asNumber(args.get('loraplus_unet_lr_ratio')) };
-}
-
-/** `block_dims` and `conv_block_dims`: 23 ranks. */
-export function ranksByBlock(asked: Asked): {
-  readonly dims: { [block: string]: number };
-  readonly conv_dims: { [block: string]: number };
-} {
-  const args = argumentsOf(asked.peek('network_args'));
-  return { dims: blockRanks(asked, args, 'block_dims'), conv_dims: blockRanks(asked, args, 'conv_block_dims') };
-}
-
-function blockRanks(asked: Asked, args: ReadonlyMap<string, string>, name: string): { [block: string]: number } {
-  const text = args.get(name);
-  if (text === undefined || text === '') return {};
-  const numbers = asNumbers(text);
-  if (
-    numbers?.length !== inner.length + 2 ||
-    !numbers.every((one) => Number.isInteger(one) && one >= 0 && one <= 4096)
-  ) {
-    asked.leaveValue({
-      name,
-      value: text,
-      reason: `It needs ${inner.length + 2} whole numbers, one for each block of SDXL.`,
-    });
-    return {};
-  }
-  return Object.fromEntries(inner.map((block, at) => [block, numbers[at + 1] as number]));
 }

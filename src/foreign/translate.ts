@@ -5,12 +5,14 @@ import { lacking, needless } from '../parser/schema/schema.ts';
 import { loss, noise, train } from '../parser/schema/training.ts';
 import { Asked } from './asked.ts';
 import { type Draft, type DraftBlock, fitted, isWritable, put, rowOf, type Values } from './draft.ts';
+import { partOf } from './layer-patterns.ts';
 import { asNumber, type Plain } from './plain.ts';
 import type { Left, Recipe, Surroundings } from './recipe.ts';
 import { afterTraining } from './translate-after.ts';
 import { translateImages } from './translate-dataset.ts';
-import { ranksByBlock, translateNetwork } from './translate-network.ts';
-import { translateOptimizer, translateRates, translateScheduler } from './translate-rates.ts';
+import { translateNetwork } from './translate-network.ts';
+import { ranksOfParts } from './translate-ranks.ts';
+import { type Rates, translateOptimizer, translateRates, translateScheduler } from './translate-rates.ts';
 import { epochOf, translateSteps } from './translate-steps.ts';
 
 export function translate(recipe: Recipe, around: Surroundings): Draft {
@@ -77,8 +79,8 @@ function noteOnPath(path: string): string | undefined {
 /** What is trained, and how. */
 function translateLearning(values: Values, asked: Asked): void {
   const isLycoris = /^(lycoris|locon)[./]/.test(String(asked.peek('network_module') ?? ''));
-  const byBlock = ranksByBlock(asked);
-  const { network, blockRates, loraPlusRatio, isUnetOnly } = translateNetwork(asked);
+  const byBlock = ranksOfParts(asked);
+  const { network, blockRates, layerRates, loraPlusRatio, isUnetOnly } = translateNetwork(asked);
   const ranks =
     network.kind === 'full'
       ? {}
@@ -100,7 +102,8 @@ function translateLearning(values: Values, asked: Asked): void {
   else placeNumber(values, asked, { name: 'text_encoder_lr', value: rates.text_encoder_lr, always });
   if (asked.boolean('network_train_text_encoder_only')) put(values, 'train_unet', false);
   if (loraPlusRatio !== undefined && loraPlusRatio > 0) put(values, 'loraplus_lr_ratio', loraPlusRatio);
-  const factors = { ...blockRates, ...(trainsText && rates.blockRates) };
+  const layerFactors = factorsOf(asked, layerRates, rates);
+  const factors = { ...blockRates, ...(trainsText && rates.blockRates), ...layerFactors };
   if (Object.keys(factors).length > 0) put(values, 'block_lr', factors);
   put(values, 'lr_scheduler', translateScheduler(asked));
 
@@ -115,6 +118,23 @@ function translateLearning(values: Values, asked: Asked): void {
   put(values, 'mixed_precision', precision === 'no' || precision === 'fp32' ? 'fp32' : 'bf16');
   const saved = asked.text('save_precision');
   put(values, 'save_precision', saved === 'float' || saved === 'fp32' ? 'fp32' : saved === 'bf16' ? 'bf16' : 'fp16');
+}
+
+/** A rate of a single layer as a factor of the rate that its part of the model has. */
+function factorsOf(
+  asked: Asked,
+  layerRates: { readonly [pattern: string]: number },
+  { unet_lr = 0, text_encoder_lr = 0 }: Pick<Rates, 'unet_lr' | 'text_encoder_lr'>,
+): { readonly [pattern: string]: number } {
+  const found = Object.entries(layerRates).map(([pattern, rate]) => {
+    const part = partOf(pattern);
+    const usual = part === 'unet' || unet_lr === text_encoder_lr ? unet_lr : part === undefined ? 0 : text_encoder_lr;
+    if (usual > 0) return [pattern, rate / usual] as const;
+    const reason = `A rate of a layer is a factor of unet_lr or text_encoder_lr here: block_lr = { "${pattern}" = … }.`;
+    asked.leaveValue({ name: 'network_reg_lrs', value: `${pattern}=${rate}`, reason });
+    return undefined;
+  });
+  return Object.fromEntries(found.filter((one) => one !== undefined));
 }
 
 function placeNumber(

@@ -53,7 +53,7 @@ export function write(type: Type, value: unknown): string {
       const entries = Object.entries(value as { readonly [block: string]: number });
       return braces(
         '',
-        entries.map(([block, number]) => [block, writeNumber(number)] as const),
+        entries.map(([key, number]) => [writeKey(key), writeNumber(number)] as const),
       );
     }
     case 'arguments':
@@ -77,6 +77,11 @@ function writeEither(of: readonly Type[], value: unknown): string {
   return text !== undefined && typeof value === 'string'
     ? write(text, value)
     : writeValue({ kind: 'either', of }, value);
+}
+
+/** A block is a plain word; a layer of a text encoder, and a pattern, stand in quotes. */
+function writeKey(key: string): string {
+  return /^[A-Za-z_]\w*$/.test(key) ? key : writeText(key);
 }
 
 function braces(tag: string, entries: readonly (readonly [string, string])[]): string {

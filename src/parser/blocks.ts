@@ -145,6 +145,16 @@ function blocksLike(
   return found.length > 0 ? found : undefined;
 }
 
+/**
+ * Whether a word is a pattern of layers' names as LoRA files have them, such as `*_attn2_to_k` or `*attn*`. What begins like
+ * a block and is none (`out9*`) is a slip.
+ */
+export function isLayerPattern(word: string): boolean {
+  if (!/^[a-z0-9_*?]{1,200}$/.test(word) || !/[_*?]/.test(word) || blocksNamed(word) !== undefined) return false;
+  const letters = word.match(/[a-z]+/g) ?? [];
+  return word.includes('_') || letters.some((run) => !/^(?:in?|inp|mi?d?|ou?t?|te?|re?s?t?)$/.test(run));
+}
+
 export interface MaskEntry {
   readonly text: string;
   /** Where the entry begins in the mask. */

@@ -225,6 +225,28 @@ test('ranks and rates by block', () => {
   );
 });
 
+test('ranks and rates of single layers by regular expressions', () => {
+  const dims =
+    'network_reg_dims=.*attn2.to_k=4,input_blocks\\.4\\..*=16,.*in_layers[._]2=32,text_model.encoder.layers.1\\..*=0';
+  const rates = 'network_reg_lrs=.*attn2.*=5e-5,.*self_attn.*=0';
+  const written = `--network_module networks.loha --learning_rate 1e-4 --text_encoder_lr 2e-5 --network_args conv_dim=4 '${dims}' '${rates}'`;
+  const { network, block_lr } = trainOf(written);
+  expect(network).toMatchObject({
+    kind: 'loha',
+    dims: { '*attn2_to_k': 4, 'lora_unet_input_blocks_4_*': 16, 'lora_te?_text_model_encoder_layers_1_*': 0 },
+    conv_dims: { 'lora_unet_input_blocks_4_*': 16, '*in_layers_2': 32 },
+  });
+  expect(block_lr).toEqual({ '*attn2*': 0.5, '*self_attn*': 0 });
+  const lost =
+    '--network_module networks.lokr --network_args "network_reg_dims=.*(attn1|attn2).*=4" network_reg_lrs=.*=1e-4';
+  expect(lostOf(lost)).toEqual(['network_reg_dims']);
+});
+
+test('a rank of 0 for a block leaves its convolutions to conv_dim there, which is said here', () => {
+  const dims = Array.from({ length: 23 }, (_, at) => (at === 1 ? 0 : 4)).join(',');
+  expect(trainOf(`--network_args conv_dim=2 block_dims=${dims}`).network).toMatchObject({ conv_dims: { IN00: 2 } });
+});
+
 test('optimizers by the names that sd-scripts knows, and any class by its path', () => {
   expect(
     trainOf('--optimizer_type adamw8bit --optimizer_args weight_decay=0.1 "betas=0.9,0.99"').optimizer,

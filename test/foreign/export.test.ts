@@ -91,6 +91,8 @@ const flags = fc
       '--network_module lycoris.kohya --network_args algo=lokr factor=8 decompose_both=True preset=attn-mlp',
       '--network_module lycoris.kohya --network_args algo=loha conv_dim=2 use_tucker=True',
       '--network_module lycoris.kohya --network_args algo=full preset=unet-only train_norm=True',
+      '--network_module networks.loha --network_args conv_dim=2 network_reg_dims=.*attn2.to_k=4,.*attn1.*=0 network_reg_lrs=.*attn2.*=5e-5',
+      `--network_args conv_dim=4 block_dims=${Array(23).fill(0)}`,
       '--network_module lycoris.kohya --network_args dora_wd=True rank_dropout=0.2',
       '--network_module lycoris.kohya --network_args dora_wd=True wd_on_output=False use_scalar=True',
       '--network_module lycoris.kohya --network_args algo=lokr use_scalar=True unbalanced_factorization=True',

@@ -107,7 +107,16 @@ test('rates by block take names, groups and patterns, and nothing below 0', () =
     block_lr: { OUT01: 0.5, 'TE2.1*': 0, IN: 2 },
     loraplus_lr_ratio: 16,
   });
+  expect(train('block_lr = { "*_attn2_to_?" = 2  lora_unet_output_blocks_1_1_proj_in = 0 }').block_lr).toEqual({
+    '*_attn2_to_?': 2,
+    lora_unet_output_blocks_1_1_proj_in: 0,
+  });
   expectProblems(['unknown-block'], trainWith('block_lr = { «OUT99» = 1 }'));
+  expect(hintsOf(trainWith('block_lr = { "*attn2.to_k" = 1 }'))).toEqual([
+    'Write "*attn2_to_k", as LoRA files have it.',
+  ]);
+  expect(hintsOf(trainWith('block_lr = { "*To_K" = 1 }'))[0]).toContain('"lora_unet_output_blocks_1_*"');
+  expectProblems(['duplicate-attribute'], trainWith('block_lr = { "*_to_k" = 1  «"*_to_k"» = 2 }'));
   expectProblems(['out-of-range'], trainWith('block_lr = { OUT01 = «-1» }'));
   expectProblems(['out-of-range'], trainWith('loraplus_lr_ratio = «0»'));
   expectProblems(['prodigy-rates'], trainWith('optimizer = Prodigy block_lr = «{ OUT01 = 0.5 }»'));

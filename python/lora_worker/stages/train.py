@@ -43,7 +43,7 @@ from lora_worker.models import Models, load_models
 from lora_worker.montage import Shown
 from lora_worker.naming import lora_targets
 from lora_worker.network import create
-from lora_worker.network_targets import chosen_targets, offered_norms
+from lora_worker.network_targets import chosen_targets, offered_norms, with_single_layers
 from lora_worker.open_base import open_base
 from lora_worker.optimizers import optimizer_class
 from lora_worker.process import as_said
@@ -96,17 +96,17 @@ class _Training:
         self._models = models
         self._reads_late = reads_late(models.device)
         self._identity = identity
-        settings = work.settings.network
-        offered = (*models.targets(), *offered_norms(models.architecture, settings))
-        targets = chosen_targets(offered, settings, trained_components(work.settings))
-        self._network = create(models, targets, settings, seed=work.settings.seed)
+        offered = (*models.targets(), *offered_norms(models.architecture, work.settings.network))
+        settings = with_single_layers(work.settings, offered)
+        targets = chosen_targets(offered, settings.network, trained_components(settings))
+        self._network = create(models, targets, settings.network, seed=settings.seed)
         if work.init is not None:
             new = begin_from(self._network, work.init.lora)
             if new:
                 job.log("info", f'{new} modules are not in the LoRA that "init" names, and begin as new ones.')
         self._network.attach()
         closing.callback(self._network.remove)
-        self._trainer = Trainer(models, self._network, work.settings, lambda message: job.log("warning", message))
+        self._trainer = Trainer(models, self._network, settings, lambda message: job.log("warning", message))
         self._visits = Visits(
             work, prediction=models.architecture.prediction, zero_terminal_snr=models.architecture.zero_terminal_snr
         )
@@ -344,9 +344,9 @@ def refuse_bad_modules(work: Train) -> None:
     """Before minutes are spent on loading the checkpoint. Raises `bad-input`."""
     with open_base(work.checkpoint) as checkpoint:
         architecture = checkpoint.architecture
-    settings = work.settings.network
-    offered = (*lora_targets(architecture), *offered_norms(architecture, settings))
-    chosen_targets(offered, settings, trained_components(work.settings))
+    offered = (*lora_targets(architecture), *offered_norms(architecture, work.settings.network))
+    settings = with_single_layers(work.settings, offered)
+    chosen_targets(offered, settings.network, trained_components(settings))
 
 
 @contextmanager

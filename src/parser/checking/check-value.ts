@@ -2,7 +2,7 @@
 // complaining. Names that stand for values are replaced by what they stand for; a mistake is shown where the value is
 // written, and where a name stands for a value of the wrong kind, at the name.
 
-import { blocksNamed } from '../blocks.ts';
+import { blocksNamed, isLayerPattern } from '../blocks.ts';
 import { enumerate, needs, writeValue } from '../diagnostics/describe.ts';
 import * as problem from '../diagnostics/diagnostics.ts';
 import { nearest } from '../diagnostics/suggest.ts';
@@ -339,13 +339,15 @@ function checkBlockNumbers(scope: Scope, type: BlockNumbersType, name: string, w
   const places = new Map<string, Span>();
   let isWhole = true;
   for (const entry of value.entries) {
-    const blocks = blocksNamed(entry.name.text)?.join(' ');
-    const first = blocks === undefined ? undefined : places.get(blocks);
-    const number = checkValue(scope, type.of, entry.name.text, entry.value);
-    if (blocks === undefined) scope.report(problem.unknownBlock(entry.name.span, entry.name.text));
+    const { text, span } = entry.name;
+    const meant = blocksNamed(text)?.join(' ') ?? (type.layers && isLayerPattern(text) ? text : undefined);
+    const first = meant === undefined ? undefined : places.get(meant);
+    const number = checkValue(scope, type.of, text, entry.value);
+    if (meant === undefined)
+      scope.report(type.layers ? problem.unknownLayer(span, text) : problem.unknownBlock(span, text));
     else if (first !== undefined) scope.report(problem.duplicateAttribute(entry.name, first));
-    else places.set(blocks, entry.name.span);
-    if (typeof number === 'number' && blocks !== undefined && first === undefined) numbers.set(entry.name.text, number);
+    else places.set(meant, span);
+    if (typeof number === 'number' && meant !== undefined && first === undefined) numbers.set(text, number);
     else isWhole = false;
   }
   return isWhole ? Object.fromEntries(numbers) : undefined;

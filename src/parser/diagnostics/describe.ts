@@ -79,7 +79,7 @@ export function needs(type: Type): string {
     case 'network-block':
       return 'a block such as OUT01 or MID';
     case 'block-numbers':
-      return `${type.of.integer ? 'whole numbers' : 'numbers'} by block in braces, such as { OUT01 = 1 }`;
+      return `${type.of.integer ? 'whole numbers' : 'numbers'} by block${type.layers ? ' or layer' : ''} in braces, such as { OUT01 = 1 }`;
     case 'schedule':
       return 'a number or arithmetic over step';
   }

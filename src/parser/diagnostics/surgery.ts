@@ -1,5 +1,6 @@
 // Problems with what is done to LoRAs, sorted by code: chop, merge, resize, preview, analyze and save.
 
+import { isLayerPattern } from '../blocks.ts';
 import type { Name } from '../reading/ast.ts';
 import type { Span } from '../source.ts';
 import { enumerate } from './describe.ts';
@@ -170,6 +171,20 @@ export function unknownBlock(span: Span, text: string): Diagnostic {
   return error('unknown-block', span, {
     message: `The network has no block "${text}".`,
     hint: 'Blocks are IN00–IN08, MID00–MID02, OUT00–OUT08, TE1, TE2 and REST; IN, MID and OUT stand for all of theirs. Layers of the text encoders are TE1.0–TE1.11 and TE2.0–TE2.31.',
+  });
+}
+
+/** Where a key may be a block or a pattern of layers' names. */
+export function unknownLayer(span: Span, text: string): Diagnostic {
+  const underscored = text.replaceAll('.', '_');
+  if (!isLayerPattern(underscored)) {
+    const { hint, ...block } = unknownBlock(span, text);
+    return { ...block, hint: `${hint} Other layers go by their names in LoRA files: "lora_unet_output_blocks_1_*".` };
+  }
+  return error('unknown-block', span, {
+    message: `The network has no block "${text}", and names of layers have no dots.`,
+    hint: `Write "${underscored}", as LoRA files have it.`,
+    fix: replace(span, `"${underscored}"`),
   });
 }
 

@@ -1,10 +1,10 @@
 // The rows of the schema table for networks: what is trained beside the layers of a checkpoint.
 
 import {
-  blockNumbers,
   boolean,
   either,
   integer,
+  layerNumbers,
   list,
   number,
   positive,
@@ -52,14 +52,17 @@ const ranks = (usual: { readonly dim: number; readonly alpha: number; readonly c
     synonyms: ['network_conv_alpha'],
   }),
   dims: preset(
-    blockNumbers(rankOrNone),
+    layerNumbers(rankOrNone),
     {},
-    'Ranks by block in place of dim, such as { OUT01 = 16  MID = 32 }. 0 leaves the layers alone.',
-    { synonyms: ['block_dims', 'rank_pattern', 'block_ranks', 'ranks'] },
+    'Ranks by block or layer in place of dim, such as { OUT01 = 16  MID = 32  "*_attn2_to_k" = 4 }. What has 0 is left alone, also its 3x3 convolutions unless conv_dims gives them a rank.',
+    { synonyms: ['block_dims', 'rank_pattern', 'block_ranks', 'ranks', 'network_reg_dims'] },
   ),
-  conv_dims: preset(blockNumbers(rankOrNone), {}, 'Ranks by block in place of conv_dim. 0 leaves the layers alone.', {
-    synonyms: ['conv_block_dims', 'conv_ranks'],
-  }),
+  conv_dims: preset(
+    layerNumbers(rankOrNone),
+    {},
+    'Ranks by block or layer in place of conv_dim. 0 leaves the convolutions alone.',
+    { synonyms: ['conv_block_dims', 'conv_ranks'] },
+  ),
   rs_lora: preset(
     boolean(),
     false,

@@ -1,10 +1,10 @@
 // The rows of the schema table for optimizers and for how learning rates change.
 
 import {
-  blockNumbers,
   boolean,
   freeArguments,
   integer,
+  layerNumbers,
   number,
   optional,
   pair,
@@ -226,9 +226,9 @@ export const shares = {
     synonyms: ['loraplus', 'loraplus_ratio', 'lora_plus_ratio'],
   }),
   block_lr: preset(
-    blockNumbers(number({ min: 0 })),
+    layerNumbers(number({ min: 0 })),
     {},
-    'Factors of the rates by block, such as { OUT01 = 0.5  "TE2.1*" = 0 }. With 0 a block keeps what it began with, which changes nothing.',
-    { synonyms: ['block_lrs', 'block_lr_weight', 'lr_by_block'] },
+    'Factors of the rates by block, such as { OUT01 = 0.5  "TE2.1*" = 0 }, or by layer: "*_attn2_to_k" = 2. With 0 a layer keeps what it began with, which changes nothing.',
+    { synonyms: ['block_lrs', 'block_lr_weight', 'lr_by_block', 'network_reg_lrs'] },
   ),
 };

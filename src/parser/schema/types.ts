@@ -34,8 +34,11 @@ export type TypeShape =
   | { readonly kind: 'tagged'; readonly variants: { readonly [tag: string]: Fields } }
   /** A block of the network, or a group of them: `OUT01`, `MID`. */
   | { readonly kind: 'network-block' }
-  /** A record from blocks of the network to numbers: weights, unless `of` says otherwise. */
-  | { readonly kind: 'block-numbers'; readonly of: NumberType }
+  /**
+   * A record from blocks of the network to numbers: weights, unless `of` says otherwise. `layers`: keys may be patterns
+   * of layers' names as well.
+   */
+  | { readonly kind: 'block-numbers'; readonly of: NumberType; readonly layers: boolean }
   /** A record of any names, with plain values. */
   | { readonly kind: 'arguments' }
   /** A record of any names, at least one, with values of one type. */
@@ -229,7 +232,12 @@ export function networkBlock(): Type<string> {
 }
 
 export function blockNumbers(of: NumberType = number()): Type<{ readonly [block: string]: number }> {
-  return { kind: 'block-numbers', of };
+  return { kind: 'block-numbers', of, layers: false };
+}
+
+/** By block, or by patterns of layers' names as LoRA files have them. */
+export function layerNumbers(of: NumberType): Type<{ readonly [blockOrPattern: string]: number }> {
+  return { kind: 'block-numbers', of, layers: true };
 }
 
 export function schedule(): Type<ScheduleExpression> {

@@ -1,8 +1,9 @@
 // What a training's attributes mean, however a program says it.
 
+import { isLayerPattern } from '../../parser/blocks.ts';
 import type { Json } from '../graph/json.ts';
 import { numbersByBlock } from '../sdxl/block-weights.ts';
-import type { Network } from '../worker/protocol.ts';
+import type { Network, RankedNetwork } from '../worker/protocol.ts';
 
 /** Settings that came later, as trainings of before had them. Written so or not at all, they are no part of a training. */
 const asBefore: { readonly [name: string]: Json } = {
@@ -27,7 +28,7 @@ export function canonicalTraining(written: { readonly [name: string]: Json }): {
   const canonical = {
     ...without(networkAsBefore, given),
     modules: [...new Set(given.modules)].sort(),
-    ...(given.kind === 'full' ? {} : { dims: byBlock(given.dims), conv_dims: byBlock(given.conv_dims) }),
+    ...(given.kind === 'full' ? {} : canonicalRanks(given)),
   };
   const rates = block_lr && { block_lr: byBlock(block_lr as { readonly [block: string]: number }) };
   return { ...without(asBefore, others), ...saidByRates, network: canonical, ...rates };
@@ -39,4 +40,16 @@ function without(usual: { readonly [name: string]: Json }, settings: object): { 
   );
 }
 
-const byBlock = (numbers: { readonly [block: string]: number }) => Object.fromEntries(numbersByBlock(numbers));
+/** A 0 once left 3×3 convolutions and norms as they are. Trainings without one are what they were. */
+function canonicalRanks({ dims, conv_dims }: RankedNetwork): { readonly [name: string]: Json } {
+  const ranks = { dims: byBlock(dims), conv_dims: byBlock(conv_dims) };
+  return Object.values(ranks.dims).includes(0) ? { ...ranks, zero_dims: 'all' } : ranks;
+}
+
+/** Patterns of layers stay as they are: which layers there are, only the checkpoint tells. */
+function byBlock(numbers: { readonly [blockOrPattern: string]: number }): { readonly [name: string]: number } {
+  const [patterns, blocks] = [true, false].map((isPattern) =>
+    Object.fromEntries(Object.entries(numbers).filter(([key]) => isLayerPattern(key) === isPattern)),
+  );
+  return { ...Object.fromEntries(numbersByBlock(blocks ?? {})), ...patterns };
+}

@@ -297,9 +297,14 @@ export interface RankedNetwork extends AnyNetwork {
   readonly alpha: number;
   readonly conv_dim: number;
   readonly conv_alpha: number;
-  /** Ranks by block (`OUT01`, `TE1`), or by layer (`TE1.3`), which goes before its block. 0: no adapter. */
+  /**
+   * Ranks by block (`OUT01`, `TE1`), or by layer (`TE1.3`), which goes before its block. 0: no adapter. Keys without capitals
+   * are patterns of layers' names (`*_attn2_to_k`): they go before blocks, and the one that fits fewest layers before others.
+   */
   readonly dims: RanksByBlock;
   readonly conv_dims: RanksByBlock;
+  /** Without it, linear. all: a 0 in `dims` leaves 3×3 convolutions and norms alone too, unless `conv_dims` has more. */
+  readonly zero_dims?: 'linear' | 'all' | undefined;
   readonly rs_lora: boolean;
   readonly use_tucker: boolean;
   /** Without it, false. */

@@ -45,6 +45,21 @@ test('ranks by block are the same however the blocks are named', () => {
   expect(spelt).toMatchObject({ dims: { MID00: 32, MID01: 8, MID02: 32 }, conv_dims: { OUT01: 4 } });
 });
 
+test('patterns of layers stay as they are, whatever stands before them', () => {
+  const spelt = canonical({ dims: { '*_to_k': 4, MID: 32, '*_to_q': 2 }, conv_dims: { '*_in_layers_2': 16 } });
+  expect(spelt).toEqual(canonical({ dims: { '*_to_q': 2, MID: 32, '*_to_k': 4 }, conv_dims: { '*_in_layers_2': 16 } }));
+  expect(spelt).toMatchObject({ dims: { '*_to_k': 4, MID02: 32, '*_to_q': 2 }, conv_dims: { '*_in_layers_2': 16 } });
+  expect(canonicalTraining({ network: usual, block_lr: { '*_to_k': 2, 'output_blocks.1': 0.5 } })).toMatchObject({
+    block_lr: { '*_to_k': 2, OUT01: 0.5 },
+  });
+});
+
+test('where a rank is 0, all of the block is meant, and a training without one is what it was', () => {
+  expect(canonical({ dims: { OUT01: 0 } })).toEqual({ ...usual, dims: { OUT01: 0 }, zero_dims: 'all' });
+  expect(canonical({ dims: { '*_to_k': 0 } })).toMatchObject({ zero_dims: 'all' });
+  expect(canonical({ dims: { OUT01: 4 }, conv_dims: { OUT01: 0 } })).not.toHaveProperty('zero_dims');
+});
+
 test('a layer of a text encoder goes before its encoder', () => {
   expect(canonical({ dims: { 'TE1.3': 0, TE1: 4 } })).toMatchObject({ dims: { TE1: 4, 'TE1.2': 4, 'TE1.3': 0 } });
 });

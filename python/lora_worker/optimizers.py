@@ -38,8 +38,7 @@ def parse_optimizer(fields: Fields) -> OptimizerSettings:
     """Raises ProtocolError."""
     kind = fields.one_of("kind", (*_PARSERS, "python"))
     if kind == "python":
-        arguments = fields.record("args").raw if "args" in fields.raw else {}
-        return OptimizerSettings(kind, fields.text("class"), {name: _plain(value) for name, value in arguments.items()})
+        return OptimizerSettings(kind, fields.text("class"), plain_arguments(fields))
     path, parse = _PARSERS[kind]
     return OptimizerSettings(kind, path, parse(fields))
 
@@ -116,7 +115,7 @@ def _adafactor(fields: Fields) -> dict[str, Any]:
         "beta1": _optional_number(fields, "beta1"),
         "weight_decay": fields.number("weight_decay"),
         "scale_parameter": fields.flag("scale_parameter"),
-        # The rates are those of the training.
+        # The rates are those of the training, also where they are what Adafactor would take (`schedules.RelativeStep`).
         "relative_step": False,
         "warmup_init": False,
     }
@@ -166,6 +165,12 @@ _PARSERS = {
 
 def _optional_number(fields: Fields, name: str) -> float | None:
     return fields.number(name) if name in fields.raw else None
+
+
+def plain_arguments(fields: Fields) -> dict[str, Any]:
+    """`args`, which may be missing, as a class wants them. Raises ProtocolError."""
+    arguments = fields.record("args").raw if "args" in fields.raw else {}
+    return {name: _plain(value) for name, value in arguments.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """How learning rates change over a training: factors of the base rate, by optimizer step.
 
-They are sd-scripts' schedulers, which are those of transformers and diffusers. Every one is a function of the step
-alone, so there is no state to save. With T steps in all, w of them warm-up, the factor of step s (0-based) is s/w in
-the warm-up, and behind it depends on the progress p = (s − w)/(T − w).
+They are sd-scripts' schedulers, which are those of transformers and diffusers. Every one but those that are named by
+their class (`class_schedules`) is a function of the step alone, so there is no state to save. With T steps in all, w of
+them warm-up, the factor of step s (0-based) is s/w in the warm-up, and behind it depends on the progress
+p = (s − w)/(T − w).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lora_worker.class_schedules import ClassSchedule
 from lora_worker.protocol import Fields, ProtocolError
 
 
@@ -93,6 +95,14 @@ class PiecewiseConstant:
     step_rules: str
 
 
+@dataclass(frozen=True)
+class RelativeStep:
+    """What Adafactor takes where nobody tells it a rate (Shazeer and Stern 2018, section 8; transformers' `Adafactor`):
+    min(m, 1/√i) in step i = s + 1, with m = 1e-2, or 1e-6·i where it warms up. Base rates are factors of that."""
+
+    warmup_init: bool
+
+
 Schedule = (
     Constant
     | ConstantWithWarmup
@@ -104,6 +114,8 @@ Schedule = (
     | CosineWithMinLr
     | WarmupStableDecay
     | PiecewiseConstant
+    | RelativeStep
+    | ClassSchedule
 )
 
 _SHAPES = ("linear", "cosine", "1-sqrt")
@@ -118,6 +130,8 @@ _NAMES: Mapping[type, str] = {
     CosineWithMinLr: "cosine_with_min_lr",
     WarmupStableDecay: "warmup_stable_decay",
     PiecewiseConstant: "piecewise_constant",
+    RelativeStep: "adafactor",
+    ClassSchedule: "python",
 }
 
 
@@ -128,6 +142,10 @@ def parse_schedule(fields: Fields) -> Schedule:
         return Constant()
     if kind == "piecewise_constant":
         return _parse_piecewise(fields)
+    if kind == "adafactor":
+        return RelativeStep(fields.flag("warmup_init"))
+    if kind == "python":
+        return ClassSchedule.parse(fields)
     warmup = _steps_or_share(fields, "warmup")
     if kind == "constant_with_warmup":
         return ConstantWithWarmup(warmup)
@@ -154,11 +172,18 @@ def parse_schedule(fields: Fields) -> Schedule:
 
 
 def rate_factor(schedule: Schedule, step: int, total: int, base_lr: float) -> float:
-    """The factor for the step with this 0-based index, of `total` steps, of a group whose rate is `base_lr`."""
+    """The factor for the step with this 0-based index, of `total` steps, of a group whose rate is `base_lr`.
+
+    Not for a `ClassSchedule`, which is no function of the step.
+    """
+    if isinstance(schedule, ClassSchedule):
+        raise TypeError(f"{schedule.path} is no function of the step")
     if isinstance(schedule, Constant):
         return 1.0
     if isinstance(schedule, PiecewiseConstant):
         return _piecewise(schedule.step_rules, step)
+    if isinstance(schedule, RelativeStep):
+        return min(1e-6 * (step + 1) if schedule.warmup_init else 1e-2, 1.0 / math.sqrt(step + 1))
     warmup = warmup_steps(schedule, total)
     if isinstance(schedule, WarmupStableDecay):
         return _warmup_stable_decay(schedule, step, total, warmup)
@@ -187,7 +212,9 @@ def warmup_steps(schedule: Schedule, total: int) -> int:
 
 
 def describe(schedule: Schedule) -> tuple[str, dict[str, Any]]:
-    """Its name, and its arguments besides the warm-up."""
+    """Its name, that of its class where it has one, and its arguments besides the warm-up."""
+    if isinstance(schedule, ClassSchedule):
+        return schedule.path, dict(schedule.arguments)
     arguments = {name: value for name, value in asdict(schedule).items() if name != "warmup" and value is not None}
     return _NAMES[type(schedule)], arguments
 

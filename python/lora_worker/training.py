@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lora_worker.blocks import number_of
 from lora_worker.branches import STARTING_AT_ZERO
+from lora_worker.class_schedules import ClassSchedule, RunningSchedule, rehearse
 from lora_worker.dropouts import Masks
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
@@ -112,6 +113,7 @@ class Trainer:
             device=self._device,
         )
         self.optimizer = build_optimizer(settings.optimizer, parameter_groups(network, settings), settings.unet_lr)
+        self._schedule = self._running_schedule()
         self._names = {parameter: name for name, parameter in network.named_parameters()}
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         trained = set(self._parameters)
@@ -150,6 +152,7 @@ class Trainer:
         # Looking at them makes a GPU wait, so it is done only where something depends on it.
         if self._settings.on_non_finite == "skip" and not values.isfinite().all():
             self.optimizer.zero_grad(set_to_none=True)
+            self._advance(index)
             return Reading(values, images, is_skipped=True)
         self._updates.before()
         self.optimizer.step()
@@ -157,6 +160,7 @@ class Trainer:
         values = torch.cat([values, self._updates.after(), *keys])
         if self.average is not None:
             self.average.update(index)
+        self._advance(index)
         self.optimizer.zero_grad(set_to_none=True)
         if not self._is_saveable:
             # Found out now, and not when a night's state is to be written.
@@ -169,6 +173,10 @@ class Trainer:
         return all(bool(parameter.isfinite().all()) for parameter in self._parameters)
 
     def set_rates(self, index: int) -> None:
+        if self._schedule is not None:
+            self._schedule.check(step=index + 1)
+            self._rates = self._rates_of_groups()
+            return
         schedule, steps = self._settings.lr_scheduler, self._settings.steps
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate_factor(schedule, index, steps, group["base_lr"])
@@ -179,12 +187,35 @@ class Trainer:
         """Of the step that was done last, by component, without the factors of blocks and matrices."""
         return dict(self._rates)
 
+    def _running_schedule(self) -> RunningSchedule | None:
+        schedule = self._settings.lr_scheduler
+        if not isinstance(schedule, ClassSchedule):
+            return None
+        settings = self._settings
+        rehearse(schedule, settings.optimizer, self.optimizer, lr=settings.unet_lr, steps=settings.steps)
+        return RunningSchedule(schedule, self.optimizer)
+
+    def _advance(self, index: int) -> None:
+        if self._schedule is not None:
+            self._schedule.advance(done=index + 1)
+
+    def _rates_of_groups(self) -> dict[str, float]:
+        """By component, of what has no factors of its own, else of what comes first: a class may give any rates."""
+        found: dict[str, float] = {}
+        for name, rate in _component_rates(self._settings).items():
+            groups = [group for group in self.optimizer.param_groups if group["name"] == name]
+            plain = [group for group in groups if group["base_lr"] == rate]
+            for group in (plain or groups)[:1]:
+                found[name] = group["lr"]
+        return found
+
     def state(self, step: int) -> State:
         """All that is needed to go on after `step` steps. The tensors are the live ones."""
         memory, values = save_optimizer(self.optimizer, self._names)
         parameters = {name: parameter.data for parameter, name in self._names.items()}
         average = self.average.state() if self.average is not None else {}
-        return State(step, {**parameters, **memory, **average}, {"optimizer": values})
+        told = {"optimizer": values} | ({"schedule": self._schedule.state()} if self._schedule else {})
+        return State(step, {**parameters, **memory, **average}, told)
 
     def restore(self, state: State) -> None:
         """Goes on from what `state` gave, bit for bit."""
@@ -192,6 +223,8 @@ class Trainer:
             for parameter, name in self._names.items():
                 parameter.copy_(state.tensors[name])
         restore_optimizer(self.optimizer, self._names, state.tensors, state.values["optimizer"])
+        if self._schedule is not None:
+            self._schedule.restore(state.values["schedule"])
         if self.average is not None:
             self.average.restore(state.tensors)
 

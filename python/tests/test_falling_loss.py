@@ -36,6 +36,7 @@ SCHEDULES = {
         "warmup": 1,
     },
     "piecewise_constant": {"step_rules": "1:2,0.5:4,0.1"},
+    "python": {"class": "torch.optim.lr_scheduler.OneCycleLR", "args": {"max_lr": 1e-2, "total_steps": 6}},
 }
 
 
@@ -71,6 +72,16 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_the_loss_falls_with_every_schedule(losses_with, kind):
     first, *_, last = losses_with(unet_lr=1e-2, text_encoder_lr=1e-3, lr_scheduler={"kind": kind, **SCHEDULES[kind]})
+    assert last < 0.99 * first
+
+
+def test_the_loss_falls_with_the_rates_that_adafactor_finds_itself(losses_with):
+    first, *_, last = losses_with(
+        unet_lr=1,
+        text_encoder_lr=1,
+        optimizer=OPTIMIZERS["Adafactor"],
+        lr_scheduler={"kind": "adafactor", "warmup_init": False},
+    )
     assert last < 0.99 * first
 
 

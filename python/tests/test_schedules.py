@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.optimization import get_piecewise_constant_schedule
+from optimizer_samples import OPTIMIZERS
 from transformers import optimization
 
+from lora_worker.optimizers import build_optimizer, parse_optimizer
 from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.schedules import (
     Constant,
     Cosine,
     CosineWithMinLr,
     Polynomial,
+    RelativeStep,
     WarmupStableDecay,
     parse_schedule,
     rate_factor,
@@ -173,3 +176,40 @@ def test_a_polynomial_ends_at_one_rate_whatever_it_began_with():
 def test_what_is_no_schedule_is_refused(fields):
     with pytest.raises(ProtocolError):
         parse_schedule(Fields(fields, "lr_scheduler"))
+
+
+@pytest.mark.parametrize("scales", [False, True])
+@pytest.mark.parametrize("warms_up", [False, True])
+def test_the_schedule_adafactor_has_the_rates_that_adafactor_finds_itself(warms_up, scales):
+    """What is learned, to the bit, and the rates that transformers' AdafactorSchedule reads out of it."""
+    theirs, ours = (torch.nn.Parameter(torch.linspace(-1, 2, 12).reshape(3, 4)) for _ in range(2))
+    peer = optimization.Adafactor([theirs], lr=None, scale_parameter=scales, relative_step=True, warmup_init=warms_up)
+    settings = parse_optimizer(Fields({**OPTIMIZERS["Adafactor"], "scale_parameter": scales}, "optimizer"))
+    optimizer = build_optimizer(settings, [{"params": [ours], "lr": 1.0}], 1.0)
+    theirs.grad = torch.ones_like(theirs)
+    schedule = parse_schedule(Fields({"kind": "adafactor", "warmup_init": warms_up}, "s"))
+    assert schedule == RelativeStep(warms_up)
+    rates = []
+    for step in range(130 if warms_up else 12_000 if not scales else 5):
+        rate = rate_factor(schedule, step, 10, 1.0)
+        rates.append(rate)
+        if step > 120:
+            continue
+        optimizer.param_groups[0]["lr"] = rate
+        for parameter in (theirs, ours):
+            generator = torch.Generator().manual_seed(step)
+            parameter.grad = parameter.detach() + torch.randn(parameter.shape, generator=generator)
+        peer.step()
+        optimizer.step()
+        assert torch.equal(theirs, ours), step
+        if not scales:
+            told = optimization.AdafactorSchedule(peer).get_lr()
+            assert told == [rate], step
+    assert rates[0] == (1e-6 if warms_up else 1e-2)
+    if len(rates) > 10_001:
+        assert rates[9_998] == 1e-2 > rates[10_000] == 1 / 10_001**0.5
+
+
+def test_base_rates_are_factors_of_what_adafactor_finds():
+    factors = [rate_factor(RelativeStep(True), step, 10, base) for step in (0, 9) for base in (1.0, 0.5)]
+    assert factors == [1e-6, 1e-6, 1e-6 * 10, 1e-6 * 10]

@@ -391,3 +391,37 @@ def test_a_killed_training_goes_on_bit_for_bit_with_every_optimizer(lab, name):
     with pytest.raises(Killed):
         lab.life(broken, DoomedJob(dies_at=3))
     assert digest(lab.life(broken)["lora"]) == digest(whole["lora"])
+
+
+ONE_CYCLE = {
+    "kind": "python",
+    "class": "torch.optim.lr_scheduler.OneCycleLR",
+    "args": {"max_lr": 2e-3, "total_steps": 4, "pct_start": 0.5},
+}
+
+
+def test_a_killed_training_goes_on_bit_for_bit_with_a_schedule_by_its_class(lab):
+    plan = {"steps": 4, "lr_scheduler": ONE_CYCLE, "optimizer": OPTIMIZERS["AdamW"], **EVERY_STEP}
+    whole = lab.life(lab.request("whole", **plan))
+    request = lab.request("parts", **plan)
+    for dies_at in (1, 3):
+        with pytest.raises(Killed):
+            lab.life(request, DoomedJob(dies_at=dies_at))
+    parts = lab.life(request)
+    assert digest(parts["lora"]) == digest(whole["lora"])
+    assert metrics(parts["metrics"]) == metrics(whole["metrics"])
+    rates = [line["learning_rates"]["unet"] for line in metrics(whole["metrics"])]
+    assert rates[1] == pytest.approx(2e-3) and rates[0] == pytest.approx(2e-3 / 25) and rates[3] < rates[2] < rates[1]
+    _, told = read_safetensors(whole["lora"])
+    assert told["ss_lr_scheduler"] == ONE_CYCLE["class"]
+    assert '"total_steps": 4' in told["ss_lr_scheduler_args"]
+
+
+def test_a_schedule_that_is_missing_or_would_fail_is_refused_before_a_step(lab, monkeypatch):
+    job = RecordingJob()
+    with pytest.raises(WorkerError, match="cannot go on after step 3"):
+        lab.life(lab.request(steps=9, lr_scheduler={**ONE_CYCLE, "args": {"max_lr": 1, "total_steps": 2}}), job)
+    assert steps_of(job) == []
+    monkeypatch.setattr(train, "load_models", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(WorkerError, match="cannot be imported"):
+        lab.life(lab.request("other", lr_scheduler={"kind": "python", "class": "nowhere.Cycle"}))

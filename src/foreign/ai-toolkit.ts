@@ -179,6 +179,13 @@ const training: Names = {
 
 function readTraining(train: PlainRecord, options: Map<string, Plain>, left: Left[]): void {
   take(options, train, training);
+  // Adafactor finds no rates itself there unless it is told to.
+  if (/^adafactor$/i.test(asText(train.optimizer) ?? ''))
+    options.set('optimizer_args', {
+      relative_step: false,
+      scale_parameter: false,
+      ...sectionOf(train.optimizer_params),
+    });
   const precision = asText(train.dtype);
   options.set(
     'mixed_precision',

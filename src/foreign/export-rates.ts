@@ -22,13 +22,13 @@ const names: { readonly [kind in Train['optimizer']['kind']]: string | undefined
   python: undefined,
 };
 
-export function exportOptimizer(draft: CommandDraft, { optimizer }: Train): void {
+export function exportOptimizer(draft: CommandDraft, { optimizer, lr_scheduler }: Train): void {
   addFlag(
     draft,
     'optimizer_type',
     names[optimizer.kind] ?? (optimizer.kind === 'python' ? optimizer.class : optimizer.kind),
   );
-  addList(draft, 'optimizer_args', argumentsFor(optimizer));
+  addList(draft, 'optimizer_args', argumentsFor(optimizer, lr_scheduler));
   if (optimizer.kind === 'SAVEUS')
     draft.notes.push(
       'SAVEUS: python/lora_worker/saveus.py of lorac needs torch alone. Put the folder python of lorac into PYTHONPATH.',
@@ -36,7 +36,7 @@ export function exportOptimizer(draft: CommandDraft, { optimizer }: Train): void
   if (optimizer.kind === 'CAME') draft.notes.push('CAME: the package pytorch_optimizer has to be installed.');
 }
 
-function argumentsFor(optimizer: Train['optimizer']): string[] {
+function argumentsFor(optimizer: Train['optimizer'], scheduler: Train['lr_scheduler']): string[] {
   const { kind, ...values } = optimizer;
   if (optimizer.kind === 'python')
     return Object.entries(optimizer.args ?? {}).map(([name, value]) => `${name}=${pythonLiteral(value)}`);
@@ -56,8 +56,8 @@ function argumentsFor(optimizer: Train['optimizer']): string[] {
   return [
     ...written.filter((one) => !one.startsWith('scale_parameter')),
     `scale_parameter=${pythonLiteral(optimizer.scale_parameter)}`,
-    'relative_step=False',
-    'warmup_init=False',
+    `relative_step=${pythonLiteral(scheduler.kind === 'adafactor')}`,
+    `warmup_init=${pythonLiteral(scheduler.kind === 'adafactor' && scheduler.warmup_init)}`,
   ];
 }
 
@@ -70,8 +70,27 @@ const flagged: { readonly [field: string]: string } = {
   min_lr_ratio: 'lr_scheduler_min_lr_ratio',
 };
 
-export function exportScheduler(draft: CommandDraft, { lr_scheduler }: Train): void {
+export function exportScheduler(draft: CommandDraft, train: Train): void {
+  const { lr_scheduler } = train;
   const { kind, ...values } = lr_scheduler;
+  if (lr_scheduler.kind === 'python') {
+    addFlag(draft, 'lr_scheduler_type', lr_scheduler.class);
+    const args = Object.entries(lr_scheduler.args ?? {});
+    addList(
+      draft,
+      'lr_scheduler_args',
+      args.map(([name, value]) => `${name}=${pythonLiteral(value)}`),
+    );
+    return;
+  }
+  if (lr_scheduler.kind === 'adafactor') {
+    addFlag(draft, 'lr_scheduler', kind);
+    const { unet_lr, text_encoder_lr, loraplus_lr_ratio, block_lr } = train;
+    const isEven = [unet_lr, text_encoder_lr].every((rate) => rate === 0 || rate === 1);
+    if (!isEven || loraplus_lr_ratio !== 1 || Object.keys(block_lr).length > 0)
+      draft.notes.push('lr_scheduler = adafactor: sd-scripts takes no notice of rates with it, and has one for all.');
+    return;
+  }
   const fields: Fields = schedulers.variants[kind];
   addFlag(draft, 'lr_scheduler', kind);
   const args: string[] = [];

@@ -186,12 +186,15 @@ function readOptimizer(table: PlainRecord, options: Map<string, Plain>, left: Le
   if (known === undefined) return;
   const beta1 = asNumber(section.beta1);
   const beta2 = asNumber(section.beta2);
-  const args: { [name: string]: Plain } = {};
+  // Adafactor finds no rates itself there unless it is told to.
+  const args: { [name: string]: Plain } = name === 'ADAFACTOR' ? { relative_step: false, scale_parameter: false } : {};
   if (beta1 !== undefined && beta2 !== undefined && name !== 'ADAFACTOR') args.betas = [beta1, beta2];
   const own = [
     'weight_decay',
     ...(name === 'PRODIGY' ? ['d_coef', 'd0', 'use_bias_correction', 'safeguard_warmup', 'decouple'] : []),
-    ...(name === 'ADAFACTOR' ? ['scale_parameter', 'relative_step', 'clip_threshold', 'decay_rate'] : []),
+    ...(name === 'ADAFACTOR'
+      ? ['scale_parameter', 'relative_step', 'warmup_init', 'clip_threshold', 'decay_rate']
+      : []),
     ...(/^ADAMW/.test(name) ? ['eps'] : []),
   ];
   for (const key of own) {

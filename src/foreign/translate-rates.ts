@@ -3,7 +3,7 @@
 import { lrScheduler, optimizer } from '../parser/schema/rates.ts';
 import { type Asked, argumentsOf } from './asked.ts';
 import { fitted, isWritable, rowOf } from './draft.ts';
-import { asNumber, type Plain } from './plain.ts';
+import { asBoolean, asNumber, type Plain } from './plain.ts';
 import { literalOrText } from './python-literal.ts';
 
 export interface Tagged {
@@ -50,7 +50,11 @@ export function translateOptimizer(asked: Asked): Tagged {
   if (/^paged|8bit$/.test(last) && kind !== 'AdamW8bit') {
     asked.leave('optimizer_type', `Its states are kept in 32 bits here, and in the memory of the GPU: ${kind}.`);
   }
-  const draft: { kind: string; [field: string]: unknown } = { kind };
+  // Where nothing is said, transformers scales by the size of weights.
+  const draft: { kind: string; [field: string]: unknown } = {
+    kind,
+    ...(kind === 'Adafactor' && { scale_parameter: true }),
+  };
   for (const [key, text] of kind === 'CAME' ? withPairOfEps(args) : args) {
     const [field, row] = rowOf(optimizer.variants[kind], key) ?? [];
     const value = literalOrText(text);
@@ -82,9 +86,18 @@ function optimizerName(asked: Asked): string {
   return name ?? 'AdamW';
 }
 
-/** What Adafactor is told to switch off its own rates, and what Prodigy says in the log. */
+/** Where Adafactor finds its rates itself, as it does unless it is told not to, and when it warms up, though it is. */
+export function ownRatesOfAdafactor(asked: Asked): { readonly warmup_init: boolean } | undefined {
+  const name = asked.peek('optimizer_type');
+  if (typeof name !== 'string' || known[name.toLowerCase()] !== 'Adafactor') return undefined;
+  const args = argumentsOf(asked.peek('optimizer_args'));
+  const [relative, warm] = ['relative_step', 'warmup_init'].map((key) => asBoolean(args.get(key)));
+  return relative === false && warm !== true ? undefined : { warmup_init: warm === true };
+}
+
+/** What says in Adafactor whose rates count, which the schedule tells here, and what Prodigy says in the log. */
 function isSilent(kind: string, key: string, value: Plain): boolean {
-  if (kind === 'Adafactor') return ['relative_step', 'warmup_init'].includes(key) && value === false;
+  if (kind === 'Adafactor') return ['relative_step', 'warmup_init'].includes(key) && typeof value === 'boolean';
   return kind === 'Prodigy' && (key === 'slice_p' || key === 'fsdp_in_use');
 }
 
@@ -112,9 +125,13 @@ export function translateScheduler(asked: Asked): Tagged {
   const args = new Map(
     [...argumentsOf(asked.get('lr_scheduler_args'))].map(([name, text]) => [name, literalOrText(text)] as const),
   );
+  const ofAdafactor = ownRatesOfAdafactor(asked);
   const own = asked.text('lr_scheduler_type');
-  if (own !== undefined)
-    asked.leave('lr_scheduler_type', 'lorac has the schedulers of sd-scripts; one of them stands in its place.');
+  if (ofAdafactor !== undefined) return withoutOthers(asked, { kind: 'adafactor', ...ofAdafactor });
+  if (own !== undefined) {
+    const scheduler = classOfScheduler(asked, own, args);
+    if (scheduler !== undefined) return withoutOthers(asked, scheduler);
+  }
   const name = asked.text('lr_scheduler') ?? 'constant';
   const known = Object.hasOwn(lrScheduler.variants, name);
   if (!known) asked.leave('lr_scheduler', 'lorac has no such scheduler. The rates are constant in its place.');
@@ -147,18 +164,37 @@ export function translateScheduler(asked: Asked): Tagged {
     const field = rowOf(fields, key)?.[0] ?? key;
     set(field, key, value);
   }
-  for (const name of [
-    'lr_scheduler_num_cycles',
-    'lr_scheduler_power',
-    'lr_scheduler_timescale',
-    'lr_decay_steps',
-    'lr_scheduler_min_lr_ratio',
-  ]) {
+  for (const name of optionsOfSchedulers) {
     if (asked.rest.includes(name) && isMeant(name, asked.peek(name)))
       asked.leave(name, `The scheduler ${kind} does not read it.`);
     else asked.get(name);
   }
   return draft;
+}
+
+const optionsOfSchedulers = [
+  'lr_scheduler_num_cycles',
+  'lr_scheduler_power',
+  'lr_scheduler_timescale',
+  'lr_decay_steps',
+  'lr_scheduler_min_lr_ratio',
+];
+
+/** A scheduler that takes no notice of what the others read. */
+function withoutOthers(asked: Asked, scheduler: Tagged): Tagged {
+  for (const name of ['lr_scheduler', 'lr_warmup_steps', ...optionsOfSchedulers]) asked.get(name);
+  return scheduler;
+}
+
+/** As sd-scripts finds it: a name without a dot is one of torch. It has the arguments alone. */
+function classOfScheduler(asked: Asked, name: string, args: ReadonlyMap<string, Plain>): Tagged | undefined {
+  const path = name.includes('.') ? name : `torch.optim.lr_scheduler.${name}`;
+  if (!/^[A-Za-z_][\w.]*$/.test(path)) {
+    asked.leave('lr_scheduler_type', 'This is no name of a class. The scheduler of lr_scheduler stands in its place.');
+    return undefined;
+  }
+  const usable = [...args].filter(([, value]) => typeof value !== 'string' || isWritable(value));
+  return { kind: 'python', class: path, ...(usable.length > 0 && { args: Object.fromEntries(usable) }) };
 }
 
 /** Graphical programs write the defaults of all schedulers. */

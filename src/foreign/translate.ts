@@ -12,7 +12,13 @@ import { afterTraining } from './translate-after.ts';
 import { translateImages } from './translate-dataset.ts';
 import { translateNetwork } from './translate-network.ts';
 import { ranksOfParts } from './translate-ranks.ts';
-import { type Rates, translateOptimizer, translateRates, translateScheduler } from './translate-rates.ts';
+import {
+  ownRatesOfAdafactor,
+  type Rates,
+  translateOptimizer,
+  translateRates,
+  translateScheduler,
+} from './translate-rates.ts';
 import { epochOf, translateSteps } from './translate-steps.ts';
 
 export function translate(recipe: Recipe, around: Surroundings): Draft {
@@ -93,7 +99,10 @@ function translateLearning(values: Values, asked: Asked): void {
 
   const optimizer = translateOptimizer(asked);
   put(values, 'optimizer', optimizer);
-  const rates = translateRates(asked, isLycoris);
+  const written = translateRates(asked, isLycoris);
+  // Where Adafactor finds the rates, those that are written say no more than what is trained at all.
+  const isOwn = ownRatesOfAdafactor(asked) !== undefined;
+  const rates = isOwn ? onlyZeros(written) : written;
   // Prodigy takes 1 where no rate is written, so that ours have to be, even where they are the defaults.
   const always = optimizer.kind === 'Prodigy';
   placeNumber(values, asked, { name: 'unet_lr', value: rates.unet_lr, always });
@@ -101,9 +110,9 @@ function translateLearning(values: Values, asked: Asked): void {
   if (!trainsText) put(values, 'train_text_encoder', false);
   else placeNumber(values, asked, { name: 'text_encoder_lr', value: rates.text_encoder_lr, always });
   if (asked.boolean('network_train_text_encoder_only')) put(values, 'train_unet', false);
-  if (loraPlusRatio !== undefined && loraPlusRatio > 0) put(values, 'loraplus_lr_ratio', loraPlusRatio);
-  const layerFactors = factorsOf(asked, layerRates, rates);
-  const factors = { ...blockRates, ...(trainsText && rates.blockRates), ...layerFactors };
+  if (loraPlusRatio !== undefined && loraPlusRatio > 0 && !isOwn) put(values, 'loraplus_lr_ratio', loraPlusRatio);
+  const layerFactors = factorsOf(asked, isOwn ? {} : layerRates, rates);
+  const factors = isOwn ? {} : { ...blockRates, ...(trainsText && rates.blockRates), ...layerFactors };
   if (Object.keys(factors).length > 0) put(values, 'block_lr', factors);
   put(values, 'lr_scheduler', translateScheduler(asked));
 
@@ -118,6 +127,11 @@ function translateLearning(values: Values, asked: Asked): void {
   put(values, 'mixed_precision', precision === 'no' || precision === 'fp32' ? 'fp32' : 'bf16');
   const saved = asked.text('save_precision');
   put(values, 'save_precision', saved === 'float' || saved === 'fp32' ? 'fp32' : saved === 'bf16' ? 'bf16' : 'fp16');
+}
+
+function onlyZeros({ unet_lr, text_encoder_lr }: Rates): Rates {
+  const zero = (rate: number | undefined) => (rate === 0 ? 0 : undefined);
+  return { unet_lr: zero(unet_lr), text_encoder_lr: zero(text_encoder_lr), blockRates: {} };
 }
 
 /** A rate of a single layer as a factor of the rate that its part of the model has. */

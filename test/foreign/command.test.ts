@@ -277,7 +277,36 @@ test('optimizers by the names that sd-scripts knows, and any class by its path',
   });
   expect(trainOf('--optimizer_type RAdam').optimizer).toMatchObject({ kind: 'python', class: 'torch.optim.RAdam' });
   expect(lostOf('--optimizer_type Adafactor --optimizer_args scale_parameter=False relative_step=False')).toEqual([]);
-  expect(lostOf('--optimizer_type Adafactor --optimizer_args relative_step=True')).toEqual(['relative_step']);
+});
+
+test('Adafactor finds its rates itself unless it is told not to', () => {
+  const own = '--learning_rate 1e-4 --text_encoder_lr 0 --lr_scheduler cosine --optimizer_type AdaFactor';
+  expect(trainOf(own)).toMatchObject({
+    optimizer: { kind: 'Adafactor', scale_parameter: true },
+    lr_scheduler: { kind: 'adafactor', warmup_init: false },
+    unet_lr: 1,
+    text_encoder_lr: 0,
+  });
+  const warm = `${own} --optimizer_args relative_step=False warmup_init=True scale_parameter=False`;
+  expect(trainOf(warm)).toMatchObject({
+    optimizer: { scale_parameter: false },
+    lr_scheduler: { kind: 'adafactor', warmup_init: true },
+  });
+  expect(lostOf(warm)).toEqual([]);
+  const off = trainOf(`${own} --optimizer_args relative_step=False`);
+  expect(off).toMatchObject({ lr_scheduler: { kind: 'cosine' }, optimizer: { scale_parameter: true }, unet_lr: 1e-4 });
+});
+
+test('schedulers by their class', () => {
+  const named =
+    '--lr_scheduler_type OneCycleLR --lr_scheduler_args max_lr=1e-3 total_steps=80 "anneal_strategy=\'linear\'"';
+  expect(trainOf(`--lr_scheduler cosine --lr_warmup_steps 10 ${named}`).lr_scheduler).toEqual({
+    kind: 'python',
+    class: 'torch.optim.lr_scheduler.OneCycleLR',
+    args: { max_lr: 1e-3, total_steps: 80, anneal_strategy: 'linear' },
+  });
+  expect(trainOf('--lr_scheduler_type pkg.mod.Cycle').lr_scheduler).toEqual({ kind: 'python', class: 'pkg.mod.Cycle' });
+  expect(lostOf('--lr_scheduler_type "a b"')).toEqual(['lr_scheduler_type']);
 });
 
 test('rates that Prodigy was given are written, also where they are the defaults of others', () => {

@@ -12,6 +12,10 @@ test.each([
   ['constant_with_warmup { warmup = "12.5%" }', { kind: 'constant_with_warmup', warmup: 0.125 }],
   ['polynomial', { kind: 'polynomial', power: 1, lr_end: 1e-7, warmup: 0 }],
   ['piecewise_constant { step_rules = "1:10, 0.1:20, 1e-3" }', { step_rules: '1:10, 0.1:20, 1e-3' }],
+  [
+    'python { class = "a.b_2.C"  args = { gamma = 0.9  milestones = [2, 3] } }',
+    { class: 'a.b_2.C', args: { gamma: 0.9, milestones: [2, 3] } },
+  ],
   ['warmup_stable_decay { decay = "25%"  decay_type = 1-sqrt }', { decay: 0.25, decay_type: '1-sqrt' }],
 ])('%s is understood', (written, wanted) => {
   expect(train(`lr_scheduler = ${written}`).lr_scheduler).toMatchObject(wanted);
@@ -26,6 +30,28 @@ test.each([
   ['num_cycles = «0»', 'out-of-range'],
 ])('%s is complained about', (written, code) => {
   expectProblems([code], trainWith(`lr_scheduler = cosine { ${written} }`));
+});
+
+test.each([
+  ['«python { args = { } }»', 'missing-attribute'],
+  ['python { class = "a.B"  args = «3» }', 'wrong-type'],
+  ['«python { class = "OneCycleLR" }»', 'class-name'],
+  ['adafactor { warmup_init = «maybe» }', 'wrong-type'],
+  ['«adafactor»', 'adafactor-schedule'],
+])('the schedule %s is complained about', (written, code) => {
+  expectProblems([code], trainWith(`lr_scheduler = ${written}`));
+});
+
+test("Adafactor's own rates are 1 unless they are written", () => {
+  const own = 'optimizer = Adafactor  lr_scheduler = adafactor { warmup_init = true }';
+  expect(train(own)).toMatchObject({
+    lr_scheduler: { kind: 'adafactor', warmup_init: true },
+    unet_lr: 1,
+    text_encoder_lr: 1,
+  });
+  expect(train(`${own} text_encoder_lr = 0.5 train_unet = false`)).toMatchObject({ unet_lr: 0, text_encoder_lr: 0.5 });
+  expectProblems(['small-adafactor-rate'], trainWith(`${own} unet_lr = «1e-4» text_encoder_lr = 0`));
+  expect(train('optimizer = Adafactor').unet_lr).toBe(3e-4);
 });
 
 test('a schedule whose parts are longer than the training is complained about', () => {

@@ -49,7 +49,8 @@ const rows: Row[] = blockKinds.flatMap((kind) =>
         setting: one,
         program: (value: string) => {
           const others = tag === '' && name === 'sample' && field !== 'prompts' ? 'prompts = "p.txt"' : '';
-          return program(`${tag} { ${others} ${field} = ${value} }`);
+          const beside = tag === 'adafactor' ? 'optimizer = Adafactor' : '';
+          return program(`${tag} { ${others} ${field} = ${value} } ${beside}`);
         },
       })),
     );

@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 
+from lora_worker.class_schedules import ClassSchedule, schedule_class
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
@@ -77,6 +78,8 @@ def run(work: Train, job: Job) -> dict[str, str]:
     claim_folder(work.work, identity)
     refuse_bad_modules(work)
     optimizer_class(work.settings.optimizer)
+    if isinstance(work.settings.lr_scheduler, ClassSchedule):
+        schedule_class(work.settings.lr_scheduler)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
     dtype = _DTYPES[work.settings.mixed_precision]
     models = as_said(load_models(work.checkpoint, device=device, dtype=dtype), work.settings.process)

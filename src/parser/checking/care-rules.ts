@@ -52,9 +52,10 @@ const usualRates: { readonly [optimizer: string]: number } = {
 const [tooHigh, tooLow] = [20, 100];
 
 function warnOfRates(scope: Scope, { attributes, attributeSpans, span }: Train): void {
-  const { optimizer, network } = attributes;
+  const { optimizer, network, lr_scheduler } = attributes;
   const ofAdapters = usualRates[optimizer.kind];
-  if (ofAdapters === undefined) return;
+  // What Adafactor finds itself has a rule of its own, and a class may mean anything.
+  if (ofAdapters === undefined || lr_scheduler.kind === 'adafactor' || lr_scheduler.kind === 'python') return;
   const usual = network.kind === 'full' ? ofAdapters / 10 : ofAdapters;
   for (const name of ['unet_lr', 'text_encoder_lr'] as const) {
     const place = attributeSpans[name] ?? attributeSpans.optimizer;

@@ -9,14 +9,14 @@ type Train = BlockOf<'train'>;
 /** The block as it finally is; `undefined` after complaining. */
 export function rateRules(scope: Scope, written: Train): Train | undefined {
   const block = withoutUntrained(withOwnRates(written));
-  const rules = [trainsSomething, fitsItsSteps, fallsToItsEnd, hasGoodPieces, namesItsClass, hasOneRate];
+  const rules = [trainsSomething, fitsItsSteps, fallsToItsEnd, hasGoodPieces, namesItsClass, hasOneRate, isOfAdafactor];
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
 }
 
-/** Prodigy finds the rate itself, and multiplies it by the ones it is given: unless they are written, they are 1. */
+/** Where the rate is found otherwise, by Prodigy or by Adafactor, those of the program are factors: 1 unless written. */
 function withOwnRates(block: Train): Train {
   const { attributes, attributeSpans } = block;
-  if (attributes.optimizer.kind !== 'Prodigy') return block;
+  if (attributes.optimizer.kind !== 'Prodigy' && attributes.lr_scheduler.kind !== 'adafactor') return block;
   const unet_lr = attributeSpans.unet_lr === undefined ? 1 : attributes.unet_lr;
   const text_encoder_lr = attributeSpans.text_encoder_lr === undefined ? 1 : attributes.text_encoder_lr;
   return { ...block, attributes: { ...attributes, unet_lr, text_encoder_lr } };
@@ -56,11 +56,33 @@ function hasOneRate(scope: Scope, { attributes, attributeSpans, span }: Train): 
   return true;
 }
 
+/** The schedule is a part of that optimizer, and means rates of its size. */
+function isOfAdafactor(scope: Scope, { attributes, attributeSpans, span }: Train): boolean {
+  const { lr_scheduler, optimizer, unet_lr, text_encoder_lr } = attributes;
+  if (lr_scheduler.kind !== 'adafactor') return true;
+  const place = attributeSpans.lr_scheduler ?? span;
+  if (optimizer.kind !== 'Adafactor') {
+    scope.report(problem.adafactorSchedule(place, optimizer.kind, attributeSpans.optimizer ?? span));
+    return false;
+  }
+  const rate = Math.max(unet_lr, text_encoder_lr);
+  const written = attributeSpans.unet_lr ?? attributeSpans.text_encoder_lr;
+  if (rate > 0 && rate < 0.01 && written !== undefined) scope.report(problem.smallAdafactorRate(written, rate));
+  return true;
+}
+
 function namesItsClass(scope: Scope, { attributes, attributeSpans, span }: Train): boolean {
-  const { optimizer } = attributes;
-  if (optimizer.kind !== 'python' || /^[^\W\d]\w*(?:\.[^\W\d]\w*)+$/u.test(optimizer.class)) return true;
-  scope.report(problem.className(attributeSpans.optimizer ?? span, optimizer.class));
-  return false;
+  const { optimizer, lr_scheduler } = attributes;
+  const named = [
+    { setting: optimizer, place: attributeSpans.optimizer, example: 'torch.optim.RAdam' },
+    { setting: lr_scheduler, place: attributeSpans.lr_scheduler, example: 'torch.optim.lr_scheduler.OneCycleLR' },
+  ];
+  const bad = named.flatMap(({ setting, place, example }) => {
+    if (setting.kind !== 'python' || /^[^\W\d]\w*(?:\.[^\W\d]\w*)+$/u.test(setting.class)) return [];
+    return [problem.className(place ?? span, setting.class, example)];
+  });
+  for (const one of bad) scope.report(one);
+  return bad.length === 0;
 }
 
 const placeOfSchedule = (block: Train) => block.attributeSpans.lr_scheduler ?? block.span;

@@ -5,10 +5,19 @@ import type { Span } from '../source.ts';
 import { type Diagnostic, error, warning } from './diagnostic.ts';
 import type { Via } from './meaning.ts';
 
-export function className(span: Span, name: string): Diagnostic {
+export function adafactorSchedule(span: Span, optimizer: string, place: Span): Diagnostic {
+  return error('adafactor-schedule', span, {
+    message: `The schedule adafactor is a part of the optimizer Adafactor, and this training has ${optimizer}.`,
+    related: [{ message: 'The optimizer is said here', span: place }],
+    hint: 'Write optimizer = Adafactor, or choose another schedule.',
+  });
+}
+
+/** `example`: a class of that kind. */
+export function className(span: Span, name: string, example: string): Diagnostic {
   return error('class-name', span, {
     message: `"${name}" does not say which Python class is meant.`,
-    hint: 'Write the module and the class, with dots: "torch.optim.RAdam".',
+    hint: `Write the module and the class, with dots: "${example}".`,
   });
 }
 
@@ -66,6 +75,13 @@ export function stepRules(span: Span, piece: string, why: string): Diagnostic {
   return error('step-rules', span, {
     message: `"${piece}" ${why}.`,
     hint: 'Write factors with the steps that they end before, and the last factor alone: "1:10,0.1:20,0.01".',
+  });
+}
+
+export function smallAdafactorRate(span: Span, rate: number): Diagnostic {
+  return warning('small-adafactor-rate', span, {
+    message: `The schedule adafactor finds the rate itself; ${writeNumber(rate)} is a factor of it, and leaves little to learn with.`,
+    hint: 'Leave the rates out: then they are 1.',
   });
 }
 

@@ -6,6 +6,12 @@ const kept = 'dataset kept { images = "class" }';
 const apart = 'dataset apart { images = "apart" }';
 
 export const training: Explanations = {
+  'adafactor-schedule': {
+    means: `Adafactor can do without a learning rate: it takes one that follows from the number of the step. That is what this
+schedule is, and other optimizers want other rates.`,
+    wrong: trainWith('optimizer = AdamW  lr_scheduler = adafactor'),
+    right: trainWith('optimizer = Adafactor  lr_scheduler = adafactor'),
+  },
   'alpha-above-rank': {
     means: `What an adapter has learned counts alpha / rank times. Above 1 it works like a higher learning rate, and trainings
 break sooner. From half the rank up to the rank is usual.`,
@@ -148,6 +154,12 @@ encoders or for single blocks.`,
     means: `A share of all steps is written as a percentage, and 100% would leave none for the rest.`,
     wrong: trainWith('lr_scheduler = linear { warmup = "100%" }'),
     right: trainWith('lr_scheduler = linear { warmup = "10%" }'),
+  },
+  'small-adafactor-rate': {
+    means: `With the schedule adafactor the rate follows from the number of the step, and what is written is a factor on it.
+With a factor as small as usual rates, next to nothing is learned.`,
+    wrong: trainWith('optimizer = Adafactor  lr_scheduler = adafactor  unet_lr = 1e-4  text_encoder_lr = 0'),
+    right: trainWith('optimizer = Adafactor  lr_scheduler = adafactor  text_encoder_lr = 0'),
   },
   'small-prodigy-rate': {
     means: `Prodigy finds the learning rate itself, and what is written is a factor on it. With a factor as small as usual

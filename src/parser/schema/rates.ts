@@ -214,6 +214,24 @@ export const lrScheduler = tagged({
       { synonyms: ['rules'] },
     ),
   },
+  adafactor: {
+    warmup_init: preset(
+      boolean(),
+      false,
+      'Begin with 1e-6 and rise by that in each step, in place of 1e-2, until the root falls below it.',
+      { synonyms: ['relative_step_warmup'] },
+    ),
+  },
+  python: {
+    class: required(text(), 'Where a schedule of torch is imported from: "torch.optim.lr_scheduler.OneCycleLR".', {
+      synonyms: ['name', 'path', 'lr_scheduler_type'],
+    }),
+    args: optional(
+      freeArguments(),
+      'What it is constructed with besides the optimizer: args = { max_lr = 1e-3  total_steps = 80 }. Lists become tuples, none is None.',
+      { synonyms: ['arguments', 'lr_scheduler_args', 'kwargs'] },
+    ),
+  },
 });
 
 /** What is trained, and how fast beside the rest. */

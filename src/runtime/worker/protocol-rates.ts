@@ -84,4 +84,8 @@ export type LrScheduler =
       readonly warmup: number;
     }
   /** As diffusers writes it: "1:10,0.1:20,0.01". */
-  | { readonly kind: 'piecewise_constant'; readonly step_rules: string };
+  | { readonly kind: 'piecewise_constant'; readonly step_rules: string }
+  /** min(m, 1/√i) in step i, from 1, with m = 1e-2 or, warming up, 1e-6·i. Rates are factors of that. */
+  | { readonly kind: 'adafactor'; readonly warmup_init: boolean }
+  /** Any class of torch.optim.lr_scheduler.LRScheduler that the worker's Python can import, stepped after each step. */
+  | { readonly kind: 'python'; readonly class: string; readonly args?: Arguments | undefined };

@@ -113,7 +113,10 @@ function exportLength(draft: CommandDraft, train: Train): void {
   addFlag(draft, 'gradient_accumulation_steps', train.gradient_accumulation_steps);
   addFlag(draft, 'max_grad_norm', train.max_grad_norm);
   addFlag(draft, 'seed', train.seed);
-  if (train.save_every < train.steps) addFlag(draft, 'save_every_n_steps', train.save_every);
+  if (train.save_every < train.steps) {
+    addFlag(draft, 'save_every_n_steps', train.save_every);
+    if (train.save_last_n_steps !== undefined) addFlag(draft, 'save_last_n_steps', train.save_last_n_steps);
+  }
 }
 
 function exportNoiseAndLoss(draft: CommandDraft, train: Train): void {
@@ -180,7 +183,7 @@ const told: ReadonlySet<string> = new Set(
     'loraplus_lr_ratio block_lr lr_scheduler max_grad_norm steps batch_size gradient_accumulation_steps noise noise_offset',
     'noise_offset_random_strength adaptive_noise_scale ip_noise_gamma ip_noise_gamma_random_strength min_timestep max_timestep',
     'init scale_weight_norms loss min_snr_gamma debiased_estimation scale_v_pred_loss_like_noise_pred v_pred_like_loss max_token_length',
-    'mixed_precision save_precision save_every sample validation seed gradient_checkpointing vae_precision state_every',
+    'mixed_precision save_precision save_every save_last_n_steps sample validation seed gradient_checkpointing vae_precision state_every',
   ].flatMap((line) => line.split(' ')),
 );
 

@@ -28,8 +28,20 @@ export function translateSteps(values: Values, asked: Asked, epoch: Epoch): void
     put(values, 'save_every', Math.max(1, Math.floor(steps / ratio)));
   else if (saving !== undefined) put(values, 'save_every', saving);
   else if (steps !== undefined && steps > 10) put(values, 'save_every', steps, 'only the last');
+  keeping(values, asked, epoch);
   sampling(values, asked, epoch);
   measuring(values, asked, epoch);
+}
+
+/** How far back LoRAs are kept, where any but the last are. There each of the two goes with its own interval. */
+function keeping(values: Values, asked: Asked, epoch: Epoch): void {
+  const [steps, epochs] = [asked.number('save_last_n_steps'), asked.number('save_last_n_epochs')];
+  const bySteps = asked.peek('save_every_n_steps') !== undefined;
+  if (steps !== undefined && bySteps && Number.isInteger(steps) && steps >= 0) put(values, 'save_last_n_steps', steps);
+  const every = asNumber(asked.peek('save_every_n_epochs'));
+  if (bySteps || epochs === undefined || every === undefined || !isCount(epochs)) return;
+  if (epoch.steps !== undefined) put(values, 'save_last_n_steps', (epochs - 1) * every * epoch.steps);
+  else asked.leave('save_last_n_epochs', 'It is said in steps here, and the images are not here to count them.');
 }
 
 function lengthOf(values: Values, asked: Asked, epoch: Epoch): number | undefined {

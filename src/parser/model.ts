@@ -17,7 +17,7 @@ export type {
   Steps,
   WeightedReference,
 } from './values.ts';
-export { nameOfReference, savedSteps } from './values.ts';
+export { keptSteps, nameOfReference, savedSteps } from './values.ts';
 
 export interface CheckedProgram {
   readonly source: SourceFile;

@@ -56,9 +56,23 @@ export type StepChoice =
   /** `raw@ema(0.9)`: the moving average over all that it saved. */
   | { readonly kind: 'ema'; readonly decay: number };
 
-/** The steps of a training that `save_every` keeps, and the last. */
-export function savedSteps({ steps, save_every }: { readonly steps: number; readonly save_every: number }): number[] {
-  const whole = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
+interface Saving {
+  readonly steps: number;
+  readonly save_every: number;
+  readonly save_last_n_steps?: number | undefined;
+}
+
+/** The steps that `save_every` keeps, of which `save_last_n_steps` leaves those that the last one is so near to. */
+export function keptSteps({ steps, save_every, save_last_n_steps = steps }: Saving): number[] {
+  const last = Math.floor(steps / save_every) * save_every;
+  const all = Array.from({ length: last / save_every }, (_, index) => (index + 1) * save_every);
+  return all.filter((step) => step >= last - save_last_n_steps);
+}
+
+/** The steps of a training that are kept, and the last. */
+export function savedSteps(saving: Saving): number[] {
+  const { steps } = saving;
+  const whole = keptSteps(saving);
   return whole.at(-1) === steps ? whole : [...whole, steps];
 }
 

@@ -247,6 +247,14 @@ test('a rank of 0 for a block leaves its convolutions to conv_dim there, which i
   expect(trainOf(`--network_args conv_dim=2 block_dims=${dims}`).network).toMatchObject({ conv_dims: { IN00: 2 } });
 });
 
+test('only the last of the saved steps', () => {
+  expect(trainOf('--save_every_n_steps 10 --save_last_n_steps 20').save_last_n_steps).toBe(20);
+  expect(trainOf('--save_last_n_steps 20').save_last_n_steps).toBeUndefined();
+  expect(lostOf('--save_every_n_epochs 2 --save_last_n_epochs 3')).toEqual(
+    ['save_every_n_epochs', 'save_last_n_epochs'].toSorted(),
+  );
+});
+
 test('optimizers by the names that sd-scripts knows, and any class by its path', () => {
   expect(
     trainOf('--optimizer_type adamw8bit --optimizer_args weight_decay=0.1 "betas=0.9,0.99"').optimizer,

@@ -128,7 +128,7 @@ const flags = fc
       `--lr_scheduler piecewise_constant --lr_scheduler_args 'step_rules="1:10,0.1"'`,
     ),
     flag('max_train_steps', '40', '900', '7'),
-    flag('save_every_n_steps', '5'),
+    flag('save_every_n_steps', '5', '5 --save_last_n_steps 10'),
     flag('train_batch_size', '8'),
     flag('max_grad_norm', '0', '0.5'),
     flag('noise_offset', '0.05', '0.1 --noise_offset_random_strength --adaptive_noise_scale 0.01'),

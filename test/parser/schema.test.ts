@@ -161,6 +161,7 @@ test('what changes nothing in the result is known as such', () => {
   const free = rows.filter(({ setting }) => !setting.fingerprint).map(({ kind, path }) => `${kind}.${path}`);
   expect(free).toEqual([
     'train.save_every',
+    'train.save_last_n_steps',
     'train.sample',
     'train.on_non_finite',
     'train.gradient_checkpointing',

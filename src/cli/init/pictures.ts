@@ -2,7 +2,7 @@
 
 import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, extname, relative } from 'node:path';
-import { captionPath, readCaption } from '../../runtime/dataset/captions.ts';
+import { captionOfWhole, captionPath, readCaption } from '../../runtime/dataset/captions.ts';
 import { findCountedImages, findImages } from '../../runtime/dataset/find-images.ts';
 import type { AbsolutePath } from '../../runtime/graph/graph.ts';
 import { absolutePath, pathIn } from '../../runtime/graph/paths.ts';
@@ -109,9 +109,9 @@ const different = (texts: readonly string[]) => [...new Set(texts)];
 const LARGEST_BYTES = 64 * 1024;
 
 function captionOf(image: AbsolutePath, extension: string): string | undefined {
-  const path = captionPath(image, extension);
-  const facts = statSync(path, { throwIfNoEntry: false });
-  if (!facts?.isFile() || facts.size > LARGEST_BYTES) return undefined;
+  const places = [captionPath(image, extension), captionOfWhole(image, extension)];
+  const path = places.find((place) => place !== undefined && statSync(place, { throwIfNoEntry: false })?.isFile());
+  if (path === undefined || statSync(path).size > LARGEST_BYTES) return undefined;
   const caption = readCaption(readFileSync(path), 'first');
   return caption.ok ? caption.text : undefined;
 }

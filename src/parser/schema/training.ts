@@ -264,6 +264,11 @@ export const train = {
     synonyms: ['save_every_n_steps', 'save_steps', 'checkpointing_steps', 'save_interval'],
     fingerprint: false,
   }),
+  save_last_n_steps: optional(
+    integer({ min: 0 }),
+    'Keep only those of these LoRAs that were saved at most so many steps before the last one. Steps that the program names, shows and measures are kept all the same. Without it all are.',
+    { synonyms: ['save_last', 'save_total_limit', 'checkpoints_total_limit', 'keep_last'], fingerprint: false },
+  ),
   sample: optional(sample, 'Pictures rendered during training. Without it there are none.', {
     synonyms: ['samples', 'sampling', 'preview'],
     fingerprint: false,

@@ -21,6 +21,17 @@ export function captionPath(image: AbsolutePath, extension: string): AbsolutePat
   return `${image.slice(0, image.length - extname(image).length)}${suffix}` as AbsolutePath;
 }
 
+/**
+ * Where else it may lie: tools that crop faces add four numbers to the name of their picture, `fox_0120_0080_0512_0512.png`,
+ * and the picture's caption is theirs.
+ */
+export function captionOfWhole(image: AbsolutePath, extension: string): AbsolutePath | undefined {
+  const end = extname(image);
+  const stem = image.slice(0, image.length - end.length);
+  const whole = stem.replace(/(?<=[^\\/])(?:_\d+){4}$/, '');
+  return whole === stem ? undefined : captionPath(`${whole}${end}` as AbsolutePath, extension);
+}
+
 /** What the folder of an image is called, without the number that sd-scripts takes for repeats: "fox" for 5_fox. */
 export function folderWords(image: AbsolutePath): string {
   return basename(dirname(image))

@@ -7,7 +7,14 @@ import { type Digest, digestOf } from '../cache/digest.ts';
 import type { Seen, StatCache } from '../cache/stat-cache.ts';
 import { StageFailure } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
-import { type CaptionLines, type CaptionMissing, captionPath, folderWords, readCaption } from './captions.ts';
+import {
+  type CaptionLines,
+  type CaptionMissing,
+  captionOfWhole,
+  captionPath,
+  folderWords,
+  readCaption,
+} from './captions.ts';
 import { CHANGED, type DatasetProblem, unreadable } from './dataset-problem.ts';
 import { findCountedImages, findImages, type ImagePattern } from './find-images.ts';
 import { liesIn, type Mask, type MaskSource, readMasks } from './masks.ts';
@@ -177,9 +184,14 @@ interface Pair {
 }
 
 function lookAt(path: AbsolutePath, files: StatCache, captionExtension: string): Pair | DatasetProblem {
-  const caption = captionPath(path, captionExtension);
+  const own = captionPath(path, captionExtension);
+  const whole = captionOfWhole(path, captionExtension);
   try {
-    return { path, captionPath: caption, image: files.look(path), caption: files.look(caption) };
+    const image = files.look(path);
+    const caption = files.look(own);
+    const other = caption === undefined && whole !== undefined ? files.look(whole) : undefined;
+    if (whole !== undefined && other !== undefined) return { path, captionPath: whole, image, caption: other };
+    return { path, captionPath: own, image, caption };
   } catch (error) {
     return unreadable(path, error);
   }

@@ -63,7 +63,8 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     measured &&
     addLatents(draft, block, { data: measured, name: 'held-out-latents', prefix: 'held_out.', flip: false });
 
-  const { sample, save_every, state_every, gradient_checkpointing, on_non_finite } = block.attributes;
+  const { sample, save_every, save_last_n_steps, state_every, gradient_checkpointing, on_non_finite } =
+    block.attributes;
   // The VAE's precision shows in the latents' bytes.
   const { vae_precision: _, prior_loss_weight, ...learning } = fingerprinted(block, files);
   const { resolution } = data.attributes;
@@ -80,6 +81,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     }),
     settings: {
       save_every,
+      ...(save_last_n_steps !== undefined && { save_last_n_steps }),
       save_steps: draft.namedSteps(block.name),
       state_every: { ...state_every },
       gradient_checkpointing,

@@ -1,11 +1,12 @@
 // From latents and captions to a LoRA. The worker does it in the node's work folder, where a killed training goes on.
 //
-// Outputs: `lora`, `metrics`, and `step.N` for each step that is kept: every `save_every`, those that the program names,
+// Outputs: `lora`, `metrics`, and `step.N` for each step that is kept: every `save_every`, or the last of those, those that the program names,
 // those that pictures are made of, and the last, which is the LoRA itself. `best` where something is held out, and `ema`
 // where an average is kept. Pictures are published for the samples node to
 // find. A stored training that lacks a step which is named now goes up to that step once more, and no further.
 
 import { readFile } from 'node:fs/promises';
+import { keptSteps } from '../../parser/model.ts';
 import { type Digest, digestFile } from '../cache/digest.ts';
 import { holdOut } from '../dataset/held-out.ts';
 import { StageFailure, type StageProgress } from '../events.ts';
@@ -86,6 +87,8 @@ async function addSteps(context: StageContext, request: Train): Promise<StageRes
 
 interface Settings {
   readonly save_every: number;
+  /** Left out: all. */
+  readonly save_last_n_steps?: number;
   /** Those that the program names. */
   readonly save_steps: readonly number[];
   readonly state_every: Train['state_every'];
@@ -102,6 +105,7 @@ interface Settings {
 async function planTraining(context: StageContext): Promise<Train> {
   const {
     save_every,
+    save_last_n_steps,
     save_steps: named,
     state_every,
     gradient_checkpointing,
@@ -113,7 +117,7 @@ async function planTraining(context: StageContext): Promise<Train> {
   const { steps } = settings;
   const missing = context.missing?.map((output) => Number(output.replace('step.', '')));
   const samples = missing ? noSamples : await planSamples(context, settings, sample);
-  const saved = Array.from({ length: Math.floor(steps / save_every) }, (_, index) => (index + 1) * save_every);
+  const saved = keptSteps({ steps, save_every, save_last_n_steps });
   // The last step needs no copy of its own: it is the LoRA.
   const images = await planImages(context);
   const held = validation && planHeldOut(context, images, validation, await heldOutOfInputs(context));

@@ -117,6 +117,32 @@ test('an image without a caption, or with an empty one, has the words of its fol
   ]);
 });
 
+test('a crop of a face has the caption of its picture, unless it has one of its own', async () => {
+  const picture = (shade: number) => pngOf({ width: 40, height: 30, shade });
+  using folder = folderWith({
+    'cats/fox_0120_0080_0512_0512.png': picture(1),
+    'cats/fox_1_2_3_4.png': picture(2),
+    'cats/fox_1_2_3_4.txt': 'its own',
+    'cats/fox.txt': 'of the picture',
+    'cats/_1_2_3_4.png': picture(3),
+    'cats/fox_in_the_deep_snow.png': picture(4),
+    'cats/fox_2_3_4.png': picture(5),
+  });
+  // The first time files are read, the second they are known.
+  for (const _ of [1, 2]) {
+    const images = await survey(folder, undefined, { captionMissing: 'empty' });
+    const texts = await Promise.all(images.map((image) => captionText(image, 'first')));
+    expect(texts.toSorted()).toEqual(['', '', '', 'its own', 'of the picture']);
+    await settle();
+  }
+  // sd-scripts looks at pieces of names, whatever they are.
+  expect((await problemsOf(folder)).map(([path]) => path)).toEqual([
+    'cats/_1_2_3_4.png',
+    'cats/fox_2_3_4.png',
+    'cats/fox_in_the_deep_snow.png',
+  ]);
+});
+
 test('folders that count say how often their images are used; nothing else there counts, and it is said', async () => {
   const picture = (shade: number) => pngOf({ width: 40, height: 30, shade });
   using folder = folderWith({

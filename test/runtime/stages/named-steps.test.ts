@@ -45,6 +45,13 @@ test('a step that the program names is saved, whatever save_every says', async (
   expect(readFileSync(lab.at('early.safetensors'))).not.toEqual(readFileSync(lab.at('last.safetensors')));
 });
 
+test('of the steps that are saved the last ones are kept, and those that are named', async () => {
+  using lab = await openWorkerLab(program(early).replace('save_every = 100', 'save_every = 1  save_last_n_steps = 1'));
+  await lab.build();
+  const names = Object.keys(await outputsOfTraining(lab)).filter((name) => name.startsWith('step.'));
+  expect(names.sort()).toEqual(['step.3', 'step.5', 'step.6']);
+});
+
 test('where the stored training lacks it, training goes up to that step and no further, and says why', async () => {
   using lab = await openWorkerLab(program());
   await lab.build();

@@ -72,6 +72,28 @@ def build_optimizer(
         raise WorkerError("bad-input", message, "Look at the arguments of its constructor.") from error
 
 
+def try_optimizer(settings: OptimizerSettings, device: torch.device) -> None:
+    """Does one step where a library has kernels for some devices alone. Raises `bad-input` where it has none for this.
+
+    bitsandbytes keeps moments of 4096 numbers and more in 8 bits, and those of fewer in 32.
+    """
+    if settings.kind != "AdamW8bit":
+        return
+    parameter = torch.nn.Parameter(torch.zeros(4096, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer = build_optimizer(settings, [{"params": [parameter], "lr": 1e-4}], 1e-4)
+    try:
+        optimizer.step()
+    except Exception as error:
+        version = getattr(importlib.import_module("bitsandbytes"), "__version__", "")
+        why = str(error).partition("\n")[0]
+        raise WorkerError(
+            "bad-input",
+            f"bitsandbytes {version} has no AdamW8bit for {device.type}: {why}",
+            "For a CPU install bitsandbytes 0.50 or newer, or write optimizer = AdamW.",
+        ) from error
+
+
 def _missing(settings: OptimizerSettings, module: str) -> str:
     if settings.kind == "AdamW8bit":
         return "AdamW8bit needs the Python package bitsandbytes, which is not installed."

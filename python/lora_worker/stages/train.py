@@ -46,7 +46,7 @@ from lora_worker.naming import lora_targets
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms, with_single_layers
 from lora_worker.open_base import open_base
-from lora_worker.optimizers import optimizer_class
+from lora_worker.optimizers import optimizer_class, try_optimizer
 from lora_worker.process import as_said
 from lora_worker.state import load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
@@ -78,6 +78,7 @@ def run(work: Train, job: Job) -> dict[str, str]:
     claim_folder(work.work, identity)
     refuse_bad_modules(work)
     optimizer_class(work.settings.optimizer)
+    try_optimizer(work.settings.optimizer, device)
     if isinstance(work.settings.lr_scheduler, ClassSchedule):
         schedule_class(work.settings.lr_scheduler)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")

@@ -128,7 +128,7 @@ export function translateScheduler(asked: Asked): Tagged {
   const ofAdafactor = ownRatesOfAdafactor(asked);
   const own = asked.text('lr_scheduler_type');
   if (ofAdafactor !== undefined) return withoutOthers(asked, { kind: 'adafactor', ...ofAdafactor });
-  if (own !== undefined) {
+  if (own !== undefined && own !== '') {
     const scheduler = classOfScheduler(asked, own, args);
     if (scheduler !== undefined) return withoutOthers(asked, scheduler);
   }
@@ -189,7 +189,7 @@ function withoutOthers(asked: Asked, scheduler: Tagged): Tagged {
 /** As sd-scripts finds it: a name without a dot is one of torch. It has the arguments alone. */
 function classOfScheduler(asked: Asked, name: string, args: ReadonlyMap<string, Plain>): Tagged | undefined {
   const path = name.includes('.') ? name : `torch.optim.lr_scheduler.${name}`;
-  if (!/^[A-Za-z_][\w.]*$/.test(path)) {
+  if (!/^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$/.test(path)) {
     asked.leave('lr_scheduler_type', 'This is no name of a class. The scheduler of lr_scheduler stands in its place.');
     return undefined;
   }

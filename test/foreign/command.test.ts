@@ -315,6 +315,8 @@ test('schedulers by their class', () => {
   });
   expect(trainOf('--lr_scheduler_type pkg.mod.Cycle').lr_scheduler).toEqual({ kind: 'python', class: 'pkg.mod.Cycle' });
   expect(lostOf('--lr_scheduler_type "a b"')).toEqual(['lr_scheduler_type']);
+  expect(lostOf('--lr_scheduler_type a..b')).toEqual(['lr_scheduler_type']);
+  expect(trainOf('--lr_scheduler linear --lr_scheduler_type=').lr_scheduler).toMatchObject({ kind: 'linear' });
 });
 
 test('rates that Prodigy was given are written, also where they are the defaults of others', () => {

@@ -9,6 +9,7 @@ import { placesOfUser } from './places.ts';
 import { type PlanOptions, plan } from './plan.ts';
 import { splitArguments } from './program-file.ts';
 import { runGraph } from './run-graph.ts';
+import { unfitPatterns } from './unfit-patterns.ts';
 
 export interface BuildOptions extends Omit<PlanOptions, 'format'> {
   readonly reporter?: ReporterKind;
@@ -24,12 +25,12 @@ export async function build(options: BuildOptions): Promise<number> {
   if (program === undefined) return 2;
   const graph = graphOf(program);
   requireNames(graph, targets, rerun);
-  // A file that is not there is told now, with all others, and not after an hour of work on what does not need it.
+  // A file that is not there, or a layer, is told now, with all others, and not after an hour of work on what does not need it.
   const wanted = new Set(selectNodes(graph, targets).map(({ origin }) => origin));
   const asked = { ...program, blocks: program.blocks.filter(({ span }) => wanted.has(span)) };
-  const missing = missingFiles(asked, placesOfUser());
-  explain(missing);
-  if (missing.length > 0) return 2;
+  const wrong = [...unfitPatterns(asked), ...missingFiles(asked, placesOfUser())];
+  explain(wrong);
+  if (wrong.length > 0) return 2;
 
   return runGraph({
     graph,

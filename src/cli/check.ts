@@ -10,6 +10,7 @@ import { missingFiles } from './missing-files.ts';
 import { placesOfUser } from './places.ts';
 import { readProgram } from './program-file.ts';
 import { rewriteFile } from './rewrite-file.ts';
+import { unfitPatterns } from './unfit-patterns.ts';
 
 export interface CheckOptions extends ProgramOptions {
   readonly files: boolean;
@@ -23,6 +24,7 @@ export async function check(options: CheckOptions): Promise<number> {
   const { source, program, diagnostics: written } = compileFile(options);
   const diagnostics = [
     ...written,
+    ...(program === undefined ? [] : unfitPatterns(program)),
     ...(program !== undefined && options.files ? missingFiles(program, placesOfUser()) : []),
   ];
   const ok = !diagnostics.some(({ severity }) => severity === 'error');

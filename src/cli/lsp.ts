@@ -9,6 +9,7 @@ import { graphOf, storeOf } from './graph.ts';
 import { filesOnDisk } from './imported-files.ts';
 import { missingFiles } from './missing-files.ts';
 import { placesOfUser } from './places.ts';
+import { unfitPatterns } from './unfit-patterns.ts';
 
 export function lsp(): Promise<number> {
   return serve({
@@ -16,7 +17,7 @@ export function lsp(): Promise<number> {
     output: process.stdout,
     version: about.version,
     project: {
-      missingFiles: (program) => missingFiles(program, placesOfUser()),
+      mistakesOf: (program) => [...unfitPatterns(program), ...missingFiles(program, placesOfUser())],
       environment: variable,
       files: filesOnDisk,
       graphOf: remembered(graphOf),

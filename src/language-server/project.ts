@@ -14,8 +14,8 @@ export interface Project {
   readonly environment: Environment;
   /** What imports lead to: what is open in the place of what lies on the disk. */
   files(unsaved: (path: string) => SourceFile | undefined): ImportedFiles;
-  /** Files that the program names and that are not there. */
-  missingFiles(program: CheckedProgram): readonly Diagnostic[];
+  /** Files that the program names and that are not there, and patterns that fit no layer. */
+  mistakesOf(program: CheckedProgram): readonly Diagnostic[];
   graphOf(program: CheckedProgram): Graph;
   /** A store that reads none of the user's files. */
   peekingStoreOf(program: CheckedProgram): Store;

@@ -330,12 +330,12 @@ class Server {
     this.#connection.sendDiagnostics({ uri, version, diagnostics });
   }
 
-  /** What is wrong with the text, and which files it names that are not there. */
+  /** What is wrong with the text, and which files and layers it names that are not there. */
   #diagnosticsOf(file: OpenFile): readonly Diagnostic[] {
     if (file.isTooLarge) return [tooLarge(file)];
     const { program, diagnostics } = file.compiled;
     this.#programOf(file);
-    const missing = program === undefined || file.folder === undefined ? [] : this.#project.missingFiles(program);
+    const missing = program === undefined || file.folder === undefined ? [] : this.#project.mistakesOf(program);
     const all = [...diagnostics, ...missing];
     return [...all.filter(({ span }) => span.source === file.source), ...mistakesOfImports(file, all)];
   }

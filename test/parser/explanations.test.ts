@@ -4,6 +4,7 @@ import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, expect, test } from 'vitest';
 import { missingFiles } from '../../src/cli/missing-files.ts';
 import { placesOfUser } from '../../src/cli/places.ts';
+import { unfitPatterns } from '../../src/cli/unfit-patterns.ts';
 import type { Diagnostic } from '../../src/parser/diagnostics/diagnostics.ts';
 import { printDiagnostics } from '../../src/parser/diagnostics/print-diagnostic.ts';
 import { compileExample } from '../../src/parser/explanations/example.ts';
@@ -35,7 +36,8 @@ function toldAbout(code: string, example: string): readonly Diagnostic[] {
   const explanation = explanationOf(code) as Explanation;
   const { program, diagnostics } = compileExample(folder.at('hero.lora'), example, explanation);
   const missing = isAboutFiles(code) && program !== undefined ? missingFiles(program, placesOfUser()) : [];
-  return [...diagnostics, ...missing];
+  const unfit = program === undefined ? [] : unfitPatterns(program);
+  return [...diagnostics, ...unfit, ...missing];
 }
 
 /** Every code that a factory gives. */
@@ -77,7 +79,12 @@ test.each(explainedCodes)('the right example of %s is right', (code) => {
 /** Those that say all of it in one file, with nothing on the command line, in the environment or on a disk. */
 const plainCodes = explainedCodes.filter((code) => {
   const explanation = explanationOf(code) as Explanation;
-  return explanation.files === undefined && !isAboutFiles(code) && !/# .*lorac build/.test(explanation.wrong);
+  return (
+    explanation.files === undefined &&
+    !isAboutFiles(code) &&
+    code !== 'unfit-pattern' &&
+    !/# .*lorac build/.test(explanation.wrong)
+  );
 });
 
 test.each(plainCodes)(

@@ -129,3 +129,10 @@ export function twoWeights(span: Span, gamma: Span): Diagnostic {
     hint: 'One of them is usual.',
   });
 }
+
+export function unfitPattern(span: Span, setting: string, pattern: string, near: readonly string[]): Diagnostic {
+  return error('unfit-pattern', span, {
+    message: `The pattern "${pattern}" in "${setting}" fits no layer of SDXL.`,
+    hint: `Names are those of LoRA files, with * for any letters. Similar ones are ${near.map((name) => `"${name}"`).join(', ')}.`,
+  });
+}

@@ -205,4 +205,10 @@ would not be clear which one counts.`,
     wrong: trainWith('min_snr_gamma = 5  debiased_estimation = true'),
     right: trainWith('min_snr_gamma = 5'),
   },
+  'unfit-pattern': {
+    means: `Single layers go by their names in LoRA files, and a pattern stands for all that it fits: "*_attn2_to_k" for the
+keys of every attention to the text. This one fits none. lorac inspect FILE shows names.`,
+    wrong: trainWith('block_lr = { "*_atn2_to_k" = 2 }'),
+    right: trainWith('block_lr = { "*_attn2_to_k" = 2 }'),
+  },
 };

@@ -21,7 +21,7 @@ const slowPython = [
     'saveus',
     'toy',
   ],
-  ...['masked_training', 'moving_average', 'warm_start', 'weight_norms', 'folder_checkpoint', 'adamw8bit'],
+  ...['masked_training', 'moving_average', 'warm_start', 'weight_norms', 'folder_checkpoint', 'adamw8bit', 'saving'],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {

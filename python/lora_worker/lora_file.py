@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lora_worker.network import Network
 from lora_worker.safetensors_file import data_chunks, data_digest, header_bytes, write_safetensors
+from lora_worker.snapshot import snapshot
 
 _LEGACY_HASH_START = 0x100000
 _LEGACY_HASH_BYTES = 0x10000
@@ -21,7 +22,11 @@ _LEGACY_HASH_BYTES = 0x10000
 
 def write_lora(path: str | PathLike[str], network: Network, metadata: Mapping[str, str], *, dtype: torch.dtype) -> None:
     """Writes the network's weights in `dtype`; adds the hashes to `metadata`. Replaces a file of that name."""
-    tensors = network.file_tensors(dtype)
+    write_lora_tensors(path, snapshot(network.file_tensors(dtype)).tensors(), metadata)
+
+
+def write_lora_tensors(path: str | PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """The same of what `Network.file_tensors` gave, on the CPU by now."""
     write_safetensors(path, tensors, {**metadata, **hashes(tensors, metadata)})
 
 

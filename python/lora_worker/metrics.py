@@ -82,7 +82,7 @@ class MetricsFile:
         self._file.write(json.dumps({"step": step, "held_out_loss": loss}, allow_nan=False) + "\n")
 
     def flush(self) -> None:
-        self._file.flush()
+        """May be called from another thread: each line is in the system's hands once it is told."""
         os.fsync(self._file.fileno())
 
     def _lines_up_to(self, steps: int) -> Iterator[bytes]:

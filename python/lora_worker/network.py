@@ -65,11 +65,12 @@ class Network:
                 yield f"{name}.{suffix}", parameter
 
     def file_tensors(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What a file holds, on the CPU. Alphas are F32, so that scaling one scales the module exactly."""
+        """What a file holds, where the network is, and maybe the live ones. Alphas are F32, so that scaling one scales
+        the module exactly."""
         tensors: dict[str, Tensor] = {}
         for name, branch in self.branches.items():
             for suffix, value in branch.file_parts().items():
-                tensors[f"{name}.{suffix}"] = (value if suffix in KEPT_EXACT else value.to(dtype)).cpu()
+                tensors[f"{name}.{suffix}"] = value if suffix in KEPT_EXACT else value.to(dtype)
         for name, branch in self.branches.items():
             if branch.alpha is not None:
                 tensors[f"{name}.alpha"] = torch.tensor(branch.alpha, dtype=torch.float32)

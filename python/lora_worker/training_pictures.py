@@ -9,12 +9,13 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+from lora_worker.background_writer import BackgroundWriter
 from lora_worker.errors import WorkerError
 from lora_worker.job import Job
 from lora_worker.models import Models, load_vae
@@ -31,9 +32,17 @@ class TrainingPictures:
     """Owns `samples/` in the work folder. A picture that is there already is not rendered again. To be closed."""
 
     def __init__(
-        self, work: Train, job: Job, models: Models, network: Network, tell: Callable[[Shown], None] = lambda _: None
+        self,
+        work: Train,
+        job: Job,
+        models: Models,
+        network: Network,
+        writer: BackgroundWriter,
+        tell: Callable[[Shown], None] = lambda _: None,
     ) -> None:
-        """`tell` hears of each picture of a step that is passed, whether it is made now or was there."""
+        """Pictures are announced by `writer`, behind the LoRAs that were before them. `tell` hears of each picture of a
+        step that is passed, whether it is made now or was there."""
+        self._writer = writer
         self._tell = tell
         self._work = work
         self._job = job
@@ -102,7 +111,7 @@ class TrainingPictures:
                 raise
             self._job.log("warning", f"Picture {index} of step {step} could not be rendered: {error}")
             return
-        self._job.artifact(f"sample.{step}.{index}", path)
+        self._writer.put(partial(self._job.artifact, f"sample.{step}.{index}", path), 0)
 
     @cached_property
     def _vae(self) -> AutoencoderKL:

@@ -23,9 +23,12 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.remove(partial)
+        if isinstance(error, OSError) and error.filename is None:
+            # A write that fails knows only a number.
+            error.filename = target
         raise
     os.replace(partial, target)
     flush_folder(os.path.dirname(target) or ".")

@@ -17,27 +17,31 @@ Rules:
 - The order at the end of a step is: read its numbers, save its LoRA, measure with held-out images, render its
   pictures, write a state.
   So nothing is ever saved of a step whose numbers are not finite.
+- What is saved is copied at once and written behind the training (`BackgroundWriter`), in this order. An `artifact` is
+  told when its file is whole.
 - A cancel is heard before every micro-batch and every forward pass of a picture. The steps done so far are in a state
-  when it is answered.
+  when it is answered, and whatever was to be written is.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lora_worker.background_writer import BackgroundWriter
 from lora_worker.class_schedules import ClassSchedule, schedule_class
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
 from lora_worker.job import Job
-from lora_worker.lora_file import write_lora
+from lora_worker.lora_file import write_lora_tensors
 from lora_worker.lora_metadata import training_metadata
 from lora_worker.metrics import MetricsFile, StepNumbers
 from lora_worker.models import Models, load_models
@@ -48,7 +52,8 @@ from lora_worker.network_targets import chosen_targets, offered_norms, with_sing
 from lora_worker.open_base import open_base
 from lora_worker.optimizers import optimizer_class, try_optimizer
 from lora_worker.process import as_said
-from lora_worker.state import load_newest_state, save_state
+from lora_worker.snapshot import Snapshot, size_of, snapshot
+from lora_worker.state import State, load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
 from lora_worker.train_request import EverySteps, Train, TrainImage, parse_train
 from lora_worker.training import Reading, Trainer, trained_components
@@ -62,6 +67,8 @@ from lora_worker.work_folder import checkpoint_facts, claim_folder
 MOST_SKIPPED_IN_A_ROW = 10
 # How far a step is, is told at most this often.
 MICRO_BATCHES_EVERY_S = 0.25
+# Of copies that wait to be written. A larger state is written without a copy, while the training waits.
+MOST_WAITING_BYTES = 2**31
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -114,7 +121,8 @@ class _Training:
         self._visits = Visits(
             work, prediction=models.architecture.prediction, zero_terminal_snr=models.architecture.zero_terminal_snr
         )
-        self._pictures = TrainingPictures(work, job, models, self._network, self._tell_picture)
+        self._writer = BackgroundWriter(MOST_WAITING_BYTES)
+        self._pictures = TrainingPictures(work, job, models, self._network, self._writer, self._tell_picture)
         closing.callback(self._pictures.close)
         self._done = self._restore()
         self._state_step = self._done
@@ -123,6 +131,8 @@ class _Training:
         self._events = open_events(work.events, steps=self._done, warn=lambda message: job.log("warning", message))
         if self._events is not None:
             closing.callback(self._events.close)
+        # Ends before what it flushes is closed.
+        closing.enter_context(self._writer)
         self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1))
         self._held_out = None
         if work.held_out is not None:
@@ -132,7 +142,7 @@ class _Training:
                 prediction=models.architecture.prediction,
                 zero_terminal_snr=models.architecture.zero_terminal_snr,
             )
-        self._unread: tuple[int, Reading, Mapping[str, float]] | None = None
+        self._unread: _Unread | None = None
         self._skipped = self._skipped_in_a_row = 0
         self._clock = self._state_clock = self._told_clock = time.monotonic()
 
@@ -143,7 +153,9 @@ class _Training:
                 self._job.log("info", f"Going on after step {self._done} of {steps}.")
             self._pictures.render_beginning(self._done, _DTYPES[self._work.settings.save_precision])
             if self._done:
-                self._write_outputs(self._done, is_passed=False)
+                if self._done in self._work.save_steps:
+                    self._write_step(self._done, self._copied_lora(self._done))
+                self._look_at(self._done, is_passed=False)
             self._clock = self._state_clock = time.monotonic()
             # The first step can take minutes, and is no longer the loading.
             self._job.progress(0, steps, "steps", f"step {self._done + 1}")
@@ -152,9 +164,11 @@ class _Training:
         except Cancelled:
             self._read()
             self._save_state()
+            self._writer.drain()
             raise
         self._metrics.flush()
         self._pictures.finish()
+        self._writer.drain()
         if self._skipped:
             self._job.log(
                 "warning", f"{self._skipped} of {steps} steps were skipped, since their numbers were not finite."
@@ -172,6 +186,7 @@ class _Training:
             outputs["ema"] = str(self._work.work / "ema.safetensors")
             with self._trainer.average.in_place():
                 self._write_lora(Path(outputs["ema"]), steps, ss_ema_decay=str(self._work.settings.ema))
+        self._writer.drain()
         return {"lora": str(path), **outputs}
 
     def _step(self) -> None:
@@ -180,17 +195,19 @@ class _Training:
         self._done = step = index + 1
         # On a GPU, now that this step is under way, the one before has had the time to finish.
         self._read()
-        self._unread = (step, reading, self._trainer.rates())
-        has_outputs = step in self._work.save_steps or step in self._work.sample_steps or self._is_measured(step)
+        self._writer.check()
+        lora = self._copied_lora(step) if step in self._work.save_steps else None
+        self._unread = _Unread(step, reading, self._trainer.rates(), lora)
+        is_looked_at = step in self._work.sample_steps or self._is_measured(step)
         last = step == self._work.until
         is_due = self._is_state_due() and not last
-        if not self._reads_late or has_outputs or is_due or last:
+        if not self._reads_late or is_looked_at or is_due or last:
             self._read()
-        if has_outputs:
-            self._write_outputs(step)
+        if is_looked_at:
+            self._look_at(step)
         if is_due:
             self._save_state()
-        if has_outputs or is_due:
+        if is_looked_at or is_due:
             self._clock = time.monotonic()
 
     def _before_micro_batch(self, done: int, total: int) -> None:
@@ -201,15 +218,20 @@ class _Training:
             self._job.progress(done, total, "micro-batches", f"step {self._done + 1}")
 
     def _read(self) -> None:
-        """Tells the numbers of the newest step that has not been told yet. Raises `non-finite`."""
+        """Tells the numbers of the newest step that has not been told yet, and saves its LoRA. Raises `non-finite`."""
         if self._unread is None:
             return
-        step, reading, rates = self._unread
-        self._unread = None
+        unread, self._unread = self._unread, None
+        if unread.reading.is_skipped:
+            self._skip(unread.step, unread.reading, unread.rates)
+        else:
+            self._pass(unread.step, unread.reading, unread.rates)
+        if unread.lora is not None:
+            self._write_step(unread.step, unread.lora)
+
+    def _pass(self, step: int, reading: Reading, rates: Mapping[str, float]) -> None:
+        """Tells of a step that is done. Raises `non-finite`."""
         loss, norm, each = reading.numbers()
-        if reading.is_skipped:
-            self._skip(step, reading, rates)
-            return
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise not_finite(self._work, step, loss, norm, each, reading)
         self._skipped_in_a_row = 0
@@ -261,13 +283,8 @@ class _Training:
         if self._events is not None:
             self._events.scalars(step, step_scalars(numbers, self._metrics.average_loss))
 
-    def _write_outputs(self, step: int, *, is_passed: bool = True) -> None:
-        """The LoRA and the pictures of a step that was just done, or else restored."""
-        if step in self._work.save_steps:
-            path = self._step_path(step)
-            path.parent.mkdir(exist_ok=True)
-            self._write_lora(path, step)
-            self._job.artifact(f"step.{step}", path)
+    def _look_at(self, step: int, *, is_passed: bool = True) -> None:
+        """Measures and renders with the LoRA of a step that was just done, or else restored."""
         if self._is_measured(step):
             self._measure(step)
         if step in self._work.sample_steps:
@@ -296,11 +313,31 @@ class _Training:
         told = "the lowest so far" if best == step else f"the lowest was {self._metrics.held_out[best]:.5f} at {best}"
         self._job.log("info", f"Held-out loss after step {step}: {loss:.5f}, {told}.")
 
+    def _write_step(self, step: int, lora: _CopiedLora) -> None:
+        path = self._step_path(step)
+        path.parent.mkdir(exist_ok=True)
+
+        def write() -> None:
+            lora.write(path)
+            self._job.artifact(f"step.{step}", path)
+
+        self._put(write, lora.size_bytes)
+
     def _write_lora(self, path: Path, step: int, **more: str) -> None:
         """`more` joins the metadata."""
+        lora = self._copied_lora(step, **more)
+        self._put(lambda: lora.write(path), lora.size_bytes)
+
+    def _copied_lora(self, step: int, **more: str) -> _CopiedLora:
         epoch = self._visits.plan.epoch_of(step - 1)
         metadata = training_metadata(self._work, self._models.architecture, step=step, epoch=epoch)
-        write_lora(path, self._network, {**metadata, **more}, dtype=_DTYPES[self._work.settings.save_precision])
+        tensors = self._network.file_tensors(_DTYPES[self._work.settings.save_precision])
+        return _CopiedLora(snapshot(tensors), size_of(tensors), {**metadata, **more})
+
+    def _put(self, write: Callable[[], None], size_bytes: int) -> None:
+        if not self._writer.has_room(size_bytes):
+            self._job.progress(self._done, self._work.settings.steps, "steps", "waiting for the disk")
+        self._writer.put(write, size_bytes)
 
     def _step_path(self, step: int) -> Path:
         return self._work.work / "steps" / f"step-{step:08d}.safetensors"
@@ -336,12 +373,46 @@ class _Training:
 
     def _save_state(self) -> None:
         if self._done > self._state_step:
-            self._metrics.flush()
-            if self._events is not None:
-                self._events.flush()
-            save_state(self._work.work / "states", self._trainer.state(self._done), identity=self._identity)
+            self._put_state(self._trainer.state(self._done))
             self._state_step = self._done
         self._state_clock = time.monotonic()
+
+    def _put_state(self, state: State) -> None:
+        size_bytes = size_of(state.tensors)
+        if size_bytes > MOST_WAITING_BYTES:
+            self._writer.drain()
+            self._write_state(state)
+            return
+        copied = snapshot(state.tensors)
+        self._put(lambda: self._write_state(replace(state, tensors=copied.tensors())), size_bytes)
+
+    def _write_state(self, state: State) -> None:
+        self._metrics.flush()
+        if self._events is not None:
+            self._events.flush()
+        save_state(self._work.work / "states", state, identity=self._identity)
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A step whose numbers are on their way, and its LoRA, which is worth a file only if they are numbers."""
+
+    step: int
+    reading: Reading
+    rates: Mapping[str, float]
+    lora: _CopiedLora | None
+
+
+@dataclass(frozen=True)
+class _CopiedLora:
+    """A LoRA as it was after a step."""
+
+    _tensors: Snapshot
+    size_bytes: int
+    metadata: Mapping[str, str]
+
+    def write(self, path: Path) -> None:
+        write_lora_tensors(path, self._tensors.tensors(), self.metadata)
 
 
 def refuse_bad_modules(work: Train) -> None:

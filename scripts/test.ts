@@ -21,7 +21,16 @@ const slowPython = [
     'saveus',
     'toy',
   ],
-  ...['masked_training', 'moving_average', 'warm_start', 'weight_norms', 'folder_checkpoint', 'adamw8bit', 'saving'],
+  ...[
+    'masked_training',
+    'moving_average',
+    'warm_start',
+    'weight_norms',
+    'folder_checkpoint',
+    'adamw8bit',
+    'saving',
+    'text_cache',
+  ],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {

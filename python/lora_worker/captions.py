@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator
@@ -81,6 +81,20 @@ def visited(caption: str, settings: CaptionSettings, moment: Moment, stream: Str
     if settings.secondary_separator:
         caption = caption.replace(settings.secondary_separator, settings.caption_separator)
     return caption
+
+
+def every_text(caption: str, settings: CaptionSettings) -> frozenset[str] | None:
+    """All that `visited` can make of the caption, or None where tags or wildcards make too much of it."""
+    if settings.wildcards or settings.touches_tags:
+        return None
+    never = replace(settings, caption_dropout_rate=0.0, caption_dropout_every_n_epochs=0)
+    text = visited(caption, never, Moment(epoch=0, step=0, steps=1), _nothing_is_drawn)
+    is_dropped = settings.caption_dropout_rate > 0 or settings.caption_dropout_every_n_epochs > 0
+    return frozenset((text, "") if is_dropped else (text,))
+
+
+def _nothing_is_drawn(purpose: str) -> Generator:
+    raise AssertionError(f"a caption that stays as it is draws for {purpose}")
 
 
 def surrounded(line: str, settings: CaptionSettings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -12,9 +13,17 @@ from lora_worker.visits import MicroBatch, Visits
 class StepsAhead:
     """Use it in a `with` block. On a CPU, which has nothing to do meanwhile, it makes each step when asked."""
 
-    def __init__(self, visits: Visits, device: torch.device, *, last: int) -> None:
-        """`last` is the 0-based index of the last step."""
+    def __init__(
+        self,
+        visits: Visits,
+        device: torch.device,
+        *,
+        last: int,
+        complete: Callable[[MicroBatch], MicroBatch] = lambda batch: batch,
+    ) -> None:
+        """`last` is the 0-based index of the last step. `complete` adds to each micro-batch what `visits` have not."""
         self._visits = visits
+        self._complete = complete
         self._pinned = device.type == "cuda"
         self._last = last
         self._pool = None if device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="visits")
@@ -38,5 +47,5 @@ class StepsAhead:
         return now.result()
 
     def _make(self, index: int) -> list[MicroBatch]:
-        made = self._visits.micro_batches(index)
+        made = [self._complete(micro_batch) for micro_batch in self._visits.micro_batches(index)]
         return [micro_batch.pinned() for micro_batch in made] if self._pinned else made

@@ -48,6 +48,10 @@ class TextEncoders:
     one: CLIPTextModel
     two: CLIPTextModelWithProjection
 
+    def to(self, device: torch.device) -> None:
+        self.one.to(device)
+        self.two.to(device)
+
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Context and pooled text of captions, in as many chunks as the longest needs; see `encode_ids`."""
         chunks = chunks_for(captions)
@@ -66,6 +70,25 @@ class TextEncoders:
         states_XTW = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
         chunks = ids_one_BNT.shape[1]
         return side_by_side(states_XTW, chunks), two.text_embeds[::chunks]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The numbers of one caption, padded for each encoder."""
+
+    one_NT: Tensor
+    two_NT: Tensor
+
+    @property
+    def key(self) -> bytes:
+        """Equal for equal numbers."""
+        return self.one_NT.numpy().tobytes() + self.two_NT.numpy().tobytes()
+
+
+def tokens_of(captions: Sequence[str], *, chunks: int) -> list[Tokens]:
+    """Of each caption."""
+    one_BNT, two_BNT = (token_ids(captions, pad, chunks=chunks) for pad in (PAD_ONE, PAD_TWO))
+    return [Tokens(one_NT, two_NT) for one_NT, two_NT in zip(one_BNT, two_BNT, strict=True)]
 
 
 def side_by_side(states_XTW: Tensor, chunks: int) -> Tensor:

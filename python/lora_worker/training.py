@@ -303,12 +303,18 @@ def image_losses(
     models: Models, batch: MicroBatch, loss: ImageLoss, *, dtype: torch.dtype, trains_text: bool
 ) -> Tensor:
     """The loss of each image times its weight, F32 [B]. `dtype` is that of the models."""
-    with torch.set_grad_enabled(trains_text and torch.is_grad_enabled()):
-        context_BTW, pooled_BP = models.text.encode_ids(batch.ids_one_BNT, batch.ids_two_BNT)
+    context_BTW, pooled_BP = _text(models, batch, trains_text=trains_text)
     output_B4HW = models.predict(
         batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
     )
     return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B, batch.masks_B1HW) * batch.weights_B
+
+
+def _text(models: Models, batch: MicroBatch, *, trains_text: bool) -> tuple[Tensor, Tensor]:
+    if batch.context_BTW is not None and batch.pooled_BP is not None:
+        return batch.context_BTW, batch.pooled_BP
+    with torch.set_grad_enabled(trains_text and torch.is_grad_enabled()):
+        return models.text.encode_ids(batch.ids_one_BNT, batch.ids_two_BNT)
 
 
 def parameter_groups(network: Network, settings: TrainSettings) -> list[dict[str, object]]:

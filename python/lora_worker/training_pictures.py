@@ -22,7 +22,7 @@ from lora_worker.models import Models, load_vae
 from lora_worker.montage import Montage, Shown
 from lora_worker.network import Network
 from lora_worker.pictures import save_png
-from lora_worker.sampling import SamplePrompt, cancellable, render
+from lora_worker.sampling import SamplePrompt, Text, cancellable, encode, render
 from lora_worker.train_request import Train
 from lora_worker.training_montage import TrainingMontage
 from lora_worker.whole_file import whole_file, write_json
@@ -50,9 +50,15 @@ class TrainingPictures:
         self._network = network
         self._folder = work.work / "samples"
         self._montage = TrainingMontage(work.work, job)
+        self._texts: list[Text] = []
         if work.sample_steps and work.prompts:
             self._forget_other_prompts()
             self._take_given()
+
+    def encode_prompts(self) -> None:
+        """So that no later picture needs the text encoders. They must be as the checkpoint has them, now and later."""
+        if self._work.sample_steps:
+            self._texts = [encode(self._models, prompt) for prompt in self._work.prompts]
 
     def render_beginning(self, done: int, dtype: torch.dtype) -> None:
         """The pictures of step 0, where they are asked for and can be made: `done` steps are over already."""
@@ -105,7 +111,9 @@ class TrainingPictures:
         self._job.progress(step, self._work.settings.steps, "steps", f'rendering "{prompt.prompt}"')
         path = self._path(step, index)
         try:
-            save_png(render(self._models, self._vae, prompt, device=self._models.device), str(path))
+            text = self._texts[index] if self._texts else None
+            picture = render(self._models, self._vae, prompt, device=self._models.device, text=text)
+            save_png(picture, str(path))
         except (WorkerError, torch.OutOfMemoryError) as error:
             if isinstance(error, WorkerError) and error.kind != "non-finite":
                 raise

@@ -24,6 +24,8 @@ from lora_worker.loss import masked_mean
 from lora_worker.masks import MaskedLoss
 from lora_worker.models import Models
 from lora_worker.streams import Visit
+from lora_worker.text import Tokens, tokens_of
+from lora_worker.text_cache import TextCache
 from lora_worker.train_request import HeldOut, Train
 from lora_worker.training import image_losses
 from lora_worker.visits import MicroBatch, Visits
@@ -59,6 +61,16 @@ class HeldOutVisits(Visits):
             for group in micro_batches(visits, buckets, self._settings.batch_size):
                 yield self._micro_batch(group, 0)
 
+    def every_text(self) -> list[Tokens]:
+        """Of all that is measured: there is no more."""
+        places = range(len(self._images))
+        captions = {
+            self._caption(PlannedVisit(place, self._visit(place, timestep)), self._images[place], 0)
+            for place in places
+            for timestep in self._timesteps
+        }
+        return tokens_of(sorted(captions), chunks=self.chunks)
+
     def _visit(self, place: int, timestep: int) -> Visit:
         image = self._images[place]
         return Visit(0, image.digest, image.index, timestep)
@@ -76,13 +88,17 @@ class HeldOutVisits(Visits):
         return planned.visit.repeat
 
 
-def held_out_loss(models: Models, visits: HeldOutVisits, check: Callable[[], None]) -> float:
-    """The mean over all images and timesteps. `check` is called before each forward pass and may raise."""
+def held_out_loss(
+    models: Models, visits: HeldOutVisits, check: Callable[[], None], texts: TextCache | None = None
+) -> float:
+    """The mean over all images and timesteps. `check` is called before each forward pass and may raise. `texts` has
+    `every_text` of the visits, if it is there."""
     each: list[Tensor] = []
     device, dtype = models.device, models.dtype
     with torch.no_grad():
         for batch in visits.all():
             check()
+            batch = batch if texts is None else texts.with_text(batch)
             losses = image_losses(models, batch.to(device), _squared_error, dtype=dtype, trains_text=False)
             each.append(losses.double())
         return torch.cat(each).mean().item()

@@ -21,21 +21,22 @@ from torch import Tensor
 from lora_worker import streams
 from lora_worker.architecture import VAE_SCALE
 from lora_worker.batches import BucketPlan, Entry, Plan, PlannedVisit, micro_batches
-from lora_worker.captions import Moment, visited
+from lora_worker.captions import CaptionSettings, Moment, every_text, visited
 from lora_worker.diffusion import add_noise, alphas_cumprod, posterior_sample, training_target
 from lora_worker.errors import bad_input
 from lora_worker.models import size_embedding_inputs
 from lora_worker.noise import PER_IMAGE, normal_from, offset_noise, pyramid_noise, uniform_from
 from lora_worker.safetensors_file import SafetensorsReader
 from lora_worker.streams import Visit
-from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, token_ids
+from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, Tokens, token_ids, tokens_of
 from lora_worker.train_request import Train, TrainImage
 
 
 @dataclass(frozen=True)
 class MicroBatch:
     """`images` and `visits` say what each row is. Latents are F32 and noised, `sizes` are SDXL's six numbers, `weights`
-    what the loss of each image is multiplied by, and `masks` of each place, where any image has a mask."""
+    what the loss of each image is multiplied by, and `masks` of each place, where any image has a mask. `context` and
+    `pooled` are what the text encoders make of the captions, where that is known (`TextCache`)."""
 
     images: tuple[TrainImage, ...]
     noisy_B4HW: Tensor
@@ -47,6 +48,12 @@ class MicroBatch:
     weights_B: Tensor
     masks_B1HW: Tensor | None = None
     visits: tuple[Visit, ...] = ()
+    context_BTW: Tensor | None = None
+    pooled_BP: Tensor | None = None
+
+    def tokens(self) -> list[Tokens]:
+        """Of each row."""
+        return [Tokens(one_NT, two_NT) for one_NT, two_NT in zip(self.ids_one_BNT, self.ids_two_BNT, strict=True)]
 
     def halves(self) -> tuple[MicroBatch, MicroBatch]:
         """The same rows in two micro-batches. Needs at least two rows."""
@@ -100,6 +107,27 @@ class Visits:
         buckets = [self._images[planned.place].bucket for planned in visits]
         return [self._micro_batch(group, step) for group in micro_batches(visits, buckets, self._settings.batch_size)]
 
+    @property
+    def chunks(self) -> int:
+        """In which a caption is encoded."""
+        return self._settings.max_token_length // CHUNK
+
+    def texts(self, step: int) -> list[Tokens]:
+        """Of every visit of the step with this 0-based index."""
+        batches = self.plan.batches(step) if isinstance(self.plan, BucketPlan) else [self.plan.visits(step)]
+        captions = [self._caption(planned, self._images[planned.place], step) for batch in batches for planned in batch]
+        return tokens_of(sorted(set(captions)), chunks=self.chunks)
+
+    def every_text(self) -> list[Tokens] | None:
+        """Of all steps there could be, or None where captions change from visit to visit."""
+        texts: set[str] = set()
+        for image in self._images:
+            made = every_text(image.caption, self._captions_of(image))
+            if made is None:
+                return None
+            texts |= made
+        return tokens_of(sorted(texts), chunks=self.chunks)
+
     def _micro_batch(self, visits: Sequence[PlannedVisit], step: int) -> MicroBatch:
         images = tuple(self._images[planned.place] for planned in visits)
         flipped = [self._is_flipped(planned) for planned in visits]
@@ -110,7 +138,6 @@ class Visits:
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
         sizes = [self._sizes(*each) for each in zip(images, flipped, strict=True)]
         captions = [self._caption(planned, image, step) for planned, image in zip(visits, images, strict=True)]
-        chunks = self._settings.max_token_length // CHUNK
         return MicroBatch(
             images=images,
             visits=tuple(planned.visit for planned in visits),
@@ -118,8 +145,8 @@ class Visits:
             target_B4HW=training_target(self._prediction, latents, noise, timesteps, self._alphas),
             timesteps_B=timesteps,
             sizes_B6=torch.tensor(sizes, dtype=torch.float32),
-            ids_one_BNT=token_ids(captions, PAD_ONE, chunks=chunks),
-            ids_two_BNT=token_ids(captions, PAD_TWO, chunks=chunks),
+            ids_one_BNT=token_ids(captions, PAD_ONE, chunks=self.chunks),
+            ids_two_BNT=token_ids(captions, PAD_TWO, chunks=self.chunks),
             weights_B=torch.tensor([self._weight(image) for image in images], dtype=torch.float32),
             masks_B1HW=self._masks(images, flipped),
         )
@@ -203,9 +230,11 @@ class Visits:
 
     def _caption(self, planned: PlannedVisit, image: TrainImage, step: int) -> str:
         moment = Moment(epoch=planned.visit.epoch, step=step, steps=self._settings.steps)
+        return visited(image.caption, self._captions_of(image), moment, partial(self._stream, planned))
+
+    def _captions_of(self, image: TrainImage) -> CaptionSettings:
         regularization = self._settings.regularization
-        captions = regularization.captions if image.regularization and regularization else self._settings.captions
-        return visited(image.caption, captions, moment, partial(self._stream, planned))
+        return regularization.captions if image.regularization and regularization else self._settings.captions
 
     def _weight(self, image: TrainImage) -> float:
         regularization = self._settings.regularization

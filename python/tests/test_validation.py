@@ -127,9 +127,9 @@ def test_a_cancel_is_heard_while_measuring_and_the_step_is_measured_by_the_next_
     job = RecordingJob()
     measure = train.held_out_loss
 
-    def cancelling(models, visits, check):
+    def cancelling(models, visits, check, texts):
         job.cancel()
-        return measure(models, visits, check)
+        return measure(models, visits, check, texts)
 
     monkeypatch.setattr(train, "held_out_loss", cancelling)
     with pytest.raises(Cancelled):

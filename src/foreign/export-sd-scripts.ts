@@ -32,11 +32,9 @@ export function exportSdScripts({ program, train, at }: ToExport): string {
   const checkpoint = blockOf(program, 'checkpoint', attributes.base.block);
   addFlag(draft, 'pretrained_model_name_or_path', at(checkpoint.attributes.path));
   exportPrediction(draft, checkpoint);
-  const { toml } = exportImages(draft, {
-    learned: blockOf(program, 'dataset', attributes.data.block),
-    kept: attributes.regularization && blockOf(program, 'dataset', attributes.regularization.block),
-    at,
-  });
+  const learned = blockOf(program, 'dataset', attributes.data.block);
+  const kept = attributes.regularization && blockOf(program, 'dataset', attributes.regularization.block);
+  const { toml } = exportImages(draft, { learned, kept, at });
   const config = `${train.name.replaceAll(/[^\w.-]/g, '-')}-dataset.toml`;
   if (toml !== undefined) addFlag(draft, 'dataset_config', config);
   exportTarget(draft, program, { train, at });
@@ -44,6 +42,7 @@ export function exportSdScripts({ program, train, at }: ToExport): string {
   exportBeginning(draft, program, { train, at });
   exportOptimizer(draft, attributes);
   exportRates(draft, attributes);
+  exportTextCache(draft, kept === undefined ? [learned] : [learned, kept]);
   exportScheduler(draft, attributes);
   exportLength(draft, attributes);
   exportNoiseAndLoss(draft, attributes);
@@ -105,6 +104,21 @@ function exportBeginning(
   const file = program.blocks.find((block) => block.kind === 'lora' && block.name === init.block);
   if (file?.kind === 'lora') addFlag(draft, 'network_weights', at(file.attributes.path));
   else draft.notes.push(`init = ${nameOfReference(init)}: build it first, and write --network_weights with its file.`);
+}
+
+/** lorac keeps what encoders make that are not trained. sd-scripts has to be told, and refuses where captions change. */
+function exportTextCache(draft: CommandDraft, datasets: readonly BlockOf<'dataset'>[]): void {
+  const areFixed = datasets.every(
+    ({ attributes: captions }) =>
+      !captions.shuffle_caption &&
+      !captions.wildcards &&
+      captions.token_warmup_step === 0 &&
+      captions.caption_dropout_rate === 0 &&
+      captions.caption_dropout_every_n_epochs === 0 &&
+      captions.caption_tag_dropout_rate === 0,
+  );
+  const isUnetOnly = draft.flags.some(({ name }) => name === 'network_train_unet_only');
+  addSwitch(draft, 'cache_text_encoder_outputs', isUnetOnly && areFixed);
 }
 
 function exportLength(draft: CommandDraft, train: Train): void {

@@ -62,6 +62,15 @@ test('what sd-scripts cannot do is said before the command', () => {
   }
 });
 
+test('texts are kept there where nothing trains their encoders or changes them', () => {
+  const unetOnly = hero.replace('seed = 7', 'train_text_encoder = false');
+  const fixed = unetOnly.replace('keep_tokens = 1', 'shuffle_caption = false');
+  const flagged = (text: string) => exported(text).includes('--cache_text_encoder_outputs');
+  expect(
+    [hero, unetOnly, fixed, fixed.replace('false }\ntrain', 'false  wildcards = true }\ntrain')].map(flagged),
+  ).toEqual([false, false, true, false]);
+});
+
 test('the guide comes back from sd-scripts as it went there', () => {
   const guide = imported(
     command(

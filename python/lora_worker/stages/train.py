@@ -55,6 +55,7 @@ from lora_worker.process import as_said
 from lora_worker.snapshot import Snapshot, size_of, snapshot
 from lora_worker.state import State, load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
+from lora_worker.text_cache import TextCache
 from lora_worker.train_request import EverySteps, Train, TrainImage, parse_train
 from lora_worker.training import Reading, Trainer, trained_components
 from lora_worker.training_pictures import TrainingPictures
@@ -133,7 +134,6 @@ class _Training:
             closing.callback(self._events.close)
         # Ends before what it flushes is closed.
         closing.enter_context(self._writer)
-        self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1))
         self._held_out = None
         if work.held_out is not None:
             self._held_out = HeldOutVisits(
@@ -142,6 +142,9 @@ class _Training:
                 prediction=models.architecture.prediction,
                 zero_terminal_snr=models.architecture.zero_terminal_snr,
             )
+        self._texts = self._cached_texts()
+        complete = {} if self._texts is None else {"complete": self._texts.with_text}
+        self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1, **complete))
         self._unread: _Unread | None = None
         self._skipped = self._skipped_in_a_row = 0
         self._clock = self._state_clock = self._told_clock = time.monotonic()
@@ -149,6 +152,7 @@ class _Training:
     def run(self) -> dict[str, str]:
         steps = self._work.settings.steps
         try:
+            self._make_texts_ready(self._done)
             if self._done:
                 self._job.log("info", f"Going on after step {self._done} of {steps}.")
             self._pictures.render_beginning(self._done, _DTYPES[self._work.settings.save_precision])
@@ -191,6 +195,7 @@ class _Training:
 
     def _step(self) -> None:
         index = self._done
+        self._make_texts_ready(index)
         reading = self._trainer.step(index, self._ahead.micro_batches(index), self._before_micro_batch)
         self._done = step = index + 1
         # On a GPU, now that this step is under way, the one before has had the time to finish.
@@ -216,6 +221,22 @@ class _Training:
         if total > 1 and time.monotonic() - self._told_clock >= MICRO_BATCHES_EVERY_S:
             self._told_clock = time.monotonic()
             self._job.progress(done, total, "micro-batches", f"step {self._done + 1}")
+
+    def _cached_texts(self) -> TextCache | None:
+        """Only where nothing else will need the text encoders."""
+        if not TextCache.is_worthwhile(self._models, self._visits, self._network):
+            return None
+        self._pictures.encode_prompts()
+        others = self._held_out.every_text() if self._held_out is not None else ()
+        return TextCache(self._models, self._visits, steps=self._work.until, others=others)
+
+    def _make_texts_ready(self, index: int) -> None:
+        if self._texts is not None and self._texts.make_ready(index, self._before_each_text):
+            self._job.progress(index, self._work.settings.steps, "steps", f"step {index + 1}")
+
+    def _before_each_text(self, done: int, total: int) -> None:
+        self._job.check_cancelled()
+        self._job.progress(done, total, "captions", "encoding captions")
 
     def _read(self) -> None:
         """Tells the numbers of the newest step that has not been told yet, and saves its LoRA. Raises `non-finite`."""
@@ -302,7 +323,7 @@ class _Training:
         """Unless that was done before a state was gone on from."""
         if self._held_out is None or step in self._metrics.held_out:
             return
-        loss = held_out_loss(self._models, self._held_out, self._job.check_cancelled)
+        loss = held_out_loss(self._models, self._held_out, self._job.check_cancelled, self._texts)
         if not math.isfinite(loss):
             self._job.log("warning", f"The held-out loss of step {step} is not a finite number, and does not count.")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from PIL import Image
 from support import RecordingJob
 
+from lora_worker import vae_batches
 from lora_worker.area_filter import shrunk
 from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.images import Framing, Reading, load_image, to_tensor
 from lora_worker.protocol import ProtocolError
 from lora_worker.safetensors_file import read_safetensors, write_safetensors
-from lora_worker.stages.encode_latents import encode, parse, run
+from lora_worker.stages import encode_latents
+from lora_worker.stages.encode_latents import parse, run
 from lora_worker.toy.pictures import draw
+from lora_worker.vae_batches import BatchEncoder, encode
 
 
 def request(checkpoint, folder, names, *, precision="fp32", bucket=(96, 64)):
@@ -83,7 +87,7 @@ def test_how_pictures_are_read_comes_with_the_request(toy_checkpoint, toy_vae, f
     run(work, RecordingJob())
     stored = Image.fromarray(shrunk(np.asarray(image.convert("RGB")), (96, 64)))
     tensors, _ = read_safetensors(folder / "c.png-False.safetensors")
-    torch.testing.assert_close(tensors["mean"], encode(toy_vae, to_tensor(stored))["mean"])
+    torch.testing.assert_close(tensors["mean"], encode(toy_vae, to_tensor(stored)[None])[0]["mean"])
 
 
 @pytest.mark.parametrize("wrong", [[0, 0], [0, 0, 256], [0, 0, -1, 3], "white"])
@@ -104,7 +108,7 @@ def test_the_same_picture_gives_the_same_bytes(toy_checkpoint, folder):
 def test_half_precision_is_close_and_stored_in_single(toy_checkpoint, toy_vae, folder):
     run(request(toy_checkpoint, folder, ["a.png"], precision="bf16"), RecordingJob())
     tensors, _ = read_safetensors(folder / "a.png-False.safetensors")
-    exact = encode(toy_vae, load_image(folder / "a.png", Framing((96, 64), (0, 0), (96, 64))))
+    [exact] = encode(toy_vae, load_image(folder / "a.png", Framing((96, 64), (0, 0), (96, 64)))[None])
     assert tensors["mean"].dtype == torch.float32
     assert not torch.equal(tensors["mean"], exact["mean"])
     assert (tensors["mean"] - exact["mean"]).abs().mean() < 0.05 * exact["mean"].std()
@@ -152,3 +156,88 @@ def test_a_cancelled_job_stops_between_images(toy_checkpoint, folder):
     with pytest.raises(Cancelled):
         run(request(toy_checkpoint, folder, ["a.png"]), job)
     assert job.of_type("artifact") == []
+
+
+@pytest.fixture
+def batched(monkeypatch):
+    """As on a GPU, with room for so many pictures. The batches that the autoencoder was given."""
+
+    def arrange(fits, size=16):
+        given = []
+        monkeypatch.setattr(vae_batches, "_size", lambda vae, largest_pixels: size)
+        encode = vae_batches.encode
+
+        def tight(vae, pixels_BCHW):
+            if len(pixels_BCHW) > fits:
+                raise torch.OutOfMemoryError("no")
+            given.append(tuple(pixels_BCHW.shape))
+            return encode(vae, pixels_BCHW)
+
+        monkeypatch.setattr(vae_batches, "encode", tight)
+        return given
+
+    return arrange
+
+
+def test_a_gpu_encodes_pictures_of_one_size_together_and_tells_problems_in_their_order(toy_checkpoint, folder, batched):
+    draw(3, (64, 64)).image.save(folder / "square.png")
+    (folder / "empty.png").write_bytes(b"")
+    names = ["a.png", "square.png", "empty.png", "b.webp"]
+    work = request(toy_checkpoint, folder, names)
+    square = Framing((64, 64), (0, 0), (64, 64))
+    items = [replace(item, framing=square) if "square" in item.name else item for item in work.items]
+    alone = RecordingJob()
+    with pytest.raises(WorkerError):
+        run(replace(work, items=tuple(items)), alone)
+    wanted = {message["name"]: read_safetensors(message["path"])[0] for message in alone.of_type("artifact")}
+
+    given = batched(fits=16)
+    job = RecordingJob()
+    with pytest.raises(WorkerError) as caught:
+        run(replace(work, items=tuple(items)), job)
+    # The damaged one and its twin would have been the third and the fourth of their size.
+    assert given == [(4, 3, 64, 96), (2, 3, 64, 64)]
+    assert [problem.path.rsplit("/", 1)[-1] for problem in caught.value.problems] == ["empty.png"]
+    found = {message["name"]: read_safetensors(message["path"])[0] for message in job.of_type("artifact")}
+    assert found.keys() == wanted.keys()
+    for name, tensors in wanted.items():
+        for each in ("mean", "logvar"):
+            torch.testing.assert_close(found[name][each], tensors[each], rtol=1e-4, atol=1e-4)
+
+
+def test_too_little_memory_for_several_pictures_is_met_by_fewer(toy_vae, batched):
+    given = batched(fits=2)
+    encoder = BatchEncoder(toy_vae, largest_pixels=64 * 64)
+    assert len(encoder.moments([torch.zeros(3, 64, 64)] * 11)) == 11
+    assert [shape[0] for shape in given] == [2, 2, 2, 2, 2, 1]
+    assert encoder.size == 2
+    batched(fits=0, size=2)
+    with pytest.raises(torch.OutOfMemoryError):
+        BatchEncoder(toy_vae, largest_pixels=64 * 64).moments([torch.zeros(3, 64, 64)] * 2)
+
+
+def test_a_cpu_encodes_each_picture_alone(toy_vae):
+    assert BatchEncoder(toy_vae, largest_pixels=1).size == 1
+
+
+def test_pictures_are_read_while_others_are_encoded(toy_checkpoint, folder, monkeypatch):
+    """The first one is encoded only when the third has been asked for."""
+    asked = threading.Event()
+    load = encode_latents.load_image
+
+    def loading(path, framing, reading):
+        if path.endswith("b.webp"):
+            asked.set()
+        return load(path, framing, reading)
+
+    monkeypatch.setattr(encode_latents, "load_image", loading)
+    encode = vae_batches.encode
+
+    def waiting(vae, pixels_BCHW):
+        assert asked.wait(60)
+        return encode(vae, pixels_BCHW)
+
+    monkeypatch.setattr(vae_batches, "encode", waiting)
+    job = RecordingJob()
+    run(request(toy_checkpoint, folder, ["a.png", "b.webp"]), job)
+    assert len(job.of_type("artifact")) == 4

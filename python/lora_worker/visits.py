@@ -10,7 +10,7 @@ chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Literal
@@ -23,13 +23,15 @@ from lora_worker.architecture import VAE_SCALE
 from lora_worker.batches import BucketPlan, Entry, Plan, PlannedVisit, micro_batches
 from lora_worker.captions import CaptionSettings, Moment, every_text, visited
 from lora_worker.diffusion import add_noise, alphas_cumprod, posterior_sample, training_target
-from lora_worker.errors import bad_input
 from lora_worker.models import size_embedding_inputs
 from lora_worker.noise import PER_IMAGE, normal_from, offset_noise, pyramid_noise, uniform_from
-from lora_worker.safetensors_file import SafetensorsReader
+from lora_worker.stored_latents import StoredLatents
 from lora_worker.streams import Visit
 from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, Tokens, token_ids, tokens_of
 from lora_worker.train_request import Train, TrainImage
+
+MOST_KEPT_BYTES = 2**30
+"""Of latents in memory: 2000 pictures of 1024². What has no room is read again at each visit."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Visits:
         self._settings = work.settings
         self._prediction = prediction
         self._alphas = alphas_cumprod(zero_terminal_snr=zero_terminal_snr)
+        self._stored = StoredLatents(MOST_KEPT_BYTES)
         entries = [
             Entry(image.digest, image.index, image.repeats, image.bucket, image.regularization) for image in work.images
         ]
@@ -161,7 +164,7 @@ class Visits:
     def _latents(self, planned: PlannedVisit, image: TrainImage, flipped: bool) -> Tensor:
         """A draw from the posterior, scaled, [4, H, W]."""
         wanted = (4, image.bucket[1] // 8, image.bucket[0] // 8)
-        mean, logvar = _stored(image, flipped, {"mean": wanted, "logvar": wanted})
+        mean, logvar = self._stored.tensors(_latents_path(image, flipped), {"mean": wanted, "logvar": wanted})
         noise = torch.randn(wanted, generator=self._latent_stream(planned, image, flipped))
         return posterior_sample(mean, logvar, noise) * VAE_SCALE
 
@@ -182,7 +185,7 @@ class Visits:
         shape = (image.bucket[1] // 8, image.bucket[0] // 8)
         if image.mask is None:
             return torch.ones(1, *shape)
-        [mask_HW] = _stored(image, flipped, {"mask": shape})
+        [mask_HW] = self._stored.tensors(_latents_path(image, flipped), {"mask": shape})
         return self._settings.masked_loss.weights(mask_HW).unsqueeze(0)
 
     def _noise(self, planned: PlannedVisit, latents: Tensor) -> Tensor:
@@ -246,15 +249,8 @@ class Visits:
         return sizes(image, flipped)
 
 
-def _stored(image: TrainImage, flipped: bool, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
-    """Tensors of the image's latents, or of its mirrored ones, of these names and shapes. Raises `bad-input`."""
-    path = image.latents_flipped if flipped and image.latents_flipped is not None else image.latents
-    with SafetensorsReader(path) as reader:
-        tensors = [reader.tensor(name) for name in shapes]
-    for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
-        if tuple(tensor.shape) != shape:
-            raise bad_input(f'The {name} of "{path}" has shape {list(tensor.shape)}, and {list(shape)} is needed.')
-    return tensors
+def _latents_path(image: TrainImage, flipped: bool) -> str:
+    return image.latents_flipped if flipped and image.latents_flipped is not None else image.latents
 
 
 def sizes(image: TrainImage, flipped: bool) -> tuple[int, int, int, int, int, int]:

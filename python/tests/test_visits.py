@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_lab import CAPTION_SETTINGS, CAPTIONS, TrainingLab
 
+from lora_worker import visits as module
 from lora_worker.diffusion import alphas_cumprod
 from lora_worker.errors import WorkerError
 from lora_worker.protocol import ProtocolError
@@ -229,7 +230,8 @@ def test_steps_made_ahead_are_the_steps_that_are_made_when_asked(lab):
             )
 
 
-def test_a_failure_ahead_is_heard_at_the_step_that_it_belongs_to(lab):
+def test_a_failure_ahead_is_heard_at_the_step_that_it_belongs_to(lab, monkeypatch):
+    monkeypatch.setattr(module, "MOST_KEPT_BYTES", 0)
     request = lab.request(batch_size=3)
     with StepsAhead(visits_of(request), torch.device("mps"), last=4) as ahead:
         ahead.micro_batches(0)

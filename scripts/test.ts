@@ -10,6 +10,7 @@ import { inBackground, main, onScreen, runSteps } from './steps.ts';
 const slowPython = [
   ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'falling_loss', 'process', 'optimizers'],
   ...[
+    'no_waiting',
     'noise_settings',
     'sampling',
     'adapters',

@@ -2,6 +2,7 @@
 
 import { type CompletionItem, CompletionItemKind, InsertTextFormat, MarkupKind } from 'vscode-languageserver/node';
 import { SDXL } from '../parser/blocks.ts';
+import { trainingPictures } from '../parser/checking/run-outputs.ts';
 import { cleanLine } from '../parser/clean-text.ts';
 import { type Spot, spotAt } from '../parser/editing/spot.ts';
 import { type Named, type Symbols, typesIn } from '../parser/editing/symbols.ts';
@@ -133,7 +134,11 @@ function values(type: Type, setting: Setting, symbols: Symbols): readonly Propos
       return type.of.flatMap((one) => values(one, setting, symbols));
     case 'reference':
     case 'weighted-references':
-      return [...names(blocksOf(withoutRuns(type.to), symbols)), ...runOutputs(type.to, symbols)];
+      return [
+        ...names(blocksOf(withoutRuns(type.to), symbols)),
+        ...runOutputs(type.to, symbols),
+        ...(type.to.includes('run') ? picturesOfTrainings(symbols) : []),
+      ];
     case 'words':
       return type.words.map((word) => wordProposal(word, setting));
     case 'boolean':
@@ -230,6 +235,23 @@ function runOutputs(kinds: readonly string[], symbols: Symbols): Proposal[] {
       doc: '',
     }));
   });
+}
+
+/** `raw.montage`, of trainings that make pictures. */
+function picturesOfTrainings(symbols: Symbols): Proposal[] {
+  const isPictured = ({ statement }: Named) =>
+    statement.kind === 'block' && statement.attributes.some(({ name }) => name.text === 'sample');
+  return blocksOf(['train'], symbols)
+    .filter(([, named]) => isPictured(named))
+    .flatMap(([name]) =>
+      trainingPictures.map((picture) => ({
+        label: `${name}.${picture.name}`,
+        kind: CompletionItemKind.File,
+        text: `${name}.${picture.name}`,
+        detail: `the pictures of all steps, a ${picture.suffix} file`,
+        doc: '',
+      })),
+    );
 }
 
 /** A run alone does not say which of its outputs is meant. */

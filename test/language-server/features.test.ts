@@ -181,6 +181,17 @@ save "a.txt" { from = report.te }
   expect(labels(inFiles)).toEqual(['small', 'report.text', 'report.lora']);
 });
 
+test('the pictures of a training together are proposed where files go, once it makes some', async () => {
+  const text = open(`train raw { sample = { prompts = "p.txt" } }
+train bare { steps = 3 }
+chop tiny { from = raw.mo }
+save "a.png" { from = raw.an }
+`);
+  const [inLoras, inFiles] = [await complete(text, text.at('raw.mo|')), await complete(text, text.at('raw.an|'))];
+  expect(labels(inLoras)).toEqual(['raw', 'bare', 'tiny']);
+  expect(labels(inFiles)).toEqual(['raw', 'bare', 'tiny', 'raw.montage', 'raw.animation']);
+});
+
 test('a hover tells type, default, range, effect and what a change runs again', async () => {
   const text = open(program);
   expect(await hover(text, 'unet_|lr')).toMatchInlineSnapshot(`

@@ -64,7 +64,7 @@ export function checkOutput(scope: Scope, { type, name, run, word, span }: Outpu
 }
 
 /** What shows the pictures of a training together, where it makes some. */
-const trainingPictures: readonly RunOutput[] = [
+export const trainingPictures: readonly RunOutput[] = [
   { name: 'montage', suffix: '.png' },
   { name: 'animation', suffix: '.webp' },
 ];

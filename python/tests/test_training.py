@@ -224,6 +224,14 @@ def test_rates_follow_the_schedule_for_both_groups(bench):
     constant = bench(lr_scheduler={"kind": "constant"}).trainer
     constant.set_rates(2)
     assert constant.rates() == {"text_encoder": 1e-4, "unet": 3e-4}
+    own = bench(lr_scheduler={"kind": "adafactor", "warmup_init": True}, unet_lr=1, text_encoder_lr=0.5).trainer
+    own.set_rates(2)
+    assert own.rates() == {"text_encoder": 0.5 * (1e-6 * 3), "unet": 1e-6 * 3}
+    linear = {"class": "torch.optim.lr_scheduler.LinearLR", "args": {"start_factor": 0.5, "total_iters": 9}}
+    ours = bench(lr_scheduler={"kind": "python", **linear}, block_lr={"OUT01": 2}, loraplus_lr_ratio=4).trainer
+    ours.set_rates(0)
+    # Of what has no factors of its own, where there is something.
+    assert ours.rates() == {"text_encoder": 0.5e-4, "unet": 1.5e-4}
 
 
 def test_blocks_and_up_matrices_have_rates_of_their_own(bench):

@@ -32,6 +32,7 @@ const slowPython = [
     'saving',
     'text_cache',
   ],
+  ...['fp8'],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {

@@ -26,6 +26,7 @@ from lora_worker.adapter_targets import modules_by_name
 from lora_worker.blocks import block_weight
 from lora_worker.errors import WorkerError, bad_input
 from lora_worker.families import Change, Layer, Misfit, Parts, Scaling, change_of, decomposed, family_of
+from lora_worker.fp8 import FP8, weight_of
 from lora_worker.models import Models
 from lora_worker.safetensors_file import SafetensorsReader
 
@@ -93,7 +94,9 @@ class InPlace(Effect):
         for name, value in self._changed(weight).items():
             original = self._module.get_parameter(name)
             self._originals[name] = original
-            setattr(self._module, name, nn.Parameter(value.to(original.dtype), requires_grad=False))
+            # A weight in fp8 has a factor for each row, which this one has in it.
+            dtype = self._module.get_buffer("scale").dtype if original.dtype == FP8 else original.dtype
+            setattr(self._module, name, nn.Parameter(value.to(dtype), requires_grad=False))
         self._weight = weight
 
     def remove(self) -> None:
@@ -246,7 +249,7 @@ def _norm(source: _Source, module: nn.Module) -> InPlace:
 
 def _added(layer: Layer, change: Change) -> Callable[[float], Mapping[str, Tensor]]:
     def changed(weight: float) -> Mapping[str, Tensor]:
-        base_OI = layer.weight.float()
+        base_OI = weight_of(layer).float()
         return {"weight": base_OI + weight * change.delta(base_OI)}
 
     return changed
@@ -264,7 +267,7 @@ def _decomposed(source: _Source, layer: Layer, change: Change, scale: Tensor) ->
     magnitude = scale.float()
 
     def changed(weight: float) -> Mapping[str, Tensor]:
-        base_OI = layer.weight.float()
+        base_OI = weight_of(layer).float()
         whole_OI = decomposed(base_OI, change.delta(base_OI), magnitude, on_output=on_output)
         return {"weight": base_OI + weight * (whole_OI - base_OI)}
 

@@ -27,7 +27,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lora_worker import families
 from lora_worker.dropouts import Masks
-from lora_worker.families import Layer, along, through
+from lora_worker.families import Layer, along, through, without_bias
+from lora_worker.fp8 import weight_of
 from lora_worker.kronecker import factors_of
 from lora_worker.naming import LoraTarget
 from lora_worker.network_settings import NetworkSettings
@@ -119,7 +120,7 @@ class DoRA(LowRank):
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
         with torch.no_grad():
-            norms_O = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=True).clamp_min(_TINY)
+            norms_O = lengths_of(weight_of(layer).float() + self.delta(layer.weight), on_output=True).clamp_min(_TINY)
         growth_O = self.parts["dora_scale"].flatten() / norms_O
         axis = -1 if self.target.kind == "linear" else 1
         bare = output if layer.bias is None else output - _on_axis(layer.bias, output, axis)
@@ -133,10 +134,10 @@ class InputDoRA(LowRank):
     def forward(self, layer: nn.Module, x: Tensor, output: Tensor, masks: Masks | None) -> Tensor:
         assert isinstance(layer, Layer)
         with torch.no_grad():
-            norms_I = lengths_of(layer.weight.float() + self.delta(layer.weight), on_output=False).clamp_min(_TINY)
+            norms_I = lengths_of(weight_of(layer).float() + self.delta(layer.weight), on_output=False).clamp_min(_TINY)
         growth_I = self.parts["dora_scale"].flatten() / norms_I
         axis = -1 if self.target.kind == "linear" else 1
-        bare = through(layer, x * _on_axis(growth_I - 1, x, axis), layer.weight)
+        bare = without_bias(layer, x * _on_axis(growth_I - 1, x, axis))
         return bare + super().forward(layer, x * _on_axis(growth_I, x, axis), output, masks)
 
 
@@ -227,7 +228,7 @@ class _Maker:
         if self._settings.kind == "locon":
             return LowRank(self._target, alpha, self._with_scalar(parts))
         on_output = self._settings.wd_on_output
-        weight = self._layer.get_parameter("weight").detach().float()
+        weight = weight_of(self._layer).detach().float()
         lengths = lengths_of(weight, on_output=on_output).cpu()
         parts["dora_scale"] = lengths.reshape(*((out, 1) if on_output else (1, into)), *self._ones)
         kind = DoRA if on_output else InputDoRA

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lora_worker.fp8 import Fp8Layer, weight_of
+
 Family = Literal["LoRA", "LoHa", "LoKr", "GLoRA", "full", "norm", "IA3", "OFT", "unknown"]
 Layer = nn.Linear | nn.Conv2d
 Scale = float | Tensor
@@ -44,7 +46,7 @@ class Change(ABC):
 
     def beside(self, layer: Layer, x: Tensor, weight: float) -> Tensor:
         """`weight` times what ΔW makes of what flows into the layer."""
-        return through(layer, x, (self.delta(layer.weight.float()) * weight).to(x.dtype))
+        return through(layer, x, (self.delta(weight_of(layer).float()) * weight).to(x.dtype))
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class GLoRA(Change):
     def beside(self, layer: Layer, x: Tensor, weight: float) -> Tensor:
         a1 = (self.a1_IR * (self.scale * weight)).to(x.dtype)
         turned = _pointwise(_pointwise(x, _kernel_of(layer, self.a2_RI).to(x.dtype)), _kernel_of(layer, a1))
-        return through(layer, turned, layer.weight) + self.low_rank.beside(layer, x, weight)
+        return without_bias(layer, turned) + self.low_rank.beside(layer, x, weight)
 
 
 @dataclass(frozen=True)
@@ -324,6 +326,11 @@ def through(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return functional.linear(x, weight)
     return functional.conv2d(x, weight, stride=layer.stride, padding=layer.padding)
+
+
+def without_bias(layer: Layer, x: Tensor) -> Tensor:
+    """As the layer computes, but for its bias."""
+    return layer.product(x) if isinstance(layer, Fp8Layer) else through(layer, x, layer.weight)
 
 
 def _pointwise(x: Tensor, weight: Tensor) -> Tensor:

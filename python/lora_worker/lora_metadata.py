@@ -98,6 +98,7 @@ def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, 
     return {
         "seed": settings.seed,
         "mixed_precision": "bf16" if settings.mixed_precision == "bf16" else "no",
+        **_fp8(settings),
         **_loss(settings),
         **_changed(settings.weights),
         **_changed(settings.noise_settings),
@@ -105,6 +106,13 @@ def _numerics(settings: TrainSettings, architecture: Architecture) -> dict[str, 
         "multires_noise_iterations": noise.iterations if noise else None,
         "multires_noise_discount": noise.discount if noise else None,
     }
+
+
+def _fp8(settings: TrainSettings) -> dict[str, object]:
+    """sd-scripts' words. Only where it is used, so that other files say what they always said."""
+    if settings.fp8_base == "off":
+        return {}
+    return {"fp8_base": settings.fp8_base == "on", "fp8_base_unet": settings.fp8_base == "unet"}
 
 
 def _as_in_sd_scripts(settings: TrainSettings) -> dict[str, object]:

@@ -7,7 +7,7 @@ their own and take the tensors as they are read, so loading needs hardly more th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 
+from lora_worker import fp8
 from lora_worker.architecture import (
     LATENT_CHANNELS,
     NORM_GROUPS,
@@ -32,6 +33,7 @@ from lora_worker.architecture import (
 from lora_worker.checkpoint import Checkpoint
 from lora_worker.errors import bad_input
 from lora_worker.folder_checkpoint import FolderCheckpoint
+from lora_worker.fp8 import Fp8Base
 from lora_worker.naming import Component, LoraTarget, Placement, lora_targets, placements
 from lora_worker.open_base import BaseFiles, open_autoencoder, open_base
 from lora_worker.text import BEGIN, END, TextEncoders
@@ -42,9 +44,12 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Models:
+    """`fp8_error`: how far the weights that are stored in fp8 are off, ‖Ŵ − W‖ / ‖W‖."""
+
     architecture: Architecture
     unet: UNet2DConditionModel
     text: TextEncoders
+    fp8_error: float = 0.0
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +57,8 @@ class Models:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        """What is computed in. Frozen weights may be stored in less (`fp8`), but those of the first layer never are."""
+        return self.unet.conv_in.weight.dtype
 
     def targets(self) -> tuple[LoraTarget, ...]:
         """What a LoRA of preset `full` adapts, with the paths that these live modules have."""
@@ -80,21 +86,36 @@ def size_embedding_inputs(original: Size, crop: Size, target: Size) -> tuple[int
     return (original[1], original[0], crop[1], crop[0], target[1], target[0])
 
 
-def load_models(base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype) -> Models:
+def load_models(
+    base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype, fp8_base: Fp8Base = "off"
+) -> Models:
     """The UNet and both text encoders of a checkpoint. Raises `bad-input`."""
     with open_base(base) as checkpoint:
-        architecture = checkpoint.architecture
-        with torch.device("meta"):
-            unet = UNet2DConditionModel(**_unet_config(architecture))
-            one = CLIPTextModel(_text_config(architecture.te1, "quick_gelu", architecture.te1.width))
-            two = CLIPTextModelWithProjection(_text_config(architecture.te2, "gelu", architecture.pooled_width))
+        models = networks_of(checkpoint.architecture, fp8_base)
+        one, two = models.text.one, models.text.two
         place = _Filler(checkpoint, device, dtype)
-        place.fill("unet", unet)
+        place.fill("unet", models.unet)
         place.fill("te1", one, inner_model=hasattr(one, "text_model"))
         place.fill("te2", two)
     for model in (one, two.text_model):
         embeddings = getattr(model, "text_model", model).embeddings
         embeddings.position_ids = torch.arange(TOKENS, device=device).expand(1, -1)
+    return replace(models, fp8_error=place.error.relative())
+
+
+def networks_of(architecture: Architecture, fp8_base: Fp8Base = "off") -> Models:
+    """Without memory: their tensors have shapes and nothing else."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**_unet_config(architecture))
+        one = CLIPTextModel(_text_config(architecture.te1, "quick_gelu", architecture.te1.width))
+        two = CLIPTextModelWithProjection(_text_config(architecture.te2, "gelu", architecture.pooled_width))
+    # What leads in and out, embeddings, norms and the text projection are small, and their errors would be everywhere.
+    if fp8_base != "off":
+        for part in (unet.down_blocks, unet.mid_block, unet.up_blocks):
+            fp8.make_room(part)
+    if fp8_base == "on":
+        for encoder in (getattr(one, "text_model", one).encoder, two.text_model.encoder):
+            fp8.make_room(encoder)
     return Models(architecture, unet, TextEncoders(one, two))
 
 
@@ -169,6 +190,7 @@ class _Filler:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype = dtype
+        self.error = fp8.Error()
         self._placed: list[tuple[str, Placement]] = []
         for key in checkpoint.shapes:
             found = placements(key)
@@ -195,7 +217,10 @@ class _Filler:
                 f'"{self._checkpoint.path}" is incomplete: it lacks what becomes "{min(missing)}" '
                 f"({component}, {len(missing)} tensors in all)."
             )
-        model.load_state_dict({name: self._read(*source) for name, source in sources.items()}, assign=True)
+        small = {f"{name}.weight": layer for name, layer in fp8.layers_of(model)}
+        # One after the other, so that of what becomes small only one tensor is ever there as a whole.
+        tensors = {name: self._stored(self._read(*source), small.get(name)) for name, source in sources.items()}
+        model.load_state_dict(tensors, assign=True)
         model.requires_grad_(False).eval()
 
     def _check(self, key: str, needed: Shape | None, given: Shape) -> None:
@@ -206,6 +231,14 @@ class _Filler:
                 f'In "{self._checkpoint.path}" the tensor "{key}" has shape '
                 f"{list(self._checkpoint.shapes[key])}, which does not fit {list(needed)}."
             )
+
+    def _stored(self, weight: Tensor, layer: fp8.Fp8Layer | None) -> Tensor:
+        """As the layer keeps it, if it is one for fp8."""
+        if layer is None:
+            return weight
+        q, layer.scale = fp8.split(weight)
+        self.error.add(weight, q, layer.scale)
+        return q
 
     def _read(self, key: str, placement: Placement) -> Tensor:
         if placement.part is None:

@@ -13,6 +13,7 @@ from lora_worker.captions import CaptionSettings
 from lora_worker.described import described, later
 from lora_worker.diffusion import TIMESTEPS
 from lora_worker.folder_checkpoint import parse_base
+from lora_worker.fp8 import FP8_BASE, Fp8Base
 from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.masks import AS_IT_IS, MaskedLoss
 from lora_worker.network_settings import NetworkSettings, parse_network
@@ -101,6 +102,7 @@ class TrainSettings:
     ema: float | None = later(None)
     scale_weight_norms: float | None = later(None)
     masked_loss: MaskedLoss = later(AS_IT_IS)  # noqa: RUF009 (it never changes)
+    fp8_base: Fp8Base = later("off")  # noqa: RUF009 (it never changes)
 
     @property
     def images_per_step(self) -> int:
@@ -298,6 +300,7 @@ def _settings(settings: Fields) -> TrainSettings:
         ema=settings.number_if_there("ema"),
         scale_weight_norms=_length(settings),
         masked_loss=MaskedLoss.parse(settings.record("masked_loss")) if "masked_loss" in settings.raw else AS_IT_IS,
+        fp8_base=settings.one_of_or_first("fp8_base", FP8_BASE),
     )
 
 

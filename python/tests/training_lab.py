@@ -16,6 +16,7 @@ from optimizer_samples import SAVEUS
 from support import RecordingJob
 
 from lora_worker.adapters import applied
+from lora_worker.fp8 import Fp8Base
 from lora_worker.loss import ElementLoss, ImageLoss, LossWeights
 from lora_worker.models import Models, load_models
 from lora_worker.safetensors_file import read_safetensors, write_safetensors
@@ -237,7 +238,8 @@ def held_out_loss(
 def share_models(monkeypatch: pytest.MonkeyPatch, models: Models) -> None:
     """Trainings take these models instead of loading them. They leave them as they found them."""
 
-    def loaded(path: str, *, device: torch.device, dtype: torch.dtype) -> Models:
-        return models if dtype == models.dtype else load_models(path, device=device, dtype=dtype)
+    def loaded(path: str, *, device: torch.device, dtype: torch.dtype, fp8_base: Fp8Base) -> Models:
+        is_as_they_are = dtype == models.dtype and fp8_base == "off"
+        return models if is_as_they_are else load_models(path, device=device, dtype=dtype, fp8_base=fp8_base)
 
     monkeypatch.setattr(train, "load_models", loaded)

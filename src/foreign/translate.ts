@@ -32,6 +32,9 @@ export function translate(recipe: Recipe, around: Surroundings): Draft {
   translateLearning(values, asked);
   translateSteps(values, asked, epochOf(asked, images.visits));
   const checkpoint = translateCheckpoint(asked);
+  // As sd-scripts has it: the second one spares the text encoders, whether the first is there or not.
+  const [unet, all] = [asked.boolean('fp8_base_unet'), asked.boolean('fp8_base')];
+  if (unet || all) put(values, 'fp8_base', unet ? 'unet' : 'on');
   if (asked.boolean('gradient_checkpointing')) {
     const reason = 'It is on where the memory is too small without, and changes no result.';
     asked.leaveValue({ name: 'gradient_checkpointing', value: true, reason, isHarmless: true });

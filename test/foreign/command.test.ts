@@ -160,6 +160,16 @@ test('images that keep their size, a length of weights, and a LoRA to begin with
   expect(imported(command(lycoris)).lost).toEqual(['scale_weight_norms']);
 });
 
+test('weights in 8 bits are those of all models, or of the UNet alone', () => {
+  const stored = (flags: string) => trainOf(flags).fp8_base;
+  expect([stored(''), stored('--fp8_base'), stored('--fp8_base_unet'), stored('--fp8_base --fp8_base_unet')]).toEqual([
+    'off',
+    'on',
+    'unet',
+    'unet',
+  ]);
+});
+
 test('learning_rate stands in for the rate that is missing, and two text encoders may have two rates', () => {
   expect(trainOf('--learning_rate 1e-4')).toMatchObject({ unet_lr: 1e-4, text_encoder_lr: 1e-4, block_lr: {} });
   expect(trainOf('--learning_rate 1e-4 --unet_lr 2e-4')).toMatchObject({ unet_lr: 2e-4, text_encoder_lr: 1e-4 });

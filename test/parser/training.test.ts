@@ -165,6 +165,14 @@ describe('what a checkpoint predicts', () => {
   });
 });
 
+test('frozen weights may take 8 bits, and then 32 for all else are too many', () => {
+  expect([attributesOf('').fp8_base, attributesOf('fp8_base = unet').fp8_base]).toEqual(['off', 'unet']);
+  const [found] = expectProblems(['coarse-weights'], trainWith('fp8_base = «on»  mixed_precision = fp32'));
+  expect(found?.severity).toBe('warning');
+  expect(compileText(trainWith('fp8_base = on')).diagnostics).toEqual([]);
+  expectProblems(['unknown-word'], trainWith('fp8_base = «vae»'));
+});
+
 test('a step that is not finite stops a training, or is skipped', () => {
   expect([attributesOf('').on_non_finite, attributesOf('on_non_finite = skip').on_non_finite]).toEqual([
     'stop',

@@ -13,6 +13,7 @@ import torch
 from lora_worker.adapters import AttachedLora, applied
 from lora_worker.devices import torch_device
 from lora_worker.folder_checkpoint import parse_base
+from lora_worker.fp8 import FP8_BASE, Fp8Base
 from lora_worker.job import Job
 from lora_worker.kept_models import kept_models
 from lora_worker.models import Models
@@ -52,6 +53,7 @@ class Sample:
     checkpoint: BaseFiles
     process: Process
     dtype: torch.dtype
+    fp8_base: Fp8Base
     items: tuple[Item, ...]
 
 
@@ -61,6 +63,7 @@ def parse(fields: Mapping[str, Any]) -> Sample:
         checkpoint=parse_base(work),
         process=Process.parse(work.raw.get("process"), "work.process"),
         dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[work.one_of("mixed_precision", ("fp32", "bf16"))],
+        fp8_base=work.one_of_or_first("fp8_base", FP8_BASE),
         items=work.records("items", _item),
     )
 
@@ -87,7 +90,8 @@ def run(work: Sample, job: Job) -> dict[str, str]:
     """Renders in the order of the items. Neighbours with the same LoRA share its loading, whatever its weights."""
     device = torch_device()
     done = 0
-    with kept_models(work.checkpoint, device=device, dtype=work.dtype) as (kept, vae), cancellable(kept, job):
+    loaded = kept_models(work.checkpoint, device=device, dtype=work.dtype, fp8_base=work.fp8_base)
+    with loaded as (kept, vae), cancellable(kept, job):
         models = as_said(kept, work.process)
         texts = _Texts(models)
         for path, items in groupby(work.items, key=lambda item: item.lora_path):

@@ -37,6 +37,7 @@ import torch
 
 from lora_worker.background_writer import BackgroundWriter
 from lora_worker.class_schedules import ClassSchedule, schedule_class
+from lora_worker.base_bytes import base_bytes, loaded_bytes
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
@@ -90,13 +91,31 @@ def run(work: Train, job: Job) -> dict[str, str]:
     if isinstance(work.settings.lr_scheduler, ClassSchedule):
         schedule_class(work.settings.lr_scheduler)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
-    dtype = _DTYPES[work.settings.mixed_precision]
-    models = as_said(load_models(work.checkpoint, device=device, dtype=dtype), work.settings.process)
+    models = as_said(_load(work, job, device), work.settings.process)
     with _deterministic(device), ExitStack() as closing:
         if work.settings.text_projection == "transposed":
             closing.enter_context(transposed_projection(models))
         training = _Training(work, job, models, identity, closing)
         return training.run()
+
+
+def _load(work: Train, job: Job, device: torch.device) -> Models:
+    dtype, fp8_base = _DTYPES[work.settings.mixed_precision], work.settings.fp8_base
+    if fp8_base != "off" and device.type == "mps":
+        raise bad_input("Apple's GPUs have no 8-bit floating point numbers.", hint="Leave fp8_base out.")
+    models = load_models(work.checkpoint, device=device, dtype=dtype, fp8_base=fp8_base)
+    if fp8_base != "off":
+        stored, usual = loaded_bytes(models).all, base_bytes(models.architecture, dtype=dtype).all
+        job.log(
+            "info",
+            f"The frozen weights take {_gib(stored)} in place of {_gib(usual)}. Those in fp8 are off by "
+            f"{models.fp8_error:.1%} (root mean square).",
+        )
+    return models
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 class _Training:

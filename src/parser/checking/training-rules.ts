@@ -20,9 +20,18 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     lengthRule,
     scalarRule,
     clipRule,
+    roundingRule,
   ];
   takeCare(scope, block);
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
+}
+
+/** Numbers of 32 bits, computed with weights of 8. */
+function roundingRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { fp8_base, mixed_precision } = attributes;
+  if (fp8_base === 'off' || mixed_precision !== 'fp32') return true;
+  scope.report(problem.coarseWeights(attributeSpans.fp8_base ?? span, attributeSpans.mixed_precision ?? span));
+  return true;
 }
 
 /** What gradients are clipped to is a size, at every step that the training comes to. */

@@ -11,6 +11,15 @@ export function batchesOfRegularization(span: Span, written: Span | undefined): 
   });
 }
 
+export function coarseWeights(span: Span, precision: Span): Diagnostic {
+  return warning('coarse-weights', span, {
+    message:
+      'Frozen weights of 8 bits are off by some percent, so computing with 32 bits costs memory and gains nothing.',
+    related: [{ message: 'The precision is written here', span: precision }],
+    hint: 'Write mixed_precision = bf16, or leave "fp8_base" out.',
+  });
+}
+
 export function heldOutImages(span: Span): Diagnostic {
   return error('held-out-images', span, {
     message: '"data" and "share" both say which images are held out.',

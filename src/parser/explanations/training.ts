@@ -41,6 +41,12 @@ resolution.`,
     wrong: trainWith('optimizer = python { class = "RAdam" }'),
     right: trainWith('optimizer = python { class = "torch.optim.RAdam" }'),
   },
+  'coarse-weights': {
+    means: `fp8_base stores the weights that do not change in 8 bits, to save memory, and that rounds each by up to 6 %. bf16
+rounds by 0.4 % at most, so 32 bits for everything else would take twice the memory for digits that are wrong already.`,
+    wrong: trainWith('fp8_base = on  mixed_precision = fp32'),
+    right: trainWith('fp8_base = on  mixed_precision = bf16'),
+  },
   'far-rate': {
     means: `The learning rate is far from what people use with this optimizer. Too high, and the pictures fall apart; too low,
 and a night is spent on learning nothing. Often an exponent was mistyped.`,

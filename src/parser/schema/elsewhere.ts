@@ -27,8 +27,6 @@ export const needless: { readonly [flag: string]: string } = {
   dynamo_backend: 'It speaks of speed, not of the result.',
   enable_bucket: 'Buckets are always used; "bucket" says which.',
   epochs: 'The length of a training is said in optimizer steps: steps = 80.',
-  fp8_base: 'It speaks of memory: the frozen model is bf16, or fp32 with mixed_precision = fp32.',
-  fp8_base_unet: 'It speaks of memory: the frozen model is bf16, or fp32 with mixed_precision = fp32.',
   fused_backward_pass: 'It speaks of memory, not of the result.',
   gpu_ids: 'CUDA_VISIBLE_DEVICES chooses a GPU.',
   highvram: 'It speaks of memory, not of the result.',

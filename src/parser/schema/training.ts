@@ -292,6 +292,12 @@ export const train = {
     'What to do about a step whose loss or gradient is not a finite number: stop the training, or skip the step, leaving the weights as they were. Ten in a row stop it in any case.',
     { synonyms: ['skip_nan', 'nan_policy', 'skip_non_finite'], fingerprint: false },
   ),
+  fp8_base: preset(
+    words('off', 'on', 'unet'),
+    'off',
+    'Store frozen weights in 8 bits each (e4m3, with a factor for each row), in half the memory. on: those of the UNet and of both text encoders. unet: those of the UNet alone. It rounds them, so the LoRA is another one.',
+    { synonyms: ['fp8', 'fp8_base_unet', 'quantize', 'quantize_base', 'quantization', 'fp8_transformer'] },
+  ),
   gradient_checkpointing: preset(
     words('auto', 'on', 'off'),
     'auto',

@@ -168,7 +168,7 @@ function addSamples(
   },
   files: GraphNode['files'],
 ): void {
-  const { steps, mixed_precision } = block.attributes;
+  const { steps, mixed_precision, fp8_base } = block.attributes;
   const train = block.name as NodeId;
   const inputs: { [role: string]: NodeInput } = { lora: { node: train, output: 'lora' } };
   for (let step = sampling.every; step < steps; step += sampling.every) {
@@ -185,6 +185,8 @@ function addSamples(
       every: sampling.every,
       steps,
       mixed_precision,
+      // Training makes its pictures with what it trains on, and they are to be found again.
+      ...(fp8_base !== 'off' && { fp8_base }),
       ...draft.processOf(draft.block(block.attributes.base.block, 'checkpoint')),
     },
     settings: { train: block.name },

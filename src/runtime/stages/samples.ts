@@ -39,8 +39,8 @@ export const samples: Stage = {
   async run(context) {
     const prompts = await readPrompts(inputOf(context, 'prompts').path, attributesOf(context).sampler);
     const wanted = wantedPictures(context, prompts);
-    const { mixed_precision, process } = attributesOf(context);
-    const job = { base: baseOf(context), mixed_precision, process, wanted };
+    const { mixed_precision, fp8_base, process } = attributesOf(context);
+    const job = { base: baseOf(context), mixed_precision, fp8_base, process, wanted };
     const { pictures } = await renderPictures(context, job, await planPictures(context, job));
     const list = wanted.flatMap(({ name, step, index, prompt }): Sample[] => {
       const picture = pictures.get(name);
@@ -72,6 +72,7 @@ interface Attributes {
   readonly every: number;
   readonly steps: number;
   readonly mixed_precision: PictureJob['mixed_precision'];
+  readonly fp8_base?: PictureJob['fp8_base'];
   readonly process?: PictureJob['process'];
 }
 

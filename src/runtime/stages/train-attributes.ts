@@ -9,6 +9,7 @@ import type { Network, RankedNetwork } from '../worker/protocol.ts';
 const asBefore: { readonly [name: string]: Json } = {
   crop_conditioning: 'real',
   latents: 'fresh',
+  fp8_base: 'off',
   masked_loss: { unmasked_weight: 0, normalize: false },
 };
 const networkAsBefore: { readonly [name: string]: Json } = {

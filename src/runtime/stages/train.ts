@@ -170,12 +170,12 @@ function beginning({ inputs: { init } }: StageContext): Digest | null {
 
 function pictureOf(
   context: StageContext,
-  { mixed_precision, process }: TrainSettings,
+  { mixed_precision, fp8_base, process }: TrainSettings,
   prompt: SamplePrompt,
   lora: Digest | null,
 ): Picture {
   const { digest: checkpoint } = baseOf(context);
-  return { lora: lora && wholeLora(lora), checkpoint, prompt, mixed_precision, process };
+  return { lora: lora && wholeLora(lora), checkpoint, prompt, mixed_precision, fp8_base, process };
 }
 
 const planInit = ({ path, digest }: StageContext['inputs'][string]) => ({ lora: path, digest });

@@ -218,6 +218,8 @@ export interface TrainSettings {
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';
+  /** Whose frozen weights are stored in fp8: on is all models, unet the UNet alone. Without it, nobody's. */
+  readonly fp8_base?: Fp8Base | undefined;
   /** What becomes of a step whose loss or gradient is not finite. Ten skipped ones in a row stop a training as well. */
   readonly on_non_finite: 'stop' | 'skip';
   /** 0: none. */
@@ -247,6 +249,8 @@ export interface TrainSettings {
   /** Pixels, for `modelspec.resolution`: width, height. */
   readonly resolution: readonly [number, number];
 }
+
+export type Fp8Base = 'off' | 'on' | 'unet';
 
 /** What becomes of a caption at each visit of its image. Null: there is no such text. */
 export interface CaptionSettings {
@@ -344,6 +348,8 @@ export interface Sample {
   /** Without it, all is as the file says. */
   readonly process?: DiffusionProcess | undefined;
   readonly mixed_precision: 'bf16' | 'fp32';
+  /** As the training had it whose LoRAs these are. Without it, no weight is stored in fp8. */
+  readonly fp8_base?: Fp8Base | undefined;
   readonly items: readonly {
     readonly name: string;
     readonly lora: AppliedLora | null;

@@ -97,8 +97,9 @@ test('the same program with its defaults written down differs in nothing that co
 test('a training has one form, however its blocks are named, and no trace of settings that came later', () => {
   const training = (written: string) => node(graphOf(short.replace('data = hero', `data = hero  ${written}`)), 'raw');
   const usual = training('').attributes;
-  for (const later of ['crop_conditioning', 'latents', 'masked_loss']) expect(usual).not.toHaveProperty(later);
-  const written = 'crop_conditioning = real  latents = fresh  masked_loss = { normalize = false }';
+  for (const later of ['crop_conditioning', 'latents', 'masked_loss', 'fp8_base'])
+    expect(usual).not.toHaveProperty(later);
+  const written = 'crop_conditioning = real  latents = fresh  fp8_base = off  masked_loss = { normalize = false }';
   expect(training(written).attributes).toEqual(usual);
   expect(training('train_unet = false').attributes).toEqual(training('unet_lr = 0').attributes);
   const [one, other] = ['{ MID = 4 }', '{ MID02 = 4  M0 = 4  MID1 = 4 }'].map((dims) =>
@@ -145,6 +146,15 @@ test('pictures are made of the steps that training keeps for them, where it has 
     checkpoint: '/project/models/pony.safetensors',
     prompts: '/training_dir/sample-prompts.txt',
   });
+});
+
+test('pictures of a training on weights in 8 bits are looked up as what they are', () => {
+  const samples = (written: string) => {
+    const graph = graphOf(spelledOut.replace('save_every = 1', `save_every = 1  ${written}`));
+    return [node(graph, 'raw').attributes, node(graph, 'raw:samples').attributes].map(({ fp8_base }) => fp8_base);
+  };
+  expect(samples('')).toEqual([undefined, undefined]);
+  expect(samples('fp8_base = unet')).toEqual(['unet', 'unet']);
 });
 
 test('neither paths nor how often something is saved are among the attributes', () => {

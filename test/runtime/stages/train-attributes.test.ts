@@ -21,6 +21,7 @@ test('settings that came later are no part of a training that does not use them'
   const later = {
     crop_conditioning: 'real',
     latents: 'fresh',
+    fp8_base: 'off',
     masked_loss: { unmasked_weight: 0, normalize: false },
   };
   expect(canonicalTraining({ ...before, ...later })).toEqual(before);
@@ -30,6 +31,7 @@ test('settings that came later are no part of a training that does not use them'
   const used = {
     crop_conditioning: 'sd_scripts',
     latents: 'frozen',
+    fp8_base: 'unet',
     masked_loss: { unmasked_weight: 0, normalize: true },
   };
   expect(canonicalTraining({ ...before, ...used })).toEqual({ ...before, ...used });

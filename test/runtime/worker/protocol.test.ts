@@ -162,6 +162,7 @@ const works: Work[] = [
       debiased_estimation: false,
       max_token_length: 75,
       mixed_precision: 'bf16',
+      fp8_base: 'unet',
       save_precision: 'fp16',
       gradient_checkpointing: 'auto',
       on_non_finite: 'skip',
@@ -191,6 +192,7 @@ const works: Work[] = [
     },
     process: { prediction: 'v', zero_terminal_snr: 'auto' },
     mixed_precision: 'bf16',
+    fp8_base: 'on',
     items: [
       {
         name: 'a',

@@ -30,6 +30,7 @@ export interface WantedPicture {
 export interface PictureJob {
   readonly base: Base;
   readonly mixed_precision: Sample['mixed_precision'];
+  readonly fp8_base?: Sample['fp8_base'];
   readonly process?: Sample['process'];
   /** Neighbours with one LoRA load it once. */
   readonly wanted: readonly WantedPicture[];
@@ -55,8 +56,8 @@ export async function planPictures(context: StageContext, job: PictureJob): Prom
   const missing = new Map<Fingerprint, MissingPicture>();
   for (const { name, lora, prompt } of job.wanted) {
     const acts = acting(lora && { digest: lora.file.digest, strength: lora.strength, blocks: lora.blocks });
-    const { mixed_precision, process } = job;
-    const picture = { lora: acts, checkpoint: job.base.digest, prompt, mixed_precision, process };
+    const { mixed_precision, fp8_base, process } = job;
+    const picture = { lora: acts, checkpoint: job.base.digest, prompt, mixed_precision, fp8_base, process };
     const { fingerprint } = identify(picture);
     const twin = missing.get(fingerprint);
     const digest = twin === undefined ? await findPicture(context.store, picture) : undefined;
@@ -117,12 +118,13 @@ export async function renderPictures(
   const items = missing.map(({ lora, picture }, index) => {
     return { name: String(index), lora, prompt: picture.prompt, output: pathIn(context.work, `picture-${index}.png`) };
   });
-  const { base, mixed_precision, process } = job;
+  const { base, mixed_precision, fp8_base, process } = job;
   const work = {
     op: 'sample',
     checkpoint: modelFiles(base.files),
     ...(process && { process }),
     mixed_precision,
+    ...(fp8_base !== undefined && { fp8_base }),
     items,
   } as const;
   const publish = async (item: string, path: AbsolutePath): Promise<void> => {

@@ -6,7 +6,7 @@ import { type Fingerprint, type FingerprintKey, fingerprintOf } from '../../cach
 import type { Store } from '../../cache/store.ts';
 import type { AbsolutePath } from '../../graph/graph.ts';
 import { lockedTools } from '../../worker/lock-file.ts';
-import type { DiffusionProcess, SamplePrompt } from '../../worker/protocol.ts';
+import type { DiffusionProcess, Fp8Base, SamplePrompt } from '../../worker/protocol.ts';
 
 /** Raise it when the same LoRA and prompt should give another picture. */
 const ENTRY_REVISION = 2;
@@ -26,6 +26,8 @@ export interface Picture {
   readonly checkpoint: Digest;
   readonly prompt: SamplePrompt;
   readonly mixed_precision: 'bf16' | 'fp32';
+  /** Where the base's weights are stored in 8 bits. */
+  readonly fp8_base?: Fp8Base | undefined;
   /** What the program says of the checkpoint, where it does. */
   readonly process?: DiffusionProcess | undefined;
 }
@@ -76,7 +78,7 @@ export function pictureName(step: number, index: number): string {
 
 /** Equal for pictures that are equal: a LoRA that does nothing is none, and a block that does nothing is not named. */
 export function identify(picture: Picture): { readonly key: FingerprintKey; readonly fingerprint: Fingerprint } {
-  const { checkpoint, prompt, mixed_precision, process } = picture;
+  const { checkpoint, prompt, mixed_precision, fp8_base = 'off', process } = picture;
   const lora = acting(picture.lora);
   const key: FingerprintKey = {
     stage: 'picture',
@@ -85,6 +87,7 @@ export function identify(picture: Picture): { readonly key: FingerprintKey; read
     attributes: {
       prompt: { ...prompt },
       mixed_precision,
+      ...(fp8_base !== 'off' && { fp8_base }),
       ...(process !== undefined && { process: { ...process } }),
       ...(lora !== null && lora.strength !== 1 && { strength: lora.strength }),
       ...(lora !== null && lora.blocks !== null && { blocks: lora.blocks }),

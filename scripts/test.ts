@@ -32,7 +32,7 @@ const slowPython = [
     'saving',
     'text_cache',
   ],
-  ...['fp8'],
+  ...['compiling', 'fp8', 'swapping'],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {

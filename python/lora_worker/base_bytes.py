@@ -6,7 +6,7 @@ Counted tensor by tensor on networks without memory, made by the same code as th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,32 @@ from torch import Tensor, nn
 from lora_worker.architecture import Architecture
 from lora_worker.fp8 import FP8, Fp8Base
 from lora_worker.models import Models, networks_of
+from lora_worker.swapping import swapped_blocks
 
 
 @dataclass(frozen=True)
 class BaseBytes:
+    """On the device, and of blocks that are swapped, in the host's memory."""
+
     unet: int
     text_encoders: int
+    host: int = 0
 
     @property
     def all(self) -> int:
+        """On the device."""
         return self.unet + self.text_encoders
 
 
-def base_bytes(architecture: Architecture, *, dtype: torch.dtype, fp8_base: Fp8Base = "off") -> BaseBytes:
-    """Of networks that are loaded so."""
-    return _counted(networks_of(architecture, fp8_base), dtype)
+def base_bytes(
+    architecture: Architecture, *, dtype: torch.dtype, fp8_base: Fp8Base = "off", blocks_to_swap: int = 0
+) -> BaseBytes:
+    """Of networks that are loaded so, while they are trained on. As they are loaded, no block is swapped yet."""
+    models = networks_of(architecture, fp8_base)
+    whole = _counted(models, dtype)
+    blocks = swapped_blocks(models, blocks_to_swap)
+    sizes = sorted(sum(_size(tensor, dtype) for tensor in _tensors(block)) for block in blocks)
+    return replace(whole, unet=whole.unet - sum(sizes) + sum(sizes[-2:]), host=sum(sizes))
 
 
 def loaded_bytes(models: Models) -> BaseBytes:

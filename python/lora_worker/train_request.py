@@ -102,6 +102,8 @@ class TrainSettings:
     ema: float | None = later(None)
     scale_weight_norms: float | None = later(None)
     masked_loss: MaskedLoss = later(AS_IT_IS)  # noqa: RUF009 (it never changes)
+    blocks_to_swap: int = later(0)
+    compile: bool = later(False)
     fp8_base: Fp8Base = later("off")  # noqa: RUF009 (it never changes)
 
     @property
@@ -162,7 +164,7 @@ class Train:
     def identity(self, checkpoint_facts: str) -> str:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
         # What a training does about bad numbers may be said when it met them: it goes on from where it stopped.
-        unheard = ("gradient_checkpointing", "on_non_finite")
+        unheard = ("gradient_checkpointing", "blocks_to_swap", "compile", "on_non_finite")
         settings = {name: value for name, value in described(self.settings).items() if name not in unheard}
         schedule = type(self.settings.lr_scheduler).__name__
         images = [
@@ -300,6 +302,8 @@ def _settings(settings: Fields) -> TrainSettings:
         ema=settings.number_if_there("ema"),
         scale_weight_norms=_length(settings),
         masked_loss=MaskedLoss.parse(settings.record("masked_loss")) if "masked_loss" in settings.raw else AS_IT_IS,
+        blocks_to_swap=settings.whole("blocks_to_swap") if "blocks_to_swap" in settings.raw else 0,
+        compile=settings.flag("compile") if "compile" in settings.raw else False,
         fp8_base=settings.one_of_or_first("fp8_base", FP8_BASE),
     )
 

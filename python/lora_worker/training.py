@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from lora_worker.blocks import number_of
 from lora_worker.branches import STARTING_AT_ZERO
 from lora_worker.class_schedules import ClassSchedule, RunningSchedule, rehearse
+from lora_worker.compiling import Compiling
 from lora_worker.dropouts import Masks
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
@@ -29,6 +30,7 @@ from lora_worker.optimizer_state import restore_optimizer, save_optimizer
 from lora_worker.optimizers import build_optimizer
 from lora_worker.schedules import rate_factor
 from lora_worker.state import State
+from lora_worker.swapping import swap
 from lora_worker.train_request import TrainImage, TrainSettings
 from lora_worker.update_norms import UpdateNorms
 from lora_worker.visits import MicroBatch
@@ -131,6 +133,17 @@ class Trainer:
             largest_batch=settings.batch_size,
         )
         set_checkpointing(models, self._memory.checkpointing)
+        # Masks of dropouts are other ones at each step, and would be compiled at each.
+        is_compiled = settings.compile and settings.network.dropouts.are_off
+        self._compiling = Compiling(models, warn) if is_compiled else None
+        self._swapping = swap(models, settings.blocks_to_swap)
+
+    def close(self) -> None:
+        """The models are left with nothing of the training but its network. Those with swapped blocks are lost."""
+        if self._compiling is not None:
+            self._compiling.stop()
+        if self._swapping is not None:
+            self._swapping.stop()
 
     def step(self, index: int, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Reading:
         """Does the step with this 0-based index.
@@ -247,6 +260,16 @@ class Trainer:
                 self.optimizer.zero_grad(set_to_none=True)
                 if not self._use_less_memory(micro_batches):
                     raise
+            except WorkerError:
+                raise
+            except Exception as error:
+                # Code for the way back, and kernels, may be made when they are first needed, and fail then. What is
+                # wrong without compiling as well shows the second time.
+                if self._compiling is None or not self._compiling.is_on:
+                    raise
+                self.optimizer.zero_grad(set_to_none=True)
+                self._compiling.give_up(error)
+                continue
             # Outside of the handler: while the exception is alive, so are the tensors that it passed.
             torch.cuda.empty_cache()
 

@@ -174,6 +174,7 @@ function exportRest(draft: CommandDraft, train: Train, at: ToExport['at']): void
   if (train.max_token_length !== 75) addFlag(draft, 'max_token_length', train.max_token_length);
   addSwitch(draft, 'no_half_vae', train.vae_precision === 'fp32');
   addSwitch(draft, 'gradient_checkpointing', train.gradient_checkpointing !== 'off');
+  addSwitch(draft, 'torch_compile', train.compile);
   if (train.fp8_base !== 'off') addFlag(draft, train.fp8_base === 'unet' ? 'fp8_base_unet' : 'fp8_base');
   for (const name of ['cache_latents', 'cache_latents_to_disk', 'sdpa']) addFlag(draft, name);
   if (sample !== undefined) {
@@ -198,7 +199,8 @@ const told: ReadonlySet<string> = new Set(
     'loraplus_lr_ratio block_lr lr_scheduler max_grad_norm steps batch_size gradient_accumulation_steps noise noise_offset',
     'noise_offset_random_strength adaptive_noise_scale ip_noise_gamma ip_noise_gamma_random_strength min_timestep max_timestep',
     'init scale_weight_norms loss min_snr_gamma debiased_estimation scale_v_pred_loss_like_noise_pred v_pred_like_loss max_token_length',
-    'mixed_precision save_precision fp8_base save_every save_last_n_steps sample validation seed gradient_checkpointing vae_precision state_every',
+    'mixed_precision save_precision fp8_base compile save_every save_last_n_steps sample validation seed',
+    'gradient_checkpointing vae_precision state_every',
   ].flatMap((line) => line.split(' ')),
 );
 

@@ -147,6 +147,7 @@ const flags = fc
     flag('loss_type', 'l1', 'huber --huber_c 0.2 --huber_schedule exponential', 'smooth_l1'),
     flag('min_snr_gamma', '5'),
     flag('mixed_precision', 'bf16', 'no'),
+    flag('torch_compile', ''),
     flag('fp8_base', ''),
     flag('fp8_base_unet', ''),
     flag('save_precision', 'fp16', 'bf16'),

@@ -165,6 +165,8 @@ test('what changes nothing in the result is known as such', () => {
     'train.sample',
     'train.on_non_finite',
     'train.gradient_checkpointing',
+    'train.blocks_to_swap',
+    'train.compile',
     'train.state_every',
     'save.overwrite',
   ]);

@@ -173,6 +173,15 @@ test('frozen weights may take 8 bits, and then 32 for all else are too many', ()
   expectProblems(['unknown-word'], trainWith('fp8_base = «vae»'));
 });
 
+test('what is compiled has no dropouts, and no more blocks wait than there are', () => {
+  expect([attributesOf('').compile, attributesOf('').blocks_to_swap]).toEqual([false, 0]);
+  expect(compileText(trainWith('compile = true  blocks_to_swap = 70')).diagnostics).toEqual([]);
+  for (const dropout of ['dropout', 'rank_dropout', 'module_dropout']) {
+    expectProblems(['idle-compile'], trainWith(`compile = «true»  network = locon { ${dropout} = 0.1 }`));
+  }
+  expectProblems(['out-of-range'], trainWith('blocks_to_swap = «71»'));
+});
+
 test('a step that is not finite stops a training, or is skipped', () => {
   expect([attributesOf('').on_non_finite, attributesOf('on_non_finite = skip').on_non_finite]).toEqual([
     'stop',

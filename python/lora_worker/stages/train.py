@@ -36,8 +36,8 @@ from typing import Any
 import torch
 
 from lora_worker.background_writer import BackgroundWriter
-from lora_worker.class_schedules import ClassSchedule, schedule_class
 from lora_worker.base_bytes import base_bytes, loaded_bytes
+from lora_worker.class_schedules import ClassSchedule, schedule_class
 from lora_worker.devices import torch_device
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
@@ -138,6 +138,7 @@ class _Training:
         self._network.attach()
         closing.callback(self._network.remove)
         self._trainer = Trainer(models, self._network, settings, lambda message: job.log("warning", message))
+        closing.callback(self._trainer.close)
         self._visits = Visits(
             work, prediction=models.architecture.prediction, zero_terminal_snr=models.architecture.zero_terminal_snr
         )

@@ -21,9 +21,19 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     scalarRule,
     clipRule,
     roundingRule,
+    compileRule,
   ];
   takeCare(scope, block);
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
+}
+
+/** Masks of dropouts are other ones at each step, so code that is compiled once has no place for them. */
+function compileRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { compile, network } = attributes;
+  const chances = [network.dropout, network.module_dropout, 'rank_dropout' in network ? network.rank_dropout : 0];
+  if (!compile || chances.every((chance) => chance === 0)) return true;
+  scope.report(problem.idleCompile(attributeSpans.compile ?? span, attributeSpans.network ?? span));
+  return true;
 }
 
 /** Numbers of 32 bits, computed with weights of 8. */

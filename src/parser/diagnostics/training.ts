@@ -43,6 +43,14 @@ export function bothPredictions(span: Span, other: Span): Diagnostic {
   });
 }
 
+export function idleCompile(span: Span, network: Span): Diagnostic {
+  return warning('idle-compile', span, {
+    message: 'A network with dropouts is not compiled: what it leaves out is drawn anew at each step.',
+    related: [{ message: 'The dropouts are written here', span: network }],
+    hint: 'Leave the dropouts out, or "compile".',
+  });
+}
+
 export function idlePriorWeight(span: Span): Diagnostic {
   return warning('idle-prior-weight', span, {
     message: '"prior_loss_weight" weighs regularization images, and the training has none.',

@@ -69,6 +69,12 @@ these settings could change.`,
     wrong: `dataset hero { images = "images"  bucket = { upscale = false  max = 1024 } }`,
     right: `dataset hero { images = "images"  bucket = { upscale = false } }`,
   },
+  'idle-compile': {
+    means: `compile makes code of the transformer blocks once, to be used at every step. A dropout leaves other values out at
+each step, so with one, blocks compute as they do without compile.`,
+    wrong: trainWith('compile = true  network = locon { dropout = 0.1 }'),
+    right: trainWith('compile = true  network = locon'),
+  },
   'idle-mask-missing': {
     means: `mask_missing says what becomes of images that have no picture in the folder of masks. Without such a folder there
 is nothing to miss.`,

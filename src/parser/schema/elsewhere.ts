@@ -75,7 +75,6 @@ export const needless: { readonly [flag: string]: string } = {
   text_encoder_batch_size: 'It speaks of speed, not of the result.',
   text_encoder_layer_skip: 'It is always 2, as SDXL is made.',
   tokenizer_cache_dir: 'The vocabulary comes with the worker.',
-  torch_compile: 'It speaks of speed, not of the result.',
   training_method: 'A train block trains a LoRA.',
   use_fused_backprop: 'It speaks of memory, not of the result.',
   v2: 'lorac trains SDXL.',

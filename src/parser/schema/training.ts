@@ -304,6 +304,18 @@ export const train = {
     'Compute activations twice to save memory. auto: only where the GPU is too small without.',
     { synonyms: ['grad_checkpointing', 'checkpointing', 'activation_checkpointing'], fingerprint: false },
   ),
+  blocks_to_swap: preset(
+    integer({ min: 0, max: 70 }),
+    0,
+    'So many of the 70 transformer blocks of the UNet wait in the memory of the host, and are on the GPU while they are computed with, at most two at a time. It saves up to 4 GiB and costs time.',
+    { synonyms: ['block_swap', 'offload', 'layer_offload_fraction', 'offload_blocks'], fingerprint: false },
+  ),
+  compile: preset(
+    boolean(),
+    false,
+    'Compile the transformer blocks of the UNet with torch.compile. The first steps take longer, by minutes on a GPU. Where it fails, training goes on without.',
+    { synonyms: ['torch_compile', 'compile_model', 'use_compile'], fingerprint: false },
+  ),
   vae_precision: preset(words('fp32', 'bf16'), 'fp32', 'Numbers that images are encoded with.', {
     synonyms: ['vae_dtype', 'vae_type'],
   }),

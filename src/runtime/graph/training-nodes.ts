@@ -65,6 +65,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
 
   const { sample, save_every, save_last_n_steps, state_every, gradient_checkpointing, on_non_finite } =
     block.attributes;
+  const { blocks_to_swap, compile } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
   const { vae_precision: _, prior_loss_weight, ...learning } = fingerprinted(block, files);
   const { resolution } = data.attributes;
@@ -86,6 +87,8 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
       state_every: { ...state_every },
       gradient_checkpointing,
       on_non_finite,
+      blocks_to_swap,
+      compile,
       sample: sampling ?? null,
     },
     files,

@@ -94,6 +94,8 @@ interface Settings {
   readonly state_every: Train['state_every'];
   readonly gradient_checkpointing: TrainSettings['gradient_checkpointing'];
   readonly on_non_finite: TrainSettings['on_non_finite'];
+  readonly blocks_to_swap: number;
+  readonly compile: boolean;
   readonly sample: {
     readonly at_first: boolean;
     readonly every: number;
@@ -110,10 +112,13 @@ async function planTraining(context: StageContext): Promise<Train> {
     state_every,
     gradient_checkpointing,
     on_non_finite,
+    blocks_to_swap,
+    compile,
     sample,
   } = context.node.settings as unknown as Settings;
   const { validation, ...learning } = context.node.attributes as unknown as Measured;
-  const settings = { ...learning, gradient_checkpointing, on_non_finite } as unknown as TrainSettings;
+  const computing = { gradient_checkpointing, on_non_finite, blocks_to_swap, compile };
+  const settings = { ...learning, ...computing } as unknown as TrainSettings;
   const { steps } = settings;
   const missing = context.missing?.map((output) => Number(output.replace('step.', '')));
   const samples = missing ? noSamples : await planSamples(context, settings, sample);

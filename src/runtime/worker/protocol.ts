@@ -218,6 +218,10 @@ export interface TrainSettings {
   readonly mixed_precision: 'bf16' | 'fp32';
   readonly save_precision: 'fp16' | 'bf16' | 'fp32';
   readonly gradient_checkpointing: 'auto' | 'on' | 'off';
+  /** How many of the UNet's transformer blocks wait in the host's memory. Without it, none. */
+  readonly blocks_to_swap?: number | undefined;
+  /** Whether transformer blocks are compiled. Without it, they are not. */
+  readonly compile?: boolean | undefined;
   /** Whose frozen weights are stored in fp8: on is all models, unet the UNet alone. Without it, nobody's. */
   readonly fp8_base?: Fp8Base | undefined;
   /** What becomes of a step whose loss or gradient is not finite. Ten skipped ones in a row stop a training as well. */

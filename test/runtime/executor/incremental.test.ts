@@ -153,7 +153,10 @@ test('a change of the checkpoint that leaves its VAE alone encodes nothing', asy
 test('how often training saves and samples does not train again', async () => {
   using lab = await builtLab();
   lab.edit('main.lora', (text) =>
-    text.replace('steps = 40', 'steps = 40  save_every = 4  state_every = 3  gradient_checkpointing = on'),
+    text.replace(
+      'steps = 40',
+      'steps = 40  save_every = 4  state_every = 3  gradient_checkpointing = on  blocks_to_swap = 9  compile = true',
+    ),
   );
   await expectComputed(lab, []);
   lab.write({ 'prompts.txt': 'a cat' });

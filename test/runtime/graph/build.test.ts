@@ -161,7 +161,9 @@ test('neither paths nor how often something is saved are among the attributes', 
   const graph = graphOf(spelledOut);
   for (const { attributes } of graph.nodes) {
     const text = JSON.stringify(attributes);
-    expect(text).not.toMatch(/\/project|training_dir|save_every|state_every|gradient_checkpointing|overwrite/);
+    expect(text).not.toMatch(
+      /\/project|training_dir|save_every|state_every|gradient_checkpointing|blocks_to_swap|compile|overwrite/,
+    );
   }
 });
 

@@ -163,6 +163,8 @@ const works: Work[] = [
       max_token_length: 75,
       mixed_precision: 'bf16',
       fp8_base: 'unet',
+      blocks_to_swap: 35,
+      compile: true,
       save_precision: 'fp16',
       gradient_checkpointing: 'auto',
       on_non_finite: 'skip',

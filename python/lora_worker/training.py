@@ -29,6 +29,7 @@ from lora_worker.network import Network
 from lora_worker.optimizer_state import restore_optimizer, save_optimizer
 from lora_worker.optimizers import build_optimizer
 from lora_worker.schedules import rate_factor
+from lora_worker.spans import span
 from lora_worker.state import State
 from lora_worker.swapping import swap
 from lora_worker.train_request import TrainImage, TrainSettings
@@ -159,7 +160,8 @@ class Trainer:
             raise
         finally:
             self._network.masks = None
-        norm = self._clipped()
+        with span("optimizer"):
+            norm = self._clipped()
         images = [image for micro_batch in micro_batches for image in micro_batch.images]
         values = torch.cat([each.mean().reshape(1), norm.reshape(1), each])
         # Looking at them makes a GPU wait, so it is done only where something depends on it.
@@ -167,14 +169,15 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             self._advance(index)
             return Reading(values, images, is_skipped=True)
-        self._updates.before()
-        self.optimizer.step()
-        keys = [] if self._norms is None else [self._norms.shorten()]
-        values = torch.cat([values, self._updates.after(), *keys])
-        if self.average is not None:
-            self.average.update(index)
-        self._advance(index)
-        self.optimizer.zero_grad(set_to_none=True)
+        with span("optimizer"):
+            self._updates.before()
+            self.optimizer.step()
+            keys = [] if self._norms is None else [self._norms.shorten()]
+            values = torch.cat([values, self._updates.after(), *keys])
+            if self.average is not None:
+                self.average.update(index)
+            self._advance(index)
+            self.optimizer.zero_grad(set_to_none=True)
         if not self._is_saveable:
             # Found out now, and not when a night's state is to be written.
             save_optimizer(self.optimizer, self._names)
@@ -284,8 +287,11 @@ class Trainer:
                 total = len(micro_batch.images) * self._settings.gradient_accumulation_steps
             for part in cut:
                 before_each(len(each), count)
-                losses_B = self.losses(part.to(self._device))
-                (losses_B.sum() / total).backward()
+                with span("data"):
+                    part = part.to(self._device)
+                losses_B = self.losses(part)
+                with span("backward"):
+                    (losses_B.sum() / total).backward()
                 each.append(losses_B.detach())
         return torch.cat(each)
 
@@ -326,11 +332,13 @@ def image_losses(
     models: Models, batch: MicroBatch, loss: ImageLoss, *, dtype: torch.dtype, trains_text: bool
 ) -> Tensor:
     """The loss of each image times its weight, F32 [B]. `dtype` is that of the models."""
-    context_BTW, pooled_BP = _text(models, batch, trains_text=trains_text)
-    output_B4HW = models.predict(
-        batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
-    )
-    return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B, batch.masks_B1HW) * batch.weights_B
+    with span("text"):
+        context_BTW, pooled_BP = _text(models, batch, trains_text=trains_text)
+    with span("UNet forward"):
+        output_B4HW = models.predict(
+            batch.noisy_B4HW.to(dtype), batch.timesteps_B, context_BTW.to(dtype), pooled_BP.to(dtype), batch.sizes_B6
+        )
+        return loss(output_B4HW, batch.target_B4HW, batch.timesteps_B, batch.masks_B1HW) * batch.weights_B
 
 
 def _text(models: Models, batch: MicroBatch, *, trains_text: bool) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,7 @@ from lora_worker.open_base import open_base
 from lora_worker.optimizers import optimizer_class, try_optimizer
 from lora_worker.process import as_said
 from lora_worker.snapshot import Snapshot, size_of, snapshot
+from lora_worker.spans import span
 from lora_worker.state import State, load_newest_state, save_state
 from lora_worker.steps_ahead import StepsAhead
 from lora_worker.text_cache import TextCache
@@ -192,7 +193,8 @@ class _Training:
             raise
         self._metrics.flush()
         self._pictures.finish()
-        self._writer.drain()
+        with span("saving"):
+            self._writer.drain()
         if self._skipped:
             self._job.log(
                 "warning", f"{self._skipped} of {steps} steps were skipped, since their numbers were not finite."
@@ -210,13 +212,17 @@ class _Training:
             outputs["ema"] = str(self._work.work / "ema.safetensors")
             with self._trainer.average.in_place():
                 self._write_lora(Path(outputs["ema"]), steps, ss_ema_decay=str(self._work.settings.ema))
-        self._writer.drain()
+        with span("saving"):
+            self._writer.drain()
         return {"lora": str(path), **outputs}
 
     def _step(self) -> None:
         index = self._done
-        self._make_texts_ready(index)
-        reading = self._trainer.step(index, self._ahead.micro_batches(index), self._before_micro_batch)
+        with span("text"):
+            self._make_texts_ready(index)
+        with span("data"):
+            micro_batches = self._ahead.micro_batches(index)
+        reading = self._trainer.step(index, micro_batches, self._before_micro_batch)
         self._done = step = index + 1
         # On a GPU, now that this step is under way, the one before has had the time to finish.
         self._read()
@@ -329,7 +335,8 @@ class _Training:
         if self._is_measured(step):
             self._measure(step)
         if step in self._work.sample_steps:
-            self._pictures.render(step, _DTYPES[self._work.settings.save_precision], is_passed=is_passed)
+            with span("sampling"):
+                self._pictures.render(step, _DTYPES[self._work.settings.save_precision], is_passed=is_passed)
 
     def _tell_picture(self, shown: Shown) -> None:
         if self._events is not None:
@@ -372,13 +379,15 @@ class _Training:
     def _copied_lora(self, step: int, **more: str) -> _CopiedLora:
         epoch = self._visits.plan.epoch_of(step - 1)
         metadata = training_metadata(self._work, self._models.architecture, step=step, epoch=epoch)
-        tensors = self._network.file_tensors(_DTYPES[self._work.settings.save_precision])
-        return _CopiedLora(snapshot(tensors), size_of(tensors), {**metadata, **more})
+        with span("saving"):
+            tensors = self._network.file_tensors(_DTYPES[self._work.settings.save_precision])
+            return _CopiedLora(snapshot(tensors), size_of(tensors), {**metadata, **more})
 
     def _put(self, write: Callable[[], None], size_bytes: int) -> None:
         if not self._writer.has_room(size_bytes):
             self._job.progress(self._done, self._work.settings.steps, "steps", "waiting for the disk")
-        self._writer.put(write, size_bytes)
+        with span("saving"):
+            self._writer.put(write, size_bytes)
 
     def _step_path(self, step: int) -> Path:
         return self._work.work / "steps" / f"step-{step:08d}.safetensors"
@@ -414,7 +423,8 @@ class _Training:
 
     def _save_state(self) -> None:
         if self._done > self._state_step:
-            self._put_state(self._trainer.state(self._done))
+            with span("saving"):
+                self._put_state(self._trainer.state(self._done))
             self._state_step = self._done
         self._state_clock = time.monotonic()
 

@@ -193,7 +193,7 @@ class Norm(Branch):
 
 
 def new_branch(target: LoraTarget, layer: nn.Module, settings: NetworkSettings, *, seed: int) -> Branch:
-    """On the CPU. `layer` is the one it will stand beside."""
+    """On the CPU; without data beside a `layer` that has none (torch's device "meta")."""
     maker = _Maker(target, layer, settings, seed)
     if target.kind == "norm":
         return maker.norm()
@@ -211,7 +211,9 @@ def new_branch(target: LoraTarget, layer: nn.Module, settings: NetworkSettings, 
 class _Maker:
     def __init__(self, target: LoraTarget, layer: nn.Module, settings: NetworkSettings, seed: int) -> None:
         self._target, self._layer, self._settings, self._seed = target, layer, settings, seed
-        self._shape = tuple(layer.get_parameter("weight").shape)
+        weight = layer.get_parameter("weight")
+        self._shape = tuple(weight.shape)
+        self._is_meta = weight.is_meta
         self._kernel = self._shape[2:]
         self._ones = (1,) * len(self._kernel)
         self._has_core = settings.use_tucker and target.kind == "conv3x3"
@@ -287,20 +289,20 @@ class _Maker:
         return Dense(self._target, alpha, self._with_scalar(parts), change, rank)
 
     def full(self) -> Dense:
-        parts = {"diff": torch.zeros(self._shape)}
+        parts = {"diff": self._zeros(*self._shape)}
         if getattr(self._layer, "bias", None) is not None:
-            parts["diff_b"] = torch.zeros(self._shape[0])
+            parts["diff_b"] = self._zeros(self._shape[0])
         return Dense(self._target, None, parts, lambda parts, _: families.Full(parts["diff"]))
 
     def norm(self) -> Norm:
-        return Norm(self._target, None, {"w_norm": torch.zeros(self._shape), "b_norm": torch.zeros(self._shape)})
+        return Norm(self._target, None, {"w_norm": self._zeros(*self._shape), "b_norm": self._zeros(*self._shape)})
 
     def _with_scalar(self, parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return {**parts, SCALAR: torch.zeros(1)} if self._settings.use_scalar else parts
+        return {**parts, SCALAR: self._zeros(1)} if self._settings.use_scalar else parts
 
     def _at_zero(self, drawn: Callable[..., Tensor], name: str, *shape: int) -> Tensor:
         """The factor that is zero in a new branch, unless there is a scalar that is."""
-        return drawn(name, *shape) if self._settings.use_scalar else torch.zeros(shape)
+        return drawn(name, *shape) if self._settings.use_scalar else self._zeros(*shape)
 
     def _rank(self) -> tuple[int, float]:
         assert self._settings.ranks is not None
@@ -309,10 +311,15 @@ class _Maker:
     def _kaiming(self, purpose: str, *shape: int) -> Tensor:
         """Uniform in ±1/√fan-in: Kaiming's with a = √5."""
         bound = _product(shape[1:]) ** -0.5
-        return torch.empty(shape).uniform_(-bound, bound, generator=self._stream(purpose))
+        values = self._zeros(*shape)
+        return values if self._is_meta else values.uniform_(-bound, bound, generator=self._stream(purpose))
 
     def _normal(self, purpose: str, *shape: int, deviation: float) -> Tensor:
-        return torch.empty(shape).normal_(std=deviation, generator=self._stream(purpose))
+        values = self._zeros(*shape)
+        return values if self._is_meta else values.normal_(std=deviation, generator=self._stream(purpose))
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, device="meta" if self._is_meta else "cpu")
 
     def _stream(self, purpose: str) -> torch.Generator:
         return module_stream(self._seed, self._target.name, purpose)

@@ -30,12 +30,10 @@ from lora_worker.architecture import (
     heads,
     read_vae_shape,
 )
-from lora_worker.checkpoint import Checkpoint
 from lora_worker.errors import bad_input
-from lora_worker.folder_checkpoint import FolderCheckpoint
 from lora_worker.fp8 import Fp8Base
 from lora_worker.naming import Component, LoraTarget, Placement, lora_targets, placements
-from lora_worker.open_base import BaseFiles, open_autoencoder, open_base
+from lora_worker.open_base import BaseFiles, OpenBase, open_autoencoder, open_base
 from lora_worker.text import BEGIN, END, TextEncoders
 
 Size = tuple[int, int]
@@ -184,9 +182,7 @@ def _vae_config(vae: VaeShape) -> dict[str, object]:
 class _Filler:
     """Puts a checkpoint's tensors into networks, having checked all names and shapes before it reads any data."""
 
-    def __init__(
-        self, checkpoint: Checkpoint | FolderCheckpoint, device: torch.device | str, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, checkpoint: OpenBase, device: torch.device | str, dtype: torch.dtype) -> None:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype = dtype

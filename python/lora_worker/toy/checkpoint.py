@@ -8,11 +8,7 @@ nor explode over 70 transformer layers, and the VAE is calibrated on drawn pictu
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
 from os import PathLike
 
 import torch
@@ -27,7 +23,6 @@ from lora_worker.architecture import (
     VAE_SCALE,
     VOCABULARY,
     Architecture,
-    Shape,
     TextShape,
     UNetShape,
     VaeShape,
@@ -36,6 +31,7 @@ from lora_worker.images import to_tensor
 from lora_worker.models import load_vae
 from lora_worker.safetensors_file import write_safetensors
 from lora_worker.toy.pictures import draw
+from lora_worker.toy.random_tensors import random_tensor
 from lora_worker.toy.shapes import checkpoint_shapes
 
 
@@ -76,43 +72,12 @@ SIZES: Mapping[str, Architecture] = {
 def write_toy_checkpoint(path: str | PathLike[str], size: str = "quickstart") -> None:
     """Writes a checkpoint of one of `SIZES`, in fp16. Twice the same call, twice the same bytes."""
     shapes = checkpoint_shapes(SIZES[size])
-    tensors = {name: _random_tensor(name, shape).half() for name, shape in shapes.items()}
+    tensors = {name: random_tensor(name, shape).half() for name, shape in shapes.items()}
     tensors[f"{TE1_PREFIX}text_model.embeddings.position_ids"] = torch.arange(TOKENS).reshape(1, TOKENS)
     metadata = {"modelspec.title": f"lorac toy ({size})", "modelspec.architecture": "stable-diffusion-xl-v1-base"}
     write_safetensors(path, tensors, metadata)
     tensors |= _calibrate(path, tensors)
     write_safetensors(path, tensors, metadata)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """How wide the values of the tensors spread whose name ends so."""
-
-    ending: str
-    deviation: float | None = None
-    gain: float = 1.0
-
-
-# The first that matches holds. A gain is relative to the spread that keeps the variance from inputs to outputs.
-_SPREADS = (
-    _Spread(r"token_embedding\.weight", deviation=0.5),
-    _Spread(r"(position_embedding\.weight|positional_embedding)", deviation=0.2),
-    _Spread(r"(out_layers\.3|conv2|to_out\.0|ff\.net\.2|proj_out|out_proj|fc2|c_proj)\.weight", gain=0.3),
-    _Spread(r"model\.out\.2\.weight", gain=0.3),
-    _Spread(r"decoder\.conv_out\.weight", gain=0.5),
-    _Spread(r"", gain=1.0),
-)
-
-
-def _random_tensor(name: str, shape: Shape) -> Tensor:
-    if name.endswith("bias"):
-        return torch.zeros(shape)
-    if len(shape) == 1:  # norms
-        return torch.ones(shape)
-    spread = next(spread for spread in _SPREADS if re.search(f"{spread.ending}$", name))
-    deviation = spread.gain / prod(shape[1:]) ** 0.5 if spread.deviation is None else spread.deviation
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "little")
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * deviation
 
 
 @torch.no_grad()

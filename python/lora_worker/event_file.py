@@ -57,7 +57,9 @@ class EventFile:
         self._tell(step, [self._summary.Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()])
 
     def picture(self, step: int, tag: str, path: str | PathLike[str], *, description: str) -> None:
-        self._trying(lambda: self._tell(step, [self._picture_value(tag, path, description)]))
+        # The montage tells of one that cannot be read.
+        with suppress(OSError):
+            self._tell(step, [self._picture_value(tag, path, description)])
 
     def flush(self) -> None:
         """To the disk."""

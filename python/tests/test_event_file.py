@@ -100,6 +100,15 @@ def test_a_full_disk_is_told_once_and_costs_nothing_else(tmp_path, monkeypatch):
     assert steps_of(tmp_path) == [1]
 
 
+def test_a_picture_that_cannot_be_read_costs_no_numbers(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    file = told(tmp_path / "run", [1])
+    file.picture(1, "samples/00", tmp_path / "a.png", description="a fox")
+    file.scalars(2, {"loss/current": 1.0})
+    file.close()
+    assert steps_of(tmp_path / "run") == [1, 2]
+
+
 def test_a_folder_that_cannot_be_written_to_is_no_reason_to_fail(tmp_path):
     (tmp_path / "file").write_text("")
     warnings = []

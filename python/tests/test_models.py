@@ -149,3 +149,13 @@ def test_a_header_of_which_length_ever_is_no_pickle(tmp_path):
     assert (tmp_path / "long.safetensors").read_bytes()[:2] == b"\x80\x02"
     with Checkpoint(tmp_path / "long.safetensors") as checkpoint:
         assert len(checkpoint.shapes) == 1
+
+
+def test_the_device_and_the_dtype_are_told_without_a_walk_through_all_modules(toy_models, monkeypatch):
+    device, dtype = toy_models.unet.device, toy_models.unet.dtype
+
+    def walk(*_, **__):
+        raise AssertionError("all modules were walked through")
+
+    monkeypatch.setattr(torch.nn.Module, "named_modules", walk)
+    assert (toy_models.device, toy_models.dtype) == (device, dtype)

@@ -138,6 +138,8 @@ class Trainer:
         is_compiled = settings.compile and settings.network.dropouts.are_off
         self._compiling = Compiling(models, warn) if is_compiled else None
         self._swapping = swap(models, settings.blocks_to_swap)
+        if settings.blocks_to_swap > 0 and self._swapping is None:
+            warn("blocks_to_swap does nothing here: this device computes in the memory of the host.")
 
     def close(self) -> None:
         """The models are left with nothing of the training but its network. Those with swapped blocks are lost."""

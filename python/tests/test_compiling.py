@@ -156,5 +156,9 @@ def test_a_trainer_compiles_what_has_no_dropouts_and_leaves_the_models_as_they_w
         finally:
             trainer.close()
 
+    told = []
+    swapping = parse_train(lab.request(blocks_to_swap=3)).settings
+    Trainer(toy_models, network, swapping, told.append).close()
+    assert ["blocks_to_swap does nothing here" in message for message in told] == [True]
     dropping = {**lab.request()["settings"]["network"], "rank_dropout": 0.1}
     assert [compiles(), compiles(compile=True), compiles(compile=True, network=dropping)] == [False, True, False]

@@ -89,7 +89,7 @@ def test_each_batch_weighs_the_same_and_a_short_step_has_a_smaller_gradient(lab,
     batches = visits.micro_batches(0)
     assert sorted(len(batch.images) for batch in batches) == [1, 2]
     with attached(toy_models, work) as (network, trainer):
-        each = trainer._try_gradients(batches, lambda: None)
+        each = trainer._try_gradients(batches, lambda *_: None)
         found = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
         trainer.optimizer.zero_grad(set_to_none=True)
         for batch in batches:
@@ -107,7 +107,7 @@ def test_too_little_memory_does_not_change_what_a_batch_weighs(lab, toy_models):
         gradients = []
         for largest in (2, 1):
             trainer._memory.largest_batch = largest
-            trainer._try_gradients(batches, lambda: None)
+            trainer._try_gradients(batches, lambda *_: None)
             gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
             trainer.optimizer.zero_grad(set_to_none=True)
         for name, gradient in gradients[0].items():

@@ -13,11 +13,11 @@ from torch import nn
 from lora_worker.bench import launches
 from lora_worker.bench.arithmetic import _pass, matrix_product
 from lora_worker.bench.launches import count_launches, one_by_one
-from lora_worker.bench.measure import measure
+from lora_worker.bench.measure import count, measure
 from lora_worker.bench.options import RECIPE, TOY, parse
 from lora_worker.bench.packages import missing_packages, say_missing
 from lora_worker.bench.recipe import SETTINGS
-from lora_worker.bench.report import numbers, report, write_json
+from lora_worker.bench.report import counted_numbers, numbers, report, report_counted, write_json
 from lora_worker.models import load_models
 from lora_worker.random_base import SDXL, RandomBase
 from lora_worker.saveus import SAVEUS
@@ -77,11 +77,19 @@ def test_every_row_is_there_and_the_numbers_agree(tmp_path):
     assert len(list((tmp_path / "work" / "work" / "steps").iterdir())) == 3
     assert len(list((tmp_path / "work" / "work" / "samples").glob("*.png"))) == 2
     assert {event.get("name") for event in json.loads(options.trace.read_text())["traceEvents"]} >= {"backward", "text"}
+    assert report(found).count(report_counted(found)) == 1
     rows = [line[:19].strip() for line in report(found).splitlines()]
     assert rows == [
         *("date", "command", "device", "trained", "", "arithmetic", "optimizer", "matrix product", "latents", "start"),
         *("peak memory", "parts", "seconds per step", "images per second", "MFU", "run", "note"),
     ]
+
+
+def test_counting_alone_counts_the_same_whatever_is_saved():
+    counted = counted_numbers(count(replace(TINY, sample_every=0)))
+    assert counted["operations"]["sampling"] == 0
+    assert counted["operations"]["whole_run"] == 3 * counted["operations"]["per_step"] > 0
+    assert counted["optimizer"]["kernels"] < counted["optimizer"]["one_by_one_kernels"] / 10
 
 
 def test_the_arithmetic_of_sdxl_is_what_others_counted():

@@ -10,7 +10,8 @@ EXAMPLES = """\
 examples, in the folder that holds lora_worker (or with PYTHONPATH=python before them):
   python -m lora_worker.bench --json numbers.json        the recipe on a GPU, the toy on a CPU
   python -m lora_worker.bench --steps 6 --no-samples     SDXL for a few steps: enough for seconds per step
-  python -m lora_worker.bench --set gradient_checkpointing=on --batch-size 4
+  python -m lora_worker.bench --steps 12 --no-samples --set compile=true
+  python -m lora_worker.bench --steps 3 --no-samples --batch-size 1 --set fp8_base=on --set gradient_checkpointing=on
   python -m lora_worker.bench --steps 4 --no-samples --trace trace.json
   python -m lora_worker.bench --recipe --count           what the recipe computes, counted in seconds on any machine
   CUDA_VISIBLE_DEVICES= python -m lora_worker.bench      the toy on a machine that has a GPU

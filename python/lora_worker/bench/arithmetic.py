@@ -58,8 +58,11 @@ def work_of(asked: Train, base: RandomBase, models: Models, network: Network) ->
         one_way, there_and_back = _image(models, network, settings, bucket, dtype)
         forward += one_way * count / total
         trained += there_and_back * count / total
-    pictures = len(asked.sample_steps) * sum(_picture(models, base, prompt, dtype) for prompt in asked.prompts)
-    return Work(forward, trained, pictures, trained * settings.images_per_step * asked.until)
+    prompts = Counter((prompt.width, prompt.height, prompt.steps, prompt.scale) for prompt in asked.prompts)
+    of_one_step = sum(_picture(models, base, *prompt, dtype) * count for prompt, count in prompts.items())
+    return Work(
+        forward, trained, len(asked.sample_steps) * of_one_step, trained * settings.images_per_step * asked.until
+    )
 
 
 def meta_network(asked: Train, base: RandomBase) -> tuple[Models, Network]:
@@ -129,8 +132,9 @@ def _pass(models: Models, bucket: Size, dtype: torch.dtype) -> None:
     )
 
 
-def _picture(models: Models, base: RandomBase, prompt: object, dtype: torch.dtype) -> float:
-    width, height, steps, scale = (getattr(prompt, name) for name in ("width", "height", "steps", "scale"))
+def _picture(
+    models: Models, base: RandomBase, width: int, height: int, steps: int, scale: float, dtype: torch.dtype
+) -> float:
     vae = load_vae(replace(base, device="meta"), device=META, dtype=torch.float32)
     latents = torch.empty(1, LATENT_CHANNELS, height // VAE_FACTOR, width // VAE_FACTOR, device=META)
     with torch.no_grad():

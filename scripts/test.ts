@@ -24,6 +24,7 @@ const slowPython = [
   ],
   ...[
     'masked_training',
+    'step_memory',
     'moving_average',
     'warm_start',
     'weight_norms',

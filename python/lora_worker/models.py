@@ -119,6 +119,14 @@ def networks_of(architecture: Architecture, fp8_base: Fp8Base = "off") -> Models
     return Models(architecture, unet, TextEncoders(one, two))
 
 
+def weightless_models(architecture: Architecture, dtype: torch.dtype) -> Models:
+    """On the device `meta`: what a model of that architecture is made of, to count with."""
+    models = networks_of(architecture)
+    for model in (models.unet, models.text.one, models.text.two):
+        nn.Module.to(model, dtype).requires_grad_(False).eval()
+    return models
+
+
 def load_vae(base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype) -> AutoencoderKL:
     """The autoencoder of a checkpoint. Raises `bad-input`."""
     with open_autoencoder(base) as checkpoint:

@@ -99,6 +99,8 @@ class TrainSettings:
     resolution: Size
     crop_conditioning: Literal["real", "sd_scripts"] = later("real")
     latents: Literal["fresh", "frozen"] = later("fresh")
+    vram: int | None = later(None)
+    """Bytes that the training may take of the device. None: what is free."""
     ema: float | None = later(None)
     scale_weight_norms: float | None = later(None)
     masked_loss: MaskedLoss = later(AS_IT_IS)  # noqa: RUF009 (it never changes)
@@ -164,7 +166,7 @@ class Train:
     def identity(self, checkpoint_facts: str) -> str:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
         # What a training does about bad numbers may be said when it met them: it goes on from where it stopped.
-        unheard = ("gradient_checkpointing", "blocks_to_swap", "compile", "on_non_finite")
+        unheard = ("gradient_checkpointing", "blocks_to_swap", "compile", "on_non_finite", "vram")
         settings = {name: value for name, value in described(self.settings).items() if name not in unheard}
         schedule = type(self.settings.lr_scheduler).__name__
         images = [
@@ -299,6 +301,7 @@ def _settings(settings: Fields) -> TrainSettings:
         resolution=settings.pair("resolution"),
         crop_conditioning=settings.one_of_or_first("crop_conditioning", ("real", "sd_scripts")),
         latents=settings.one_of_or_first("latents", ("fresh", "frozen")),
+        vram=_positive(settings, "vram") if settings.raw.get("vram") is not None else None,
         ema=settings.number_if_there("ema"),
         scale_weight_norms=_length(settings),
         masked_loss=MaskedLoss.parse(settings.record("masked_loss")) if "masked_loss" in settings.raw else AS_IT_IS,

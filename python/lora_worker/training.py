@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lora_worker.blocks import number_of
 from lora_worker.branches import STARTING_AT_ZERO
 from lora_worker.class_schedules import ClassSchedule, RunningSchedule, rehearse
 from lora_worker.compiling import Compiling
+from lora_worker.device_memory import first_that_fits, is_out_of_memory
 from lora_worker.dropouts import Masks
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ImageLoss
 from lora_worker.models import Models
 from lora_worker.moving_average import MovingAverage
+from lora_worker.naming import LoraTarget
 from lora_worker.network import Network
 from lora_worker.optimizer_state import restore_optimizer, save_optimizer
+from lora_worker.optimizer_step import OptimizerStep
 from lora_worker.optimizers import build_optimizer
 from lora_worker.schedules import rate_factor
 from lora_worker.spans import span
 from lora_worker.state import State
+from lora_worker.step_memory import StepMemory
 from lora_worker.swapping import swap
 from lora_worker.train_request import TrainImage, TrainSettings
 from lora_worker.update_norms import UpdateNorms
@@ -88,15 +90,6 @@ def _named(names: Sequence[str], told: Sequence[float]) -> dict[str, float | Non
     return {name: each if math.isfinite(each) else None for name, each in zip(names, told, strict=True)}
 
 
-@dataclass
-class Memory:
-    """How a step is fitted into the device's memory. Grows stricter when the device turns out to be too small."""
-
-    checkpointing: bool
-    may_checkpoint: bool
-    largest_batch: int
-
-
 class Trainer:
     """Owns the optimizer of a LoRA that is attached to `models`."""
 
@@ -106,7 +99,6 @@ class Trainer:
         self._device, self._dtype = models.device, models.dtype
         self._network = network
         self._settings = settings
-        self._warn = warn
         self._trains_text = settings.text_encoder_lr > 0
         self._loss = ImageLoss(
             settings.loss,
@@ -128,12 +120,8 @@ class Trainer:
         self._updates = UpdateNorms(self._by_component())
         self._is_saveable = False
         self._rates: dict[str, float] = {}
-        self._memory = Memory(
-            checkpointing=_wants_checkpointing(models, settings),
-            may_checkpoint=settings.gradient_checkpointing == "auto",
-            largest_batch=settings.batch_size,
-        )
-        set_checkpointing(models, self._memory.checkpointing)
+        self._optimizer_step = OptimizerStep(self.optimizer, self._parameters)
+        self.memory = StepMemory(models, settings, warn)
         # Masks of dropouts are other ones at each step, and would be compiled at each.
         is_compiled = settings.compile and settings.network.dropouts.are_off
         self._compiling = Compiling(models, warn) if is_compiled else None
@@ -172,8 +160,8 @@ class Trainer:
             self._advance(index)
             return Reading(values, images, is_skipped=True)
         with span("optimizer"):
-            self._updates.before()
-            self.optimizer.step()
+            first_that_fits(self._device, self._updates.before, self._updates.before)
+            self._optimizer_step()
             keys = [] if self._norms is None else [self._norms.shorten()]
             values = torch.cat([values, self._updates.after(), *keys])
             if self.average is not None:
@@ -260,27 +248,31 @@ class Trainer:
         """Adds up the step's gradients. The loss of each image, in order."""
         while True:
             try:
-                return self._try_gradients(micro_batches, before_each)
-            except torch.OutOfMemoryError:
-                self.optimizer.zero_grad(set_to_none=True)
-                if not self._use_less_memory(micro_batches):
-                    raise
+                each = self._try_gradients(micro_batches, before_each)
             except WorkerError:
                 raise
             except Exception as error:
-                # Code for the way back, and kernels, may be made when they are first needed, and fail then. What is
-                # wrong without compiling as well shows the second time.
-                if self._compiling is None or not self._compiling.is_on:
-                    raise
+                # The step's gradients are made anew: of those that are there, nobody knows what they have of this one.
                 self.optimizer.zero_grad(set_to_none=True)
-                self._compiling.give_up(error)
-                continue
+                if is_out_of_memory(error):
+                    if not self.memory.has_less(micro_batches):
+                        raise
+                elif self._compiling is None or not self._compiling.is_on:
+                    raise
+                else:
+                    # Code for the way back, and kernels, may be made when they are first needed, and fail then. What is
+                    # wrong without compiling as well shows the second time.
+                    self._compiling.give_up(error)
+                    continue
+            else:
+                self.memory.fitted()
+                return each
             # Outside of the handler: while the exception is alive, so are the tensors that it passed.
-            torch.cuda.empty_cache()
+            self.memory.use_less(micro_batches)
 
     def _try_gradients(self, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Tensor:
         total = sum(len(micro_batch.images) for micro_batch in micro_batches)
-        parts = [_cut([micro_batch], self._memory.largest_batch) for micro_batch in micro_batches]
+        parts = [self.memory.cut(micro_batch) for micro_batch in micro_batches]
         count = sum(map(len, parts))
         each: list[Tensor] = []
         for micro_batch, cut in zip(micro_batches, parts, strict=True):
@@ -297,12 +289,33 @@ class Trainer:
                 each.append(losses_B.detach())
         return torch.cat(each)
 
+    @property
+    def targets(self) -> Sequence[LoraTarget]:
+        """Where the network stands."""
+        return [branch.target for branch in self._network.branches.values()]
+
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """Those that are trained."""
+        return self._parameters
+
+    def backward(self, batch: MicroBatch) -> None:
+        """Adds a micro-batch to the gradients, as if it were all of a step."""
+        try:
+            self.losses(batch).mean().backward()
+        finally:
+            self._network.masks = None
+
+    def plain_losses(self, models: Models, batch: MicroBatch) -> Tensor:
+        """With other models, and nothing left out of a network that may stand beside them."""
+        return image_losses(models, batch, self._loss, dtype=self._dtype, trains_text=self._trains_text)
+
     def losses(self, batch: MicroBatch) -> Tensor:
         dropouts = self._settings.network.dropouts
         if not dropouts.are_off:
             # They stay for the backward pass, which with checkpointing computes layers a second time.
             self._network.masks = Masks(dropouts, self._settings.seed, batch.visits, self._device)
-        return image_losses(self._models, batch, self._loss, dtype=self._dtype, trains_text=self._trains_text)
+        return self.plain_losses(self._models, batch)
 
     def _clipped(self) -> Tensor:
         """Clips the gradients, all together, to `max_grad_norm` (0: not at all). Their norm before that."""
@@ -310,24 +323,6 @@ class Trainer:
         if self._settings.max_grad_norm > 0:
             nn.utils.clip_grads_with_norm_(self._parameters, self._settings.max_grad_norm, norm)
         return norm
-
-    def _use_less_memory(self, micro_batches: Sequence[MicroBatch]) -> bool:
-        """Whether there was something left to try."""
-        memory = self._memory
-        if memory.may_checkpoint and not memory.checkpointing:
-            memory.checkpointing = True
-            set_checkpointing(self._models, True)
-            self._warn("The device's memory was too small; training goes on with gradient checkpointing, more slowly.")
-            return True
-        largest = min(memory.largest_batch, max(len(micro_batch.images) for micro_batch in micro_batches))
-        if largest > 1:
-            memory.largest_batch = largest // 2
-            self._warn(
-                f"The device's memory was too small for {largest} images at once; training goes on with "
-                f"{memory.largest_batch}, and as many images in a step as before."
-            )
-            return True
-        return False
 
 
 def image_losses(
@@ -388,69 +383,3 @@ def trained_components(settings: TrainSettings) -> frozenset[str]:
     unet = _COMPONENTS["unet"] if settings.unet_lr > 0 else ()
     text = _COMPONENTS["text_encoder"] if settings.text_encoder_lr > 0 else ()
     return frozenset((*unet, *text))
-
-
-def set_checkpointing(models: Models, on: bool) -> None:
-    """Whether activations are computed a second time for the backward pass instead of being kept."""
-    if on:
-        models.unet.enable_gradient_checkpointing(_checkpointed)
-    else:
-        models.unet.disable_gradient_checkpointing()
-    for encoder in (models.text.one, models.text.two):
-        # transformers looks at the mode. Nothing else does: all dropouts are 0.
-        encoder.train(on)
-        if on:
-            encoder.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-        else:
-            encoder.gradient_checkpointing_disable()
-
-
-def _checkpointed(function: Callable[..., Tensor], *inputs: object) -> Tensor:
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-
-
-def _cut(micro_batches: Sequence[MicroBatch], largest: int) -> list[MicroBatch]:
-    """The same images in the same order, at most so many at a time."""
-    cut: list[MicroBatch] = []
-    for micro_batch in micro_batches:
-        if len(micro_batch.images) > largest:
-            cut += _cut(micro_batch.halves(), largest)
-        else:
-            cut.append(micro_batch)
-    return cut
-
-
-# What SDXL keeps for the backward pass per image of 1024², in bf16 and without checkpointing, and at what width.
-_KEPT_BYTES = 6.9 * 2**30
-_KEPT_PIXELS = 1024 * 1024
-_KEPT_WIDTH = 320
-_USABLE = 0.8
-
-
-def _wants_checkpointing(models: Models, settings: TrainSettings) -> bool:
-    if settings.gradient_checkpointing != "auto":
-        return settings.gradient_checkpointing == "on"
-    free = _free_bytes(models.device)
-    return free is not None and activation_bytes(models, settings) > _USABLE * free
-
-
-def activation_bytes(models: Models, settings: TrainSettings) -> float:
-    """About what one micro-batch keeps for its backward pass, without checkpointing."""
-    pixels = settings.resolution[0] * settings.resolution[1]
-    width = models.architecture.unet.widths[0]
-    images = settings.batch_size * pixels / _KEPT_PIXELS
-    return _KEPT_BYTES * images * (width / _KEPT_WIDTH) * (models.dtype.itemsize / 2)
-
-
-def _free_bytes(device: torch.device) -> int | None:
-    """None where nobody can tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    try:
-        with open("/proc/meminfo") as file:
-            found = {line.split(":")[0]: line.split()[1] for line in file}
-        return int(found["MemAvailable"]) * 1024
-    except (OSError, KeyError, IndexError, ValueError):
-        return None

@@ -57,10 +57,10 @@ class MicroBatch:
         """Of each row."""
         return [Tokens(one_NT, two_NT) for one_NT, two_NT in zip(self.ids_one_BNT, self.ids_two_BNT, strict=True)]
 
-    def halves(self) -> tuple[MicroBatch, MicroBatch]:
-        """The same rows in two micro-batches. Needs at least two rows."""
-        middle = len(self.images) // 2
-        return self._rows(slice(None, middle)), self._rows(slice(middle, None))
+    def parts(self, sizes: Sequence[int]) -> list[MicroBatch]:
+        """The same rows in micro-batches of so many."""
+        ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
+        return [self._rows(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
 
     def to(self, device: torch.device) -> MicroBatch:
         """On the device, without waiting for it where the tensors are pinned."""

@@ -11,11 +11,12 @@ from test_kinds import KINDS, made, moved
 from training_lab import TrainingLab, share_models
 
 from lora_worker import training
+from lora_worker.checkpointing import set_checkpointing
 from lora_worker.compiling import Compiling
 from lora_worker.safetensors_file import read_safetensors
 from lora_worker.swapping import AtOnce, Swapping, swapped_blocks, transformer_blocks
 from lora_worker.train_request import parse_train
-from lora_worker.training import Trainer, set_checkpointing
+from lora_worker.training import Trainer
 
 
 class Counting:

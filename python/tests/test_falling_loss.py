@@ -11,7 +11,7 @@ from optimizer_samples import OPTIMIZERS, SAVEUS
 from test_kinds import KINDS
 from training_lab import TrainingLab, share_models
 
-from lora_worker import training
+from lora_worker.checkpointing import set_checkpointing
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms, with_single_layers
 from lora_worker.process import Process, as_said
@@ -64,7 +64,7 @@ def losses_with(tmp_path, toy_checkpoint, toy_models, monkeypatch):
             return [*losses, trainer.step(3, batches, lambda *_: None).numbers()[0]]
         finally:
             network.remove()
-            training.set_checkpointing(toy_models, False)
+            set_checkpointing(toy_models, False)
 
     return run
 

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from training_lab import TrainingLab, digest, share_models
 
 from lora_worker.batches import BucketPlan, Entry
+from lora_worker.checkpointing import set_checkpointing
 from lora_worker.errors import WorkerError
+from lora_worker.memory_plan import Plan
 from lora_worker.network import create
 from lora_worker.network_targets import trainable
 from lora_worker.safetensors_file import read_safetensors, write_safetensors
 from lora_worker.stages.train import transposed_projection
 from lora_worker.train_request import parse_train
-from lora_worker.training import Trainer, set_checkpointing
+from lora_worker.training import Trainer
 from lora_worker.visits import Visits, sizes_of_sd_scripts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -106,7 +108,7 @@ def test_too_little_memory_does_not_change_what_a_batch_weighs(lab, toy_models):
     with attached(toy_models, work) as (network, trainer):
         gradients = []
         for largest in (2, 1):
-            trainer._memory.largest_batch = largest
+            trainer.memory._take(Plan(largest, frozenset()))
             trainer._try_gradients(batches, lambda *_: None)
             gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
             trainer.optimizer.zero_grad(set_to_none=True)

@@ -7,9 +7,9 @@ import torch
 from test_kinds import KINDS, made, moved
 
 from lora_worker.base_bytes import base_bytes, loaded_bytes
+from lora_worker.checkpointing import set_checkpointing
 from lora_worker.models import load_models
 from lora_worker.swapping import AtOnce, Lane, Swapping, block_bytes, swap, swapped_blocks, transformer_blocks
-from lora_worker.training import set_checkpointing
 
 
 class Slow(Lane):

@@ -91,7 +91,7 @@ def test_the_identity_is_that_of_the_result(request_of_lab):
     alike.update(checkpoint="/moved", work="/moved", save_steps=[1], state_every={"steps": 1})
     alike["images"] = alike["images"][::-1]
     alike["images"][0]["latents"] = "/moved"
-    alike["settings"]["gradient_checkpointing"] = "on"
+    alike["settings"].update(gradient_checkpointing="on", vram=8 * 10**9)
     assert identity(alike) == usual
     assert parse_train(request_of_lab).identity("other checkpoint") != usual
 

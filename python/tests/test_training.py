@@ -9,8 +9,8 @@ import torch
 from torch.func import functional_call
 from training_lab import TrainingLab, held_out_loss, share_models
 
-from lora_worker import training
 from lora_worker.blocks import block_names
+from lora_worker.checkpointing import set_checkpointing
 from lora_worker.models import load_models
 from lora_worker.network import Network, create
 from lora_worker.network_targets import trainable
@@ -59,7 +59,7 @@ def bench(lab, toy_models):
     yield make
     for one in made:
         one.network.remove()
-    training.set_checkpointing(toy_models, False)
+    set_checkpointing(toy_models, False)
 
 
 def gradients(bench, step=0):
@@ -184,7 +184,7 @@ def test_too_little_memory_is_met_by_checkpointing_and_then_by_smaller_batches(b
     wanted, told = gradients(bench(batch_size=3))
     made = bench(batch_size=3, gradient_checkpointing="auto")
     warnings = []
-    made.trainer._warn = warnings.append
+    made.trainer.memory._warn = warnings.append
     losses = Trainer.losses
 
     def tight(self, batch):

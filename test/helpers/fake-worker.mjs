@@ -277,7 +277,7 @@ function givenAt({ given }, step, row) {
 
 function loraAt(settings, content, step) {
   // What does not change the LoRA must not change its bytes either.
-  const { gradient_checkpointing: _, on_non_finite: __, ...rest } = settings;
+  const { gradient_checkpointing: _, on_non_finite: __, vram: ___, ...rest } = settings;
   return fakeLora(digestOf(JSON.stringify([rest, content, step])));
 }
 

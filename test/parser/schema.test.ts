@@ -167,6 +167,7 @@ test('what changes nothing in the result is known as such', () => {
     'train.gradient_checkpointing',
     'train.blocks_to_swap',
     'train.compile',
+    'train.vram',
     'train.state_every',
     'save.overwrite',
   ]);

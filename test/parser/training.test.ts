@@ -182,6 +182,13 @@ test('what is compiled has no dropouts, and no more blocks wait than there are',
   expectProblems(['out-of-range'], trainWith('blocks_to_swap = «71»'));
 });
 
+test('the memory that a training may take has a unit, and is above nothing', () => {
+  expect(attributesOf('').vram).toBeUndefined();
+  expect([attributesOf('vram = 8GiB').vram, attributesOf('vram = 8192').vram]).toEqual([8192, 8192]);
+  expect(attributesOf('vram = 8GB').vram).toBeCloseTo(7629.39, 2);
+  expectProblems(['out-of-range'], trainWith('vram = «0»'));
+});
+
 test('a step that is not finite stops a training, or is skipped', () => {
   expect([attributesOf('').on_non_finite, attributesOf('on_non_finite = skip').on_non_finite]).toEqual([
     'stop',

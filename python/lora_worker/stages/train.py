@@ -38,7 +38,9 @@ import torch
 from lora_worker.background_writer import BackgroundWriter
 from lora_worker.base_bytes import base_bytes, loaded_bytes
 from lora_worker.class_schedules import ClassSchedule, schedule_class
+from lora_worker.device_memory import limited
 from lora_worker.devices import torch_device
+from lora_worker.dry_step import fit
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
 from lora_worker.job import Job
@@ -93,7 +95,7 @@ def run(work: Train, job: Job) -> dict[str, str]:
         schedule_class(work.settings.lr_scheduler)
     job.progress(0, work.settings.steps, "steps", "loading the checkpoint")
     models = as_said(_load(work, job, device), work.settings.process)
-    with _deterministic(device), ExitStack() as closing:
+    with _deterministic(device), limited(device, work.settings.vram), ExitStack() as closing:
         if work.settings.text_projection == "transposed":
             closing.enter_context(transposed_projection(models))
         training = _Training(work, job, models, identity, closing)
@@ -181,6 +183,10 @@ class _Training:
                 if self._done in self._work.save_steps:
                     self._write_step(self._done, self._copied_lora(self._done))
                 self._look_at(self._done, is_passed=False)
+            if self._trainer.memory.room is not None:
+                self._job.progress(self._done, steps, "steps", "planning how it fits into memory")
+                fit(self._trainer, self._work, self._models)
+            self._job.log("info", self._trainer.memory.described())
             self._clock = self._state_clock = time.monotonic()
             # The first step can take minutes, and is no longer the loading.
             self._job.progress(0, steps, "steps", f"step {self._done + 1}")

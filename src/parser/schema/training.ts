@@ -301,7 +301,7 @@ export const train = {
   gradient_checkpointing: preset(
     words('auto', 'on', 'off'),
     'auto',
-    'Compute activations twice to save memory. auto: only where the GPU is too small without.',
+    'Compute activations twice to save memory. auto: of as many blocks as it takes, where the GPU is too small without.',
     { synonyms: ['grad_checkpointing', 'checkpointing', 'activation_checkpointing'], fingerprint: false },
   ),
   blocks_to_swap: preset(
@@ -315,6 +315,11 @@ export const train = {
     false,
     'Compile the transformer blocks of the UNet with torch.compile. The first steps take longer, by minutes on a GPU. Where it fails, training goes on without.',
     { synonyms: ['torch_compile', 'compile_model', 'use_compile'], fingerprint: false },
+  ),
+  vram: optional(
+    number({ min: 0, openMin: true, unit: 'MiB' }),
+    'The memory of the device that a training may take, as in 8GB. By default what is free. Batches are cut and blocks computed twice so that it is enough; the result stays the same.',
+    { synonyms: ['max_vram', 'vram_limit', 'gpu_memory', 'memory_limit'], fingerprint: false },
   ),
   vae_precision: preset(words('fp32', 'bf16'), 'fp32', 'Numbers that images are encoded with.', {
     synonyms: ['vae_dtype', 'vae_type'],

@@ -96,6 +96,8 @@ interface Settings {
   readonly on_non_finite: TrainSettings['on_non_finite'];
   readonly blocks_to_swap: number;
   readonly compile: boolean;
+  /** MiB. */
+  readonly vram: number | null;
   readonly sample: {
     readonly at_first: boolean;
     readonly every: number;
@@ -114,10 +116,12 @@ async function planTraining(context: StageContext): Promise<Train> {
     on_non_finite,
     blocks_to_swap,
     compile,
+    vram,
     sample,
   } = context.node.settings as unknown as Settings;
   const { validation, ...learning } = context.node.attributes as unknown as Measured;
-  const computing = { gradient_checkpointing, on_non_finite, blocks_to_swap, compile };
+  const limit = vram === null ? {} : { vram: Math.max(1, Math.floor(vram * 2 ** 20)) };
+  const computing = { gradient_checkpointing, on_non_finite, blocks_to_swap, compile, ...limit };
   const settings = { ...learning, ...computing } as unknown as TrainSettings;
   const { steps } = settings;
   const missing = context.missing?.map((output) => Number(output.replace('step.', '')));

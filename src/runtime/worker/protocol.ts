@@ -224,6 +224,8 @@ export interface TrainSettings {
   readonly compile?: boolean | undefined;
   /** Whose frozen weights are stored in fp8: on is all models, unet the UNet alone. Without it, nobody's. */
   readonly fp8_base?: Fp8Base | undefined;
+  /** Bytes of the device that the training may take. Without it, what is free. */
+  readonly vram?: number | undefined;
   /** What becomes of a step whose loss or gradient is not finite. Ten skipped ones in a row stop a training as well. */
   readonly on_non_finite: 'stop' | 'skip';
   /** 0: none. */

@@ -168,6 +168,7 @@ const works: Work[] = [
       save_precision: 'fp16',
       gradient_checkpointing: 'auto',
       on_non_finite: 'skip',
+      vram: 8_000_000_000,
       resolution: [1024, 1024],
     },
     init: { lora: '/store/old.safetensors', digest: 'd'.repeat(64) },

@@ -17,9 +17,10 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora_worker.architecture import LATENT_CHANNELS, VAE_FACTOR, VAE_SCALE, Architecture
+from lora_worker.device_memory import first_that_fits
 from lora_worker.errors import bad_input, non_finite
 from lora_worker.job import Job
 from lora_worker.models import Models, size_embedding_inputs
@@ -101,7 +102,7 @@ def render(
     """
     device = models.device if device is None else device
     latents_1CHW = _denoise(models, prompt, text or encode(models, prompt), torch.device(device))
-    pixels = vae.decode((latents_1CHW / VAE_SCALE).to(vae.device, vae.dtype), return_dict=False)[0]
+    pixels = _decode(vae, latents_1CHW / VAE_SCALE)
     if not torch.isfinite(pixels).all():
         raise non_finite(
             f'The picture of "{prompt.prompt}" is not made of numbers any more.',
@@ -112,6 +113,15 @@ def render(
 
 def _is_guided(prompt: SamplePrompt) -> bool:
     return prompt.scale > 1
+
+
+def _decode(vae: AutoencoderKL, latents_1CHW: Tensor) -> Tensor:
+    """Where the device's memory is too small, on the CPU from then on: slower, and the same picture."""
+
+    def decode() -> Tensor:
+        return vae.decode(latents_1CHW.to(vae.device, vae.dtype), return_dict=False)[0]
+
+    return first_that_fits(vae.device, decode, decode, lambda: nn.Module.to(vae, "cpu") and decode())
 
 
 def _denoise(models: Models, prompt: SamplePrompt, text: Text, device: torch.device) -> Tensor:
@@ -129,12 +139,24 @@ def _denoise(models: Models, prompt: SamplePrompt, text: Text, device: torch.dev
     for timestep in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, timestep).to(models.dtype)
         batch = scaled.expand(copies, -1, -1, -1)
-        output = models.predict(batch, timestep.expand(copies), context, pooled, sizes).float()
+        output = _predict(models, batch, timestep.expand(copies), context, pooled, sizes).float()
         if guided:
             without, with_prompt = output.chunk(2)
             output = without + prompt.scale * (with_prompt - without)
         latents = scheduler.step(output, timestep, latents, generator=generator, return_dict=False)[0]
     return latents
+
+
+def _predict(models: Models, *inputs: Tensor) -> Tensor:
+    """With and without the prompt at once, or where memory is too small for that, one after the other."""
+
+    def at_once() -> Tensor:
+        return models.predict(*inputs)
+
+    def one_by_one() -> Tensor:
+        return torch.cat([models.predict(*row) for row in zip(*(each.split(1) for each in inputs), strict=True)])
+
+    return first_that_fits(models.device, at_once, at_once, one_by_one)
 
 
 def _scheduler(architecture: Architecture) -> EulerAncestralDiscreteScheduler:

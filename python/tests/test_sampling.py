@@ -47,6 +47,31 @@ def test_the_same_prompt_gives_the_same_picture_and_others_another(toy_models, t
         assert render(toy_models, toy_vae, replace(PROMPT, **change)).tobytes() != first, change
 
 
+def test_a_picture_that_ran_out_of_memory_is_computed_in_smaller_pieces(toy_models, toy_vae, monkeypatch):
+    wanted = np.asarray(render(toy_models, toy_vae, PROMPT), dtype=int)
+    predict, decode = Models.predict, toy_vae.decode
+    refused = []
+
+    def scarce(models, latents, *rest):
+        if len(latents) > 1:
+            refused.append("both at once")
+            raise torch.OutOfMemoryError("played")
+        return predict(models, latents, *rest)
+
+    def scarce_decode(*args, **kwargs):
+        if refused.count("decode") < 2:
+            refused.append("decode")
+            raise torch.OutOfMemoryError("played")
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(Models, "predict", scarce)
+    monkeypatch.setattr(toy_vae, "decode", scarce_decode)
+    found = np.asarray(render(toy_models, toy_vae, PROMPT), dtype=int)
+    assert refused.count("both at once") == 2 * PROMPT.steps
+    assert refused.count("decode") == 2
+    assert np.abs(found - wanted).max() <= 1
+
+
 def test_without_guidance_the_negative_prompt_does_not_matter(toy_models, toy_vae):
     bare = replace(PROMPT, scale=1.0)
     assert (

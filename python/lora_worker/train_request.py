@@ -14,6 +14,7 @@ from lora_worker.described import described, later
 from lora_worker.diffusion import TIMESTEPS
 from lora_worker.folder_checkpoint import parse_base
 from lora_worker.fp8 import FP8_BASE, Fp8Base
+from lora_worker.launch import Launch
 from lora_worker.loss import ElementLoss, LossWeights
 from lora_worker.masks import AS_IT_IS, MaskedLoss
 from lora_worker.network_settings import NetworkSettings, parse_network
@@ -142,7 +143,8 @@ class Init:
 
 @dataclass(frozen=True)
 class Train:
-    """Steps are 1-based. `until` is the last that is done. `init` None: the network begins by changing nothing."""
+    """Steps are 1-based. `until` is the last that is done. `init` None: the network begins by changing nothing.
+    `launch` None: one process trains."""
 
     checkpoint: BaseFiles
     work: Path
@@ -162,6 +164,7 @@ class Train:
     state_every: EverySteps | EverySeconds
     events: str | None
     """The folder for TensorBoard's event files. None: there are none."""
+    launch: Launch | None = None
 
     def identity(self, checkpoint_facts: str) -> str:
         """A digest of what decides the training's result. States and outputs of another identity are not used."""
@@ -205,6 +208,7 @@ def parse_train(value: Mapping[str, Any]) -> Train:
         given_samples=_given_samples(samples, len(prompts)),
         state_every=_state_every(work.record("state_every")),
         events=work.optional_text("events"),
+        launch=Launch.parse(work),
     )
 
 

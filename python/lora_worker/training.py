@@ -29,6 +29,7 @@ from lora_worker.network import Network
 from lora_worker.optimizer_state import restore_optimizer, save_optimizer
 from lora_worker.optimizer_step import OptimizerStep
 from lora_worker.optimizers import build_optimizer
+from lora_worker.ranks import ALONE, Ranks
 from lora_worker.schedules import rate_factor
 from lora_worker.spans import span
 from lora_worker.state import State
@@ -93,8 +94,16 @@ def _named(names: Sequence[str], told: Sequence[float]) -> dict[str, float | Non
 class Trainer:
     """Owns the optimizer of a LoRA that is attached to `models`."""
 
-    def __init__(self, models: Models, network: Network, settings: TrainSettings, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        models: Models,
+        network: Network,
+        settings: TrainSettings,
+        warn: Callable[[str], None],
+        ranks: Ranks = ALONE,
+    ) -> None:
         self._models = models
+        self._ranks = ranks
         # Once: diffusers walks through all modules to tell them.
         self._device, self._dtype = models.device, models.dtype
         self._network = network
@@ -136,15 +145,25 @@ class Trainer:
         if self._swapping is not None:
             self._swapping.stop()
 
-    def step(self, index: int, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Reading:
+    def step(
+        self,
+        index: int,
+        micro_batches: Sequence[MicroBatch],
+        before_each: Callable[[int, int], None],
+        images: Sequence[TrainImage] | None = None,
+    ) -> Reading:
         """Does the step with this 0-based index.
 
         `before_each` is called before each micro-batch, with the number of those before it and of all, and may raise:
         then the parameters are those of the step before. On a GPU those before are ordered by then, and hardly done.
+        `images` are those of the whole step, of which `micro_batches` are this process' share; without them, all of it.
         """
         self.set_rates(index)
+        if images is None:
+            images = [image for micro_batch in micro_batches for image in micro_batch.images]
         try:
             each = self._gradients(micro_batches, before_each)
+            each = self._ranks.summed(self._parameters, each, len(images))
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
             raise
@@ -152,7 +171,6 @@ class Trainer:
             self._network.masks = None
         with span("optimizer"):
             norm = self._clipped()
-        images = [image for micro_batch in micro_batches for image in micro_batch.images]
         values = torch.cat([each.mean().reshape(1), norm.reshape(1), each])
         # Looking at them makes a GPU wait, so it is done only where something depends on it.
         if self._settings.on_non_finite == "skip" and not values.isfinite().all():
@@ -173,6 +191,10 @@ class Trainer:
             save_optimizer(self.optimizer, self._names)
             self._is_saveable = True
         return Reading(values, images, self._updates.components)
+
+    def require_same_weights(self, step: int) -> None:
+        """Raises `internal` where those of another process are not these. Waits for the device."""
+        self._ranks.require_same_weights(self._parameters, step)
 
     def is_finite(self) -> bool:
         """Whether all parameters are numbers. Waits for the device."""
@@ -271,22 +293,16 @@ class Trainer:
             self.memory.use_less(micro_batches)
 
     def _try_gradients(self, micro_batches: Sequence[MicroBatch], before_each: Callable[[int, int], None]) -> Tensor:
-        total = sum(len(micro_batch.images) for micro_batch in micro_batches)
-        parts = [self.memory.cut(micro_batch) for micro_batch in micro_batches]
-        count = sum(map(len, parts))
-        each: list[Tensor] = []
-        for micro_batch, cut in zip(micro_batches, parts, strict=True):
-            # sd-scripts: the mean of each batch, over the batches that a step should have.
-            if self._settings.accumulation == "sd_scripts":
-                total = len(micro_batch.images) * self._settings.gradient_accumulation_steps
-            for part in cut:
-                before_each(len(each), count)
-                with span("data"):
-                    part = part.to(self._device)
-                losses_B = self.losses(part)
-                with span("backward"):
-                    (losses_B.sum() / total).backward()
-                each.append(losses_B.detach())
+        parts = [part for micro_batch in micro_batches for part in self.memory.cut(micro_batch)]
+        each = [torch.zeros(0, device=self._device)]
+        for number, part in enumerate(parts):
+            before_each(number, len(parts))
+            with span("data"):
+                part = part.to(self._device)
+            losses_B = self.losses(part)
+            with span("backward"):
+                (losses_B.sum() / part.among).backward()
+            each.append(losses_B.detach())
         return torch.cat(each)
 
     @property

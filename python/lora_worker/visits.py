@@ -25,6 +25,7 @@ from lora_worker.captions import CaptionSettings, Moment, every_text, visited
 from lora_worker.diffusion import add_noise, alphas_cumprod, posterior_sample, training_target
 from lora_worker.models import size_embedding_inputs
 from lora_worker.noise import PER_IMAGE, normal_from, offset_noise, pyramid_noise, uniform_from
+from lora_worker.ranks import ALONE, Ranks
 from lora_worker.stored_latents import StoredLatents
 from lora_worker.streams import Visit
 from lora_worker.text import CHUNK, PAD_ONE, PAD_TWO, Tokens, token_ids, tokens_of
@@ -38,7 +39,11 @@ MOST_KEPT_BYTES = 2**30
 class MicroBatch:
     """`images` and `visits` say what each row is. Latents are F32 and noised, `sizes` are SDXL's six numbers, `weights`
     what the loss of each image is multiplied by, and `masks` of each place, where any image has a mask. `context` and
-    `pooled` are what the text encoders make of the captions, where that is known (`TextCache`)."""
+    `pooled` are what the text encoders make of the captions, where that is known (`TextCache`).
+
+    A gradient is the sum of the losses over `among`: the images of the whole step, or as in sd-scripts those of the
+    whole batch times the batches that a step should have.
+    """
 
     images: tuple[TrainImage, ...]
     noisy_B4HW: Tensor
@@ -50,6 +55,7 @@ class MicroBatch:
     weights_B: Tensor
     masks_B1HW: Tensor | None = None
     visits: tuple[Visit, ...] = ()
+    among: int = 1
     context_BTW: Tensor | None = None
     pooled_BP: Tensor | None = None
 
@@ -80,9 +86,12 @@ class MicroBatch:
 
 
 class Visits:
-    """The micro-batches of any step of a training."""
+    """The micro-batches of any step of a training: all, or where several processes train, one's share."""
 
-    def __init__(self, work: Train, *, prediction: Literal["epsilon", "v"], zero_terminal_snr: bool) -> None:
+    def __init__(
+        self, work: Train, *, prediction: Literal["epsilon", "v"], zero_terminal_snr: bool, ranks: Ranks = ALONE
+    ) -> None:
+        self._ranks = ranks
         self._images = work.images
         self._settings = work.settings
         self._prediction = prediction
@@ -104,11 +113,40 @@ class Visits:
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """Of the step with this 0-based index. Raises `bad-input` when latents are missing or damaged."""
+        groups = self._groups(step)
+        own = self._ranks.share(sum(map(len, groups)))
+        made = []
+        begin = 0
+        for group in groups:
+            rows = slice(max(own.start - begin, 0), max(own.stop - begin, 0))
+            begin += len(group)
+            if group[rows]:
+                made.append(self._rows_of(group, rows, step))
+        return made
+
+    def images(self, step: int) -> tuple[TrainImage, ...]:
+        """All images of the step, in the order of its micro-batches, whoever computes them."""
+        return tuple(self._images[planned.place] for group in self._groups(step) for planned in group)
+
+    def _groups(self, step: int) -> list[list[PlannedVisit]]:
         if isinstance(self.plan, BucketPlan):
-            return [self._micro_batch(batch, step) for batch in self.plan.batches(step)]
+            return self.plan.batches(step)
         visits = self.plan.visits(step)
         buckets = [self._images[planned.place].bucket for planned in visits]
-        return [self._micro_batch(group, step) for group in micro_batches(visits, buckets, self._settings.batch_size)]
+        return micro_batches(visits, buckets, self._settings.batch_size)
+
+    def _rows_of(self, group: Sequence[PlannedVisit], rows: slice, step: int) -> MicroBatch:
+        of_step = self._settings.images_per_step
+        by_batch = self._settings.accumulation == "sd_scripts"
+        among = len(group) * self._settings.gradient_accumulation_steps if by_batch else of_step
+        if self._divides_by_batch:
+            # By the deviation of all of it.
+            return replace(self._micro_batch(group, step)._rows(rows), among=among)
+        return replace(self._micro_batch(group[rows], step), among=among)
+
+    @property
+    def _divides_by_batch(self) -> bool:
+        return self._settings.noise is not None and self._settings.noise.std_axes == "batch"
 
     @property
     def chunks(self) -> int:
@@ -136,7 +174,7 @@ class Visits:
         flipped = [self._is_flipped(planned) for planned in visits]
         latents = torch.stack([self._latents(*each) for each in zip(visits, images, flipped, strict=True)])
         noise = torch.stack([self._noise(*each) for each in zip(visits, latents, strict=True)])
-        if self._settings.noise is not None and self._settings.noise.std_axes == "batch":
+        if self._divides_by_batch:
             noise = noise / noise.std()
         timesteps = torch.tensor([self._timestep(planned) for planned in visits])
         sizes = [self._sizes(*each) for each in zip(images, flipped, strict=True)]

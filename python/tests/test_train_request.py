@@ -92,8 +92,27 @@ def test_the_identity_is_that_of_the_result(request_of_lab):
     alike["images"] = alike["images"][::-1]
     alike["images"][0]["latents"] = "/moved"
     alike["settings"].update(gradient_checkpointing="on", vram=8 * 10**9)
+    alike["launch"] = {"kind": "torchrun", "processes": 2, "machines": 1, "rendezvous": None, "wait_seconds": 60}
     assert identity(alike) == usual
     assert parse_train(request_of_lab).identity("other checkpoint") != usual
+
+
+def test_a_launch_of_one_process_is_none_and_several_machines_need_a_place_to_meet(request_of_lab):
+    request_of_lab["launch"] = {"kind": "single"}
+    assert parse_train(request_of_lab).launch is None
+    request_of_lab["launch"] = {
+        "kind": "torchrun",
+        "processes": None,
+        "machines": 2,
+        "rendezvous": "a:1",
+        "wait_seconds": 9,
+    }
+    launch = parse_train(request_of_lab).launch
+    assert launch is not None and (launch.processes, launch.machines, launch.rendezvous) == (None, 2, "a:1")
+    assert launch.request == request_of_lab
+    request_of_lab["launch"]["rendezvous"] = None
+    with pytest.raises(ProtocolError, match="rendezvous"):
+        parse_train(request_of_lab)
 
 
 def test_states_of_before_are_gone_on_from_where_what_came_later_is_not_asked_for(request_of_lab):

@@ -168,6 +168,7 @@ test('what changes nothing in the result is known as such', () => {
     'train.blocks_to_swap',
     'train.compile',
     'train.vram',
+    'train.launch',
     'train.state_every',
     'save.overwrite',
   ]);

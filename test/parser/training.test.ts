@@ -196,3 +196,30 @@ test('a step that is not finite stops a training, or is skipped', () => {
   ]);
   expectProblems(['unknown-word'], trainWith('on_non_finite = «ignore»'));
 });
+
+test('one process trains, or several do, on machines that know where they meet', () => {
+  expect([attributesOf('').launch, attributesOf('launch = torchrun').launch]).toEqual([
+    { kind: 'single' },
+    { kind: 'torchrun', machines: 1, wait: { seconds: 900 } },
+  ]);
+  const machines = 'machines = 2  rendezvous = "gpu1:29400"  wait = 1min';
+  expect(attributesOf(`launch = torchrun { processes = 4  ${machines} }`).launch).toMatchObject({
+    processes: 4,
+    rendezvous: 'gpu1:29400',
+    wait: { seconds: 60 },
+  });
+  const odd = ['machines = 2', 'machines = 2  rendezvous = "gpu1"', 'rendezvous = "gpu1:29400"'];
+  for (const fields of odd) expectProblems(['odd-rendezvous'], trainWith(`launch = «torchrun { ${fields} }»`));
+});
+
+test('processes that a step has no images for are pointed at', () => {
+  const few = 'batch_size = 1  gradient_accumulation_steps = 3';
+  const [found] = expectProblems(['idle-processes'], trainWith(`launch = «torchrun { processes = 4 }»  ${few}`));
+  expect(found?.severity).toBe('warning');
+  expect(expectProblems([], trainWith(`launch = torchrun { processes = 3 }  ${few}`))).toEqual([]);
+});
+
+test("torchrun's and accelerate's own words are understood", () => {
+  for (const word of ['nproc_per_node', 'num_processes', 'nnodes', 'rdzv_endpoint'])
+    expectProblems(['unknown-attribute'], trainWith(`launch = torchrun { «${word}» = 4 }`));
+});

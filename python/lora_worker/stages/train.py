@@ -19,6 +19,7 @@ Rules:
   So nothing is ever saved of a step whose numbers are not finite.
 - What is saved is copied at once and written behind the training (`BackgroundWriter`), in this order. An `artifact` is
   told when its file is whole.
+- Of several processes the first does all of this, and the others only compute their shares of the steps (`_Follower`).
 - A cancel is heard before every micro-batch and every forward pass of a picture. The steps done so far are in a state
   when it is answered, and whatever was to be written is.
 """
@@ -26,6 +27,7 @@ Rules:
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -44,6 +46,7 @@ from lora_worker.dry_step import fit
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
 from lora_worker.job import Job
+from lora_worker.launcher import launched
 from lora_worker.lora_file import write_lora_tensors
 from lora_worker.lora_metadata import training_metadata
 from lora_worker.metrics import MetricsFile, StepNumbers
@@ -52,9 +55,10 @@ from lora_worker.montage import Shown
 from lora_worker.naming import lora_targets
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms, with_single_layers
-from lora_worker.open_base import open_base
+from lora_worker.open_base import files_of, open_base
 from lora_worker.optimizers import optimizer_class, try_optimizer
 from lora_worker.process import as_said
+from lora_worker.ranks import ALONE, CHECK_EVERY, Ranks
 from lora_worker.snapshot import Snapshot, size_of, snapshot
 from lora_worker.spans import span
 from lora_worker.state import State, load_newest_state, save_state
@@ -85,9 +89,23 @@ def parse(fields: Mapping[str, Any]) -> Train:
 def run(work: Train, job: Job) -> dict[str, str]:
     """Trains, or goes on training. Outputs: `metrics`, `step.N` and `sample.N.I` for those that exist, and unless it
     ends before its last step, `lora`, with `ema` `ema`, and where something is held out, `best`."""
+    return trained(work, job) if work.launch is None else launched(work.launch, job)
+
+
+def trained(work: Train, job: Job, ranks: Ranks = ALONE) -> dict[str, str]:
+    """As `run`, in this process, which may be one of several. Only the first of them has outputs."""
+    try:
+        return _trained(work, job, ranks)
+    except BaseException as error:
+        ranks.stop(error)
+        raise
+
+
+def _trained(work: Train, job: Job, ranks: Ranks) -> dict[str, str]:
     device = torch_device()
-    identity = work.identity(checkpoint_facts(work.checkpoint))
-    claim_folder(work.work, identity)
+    identity = work.identity(_same_checkpoint(work, ranks))
+    if ranks.is_first:
+        claim_folder(work.work, identity)
     refuse_bad_modules(work)
     optimizer_class(work.settings.optimizer)
     try_optimizer(work.settings.optimizer, device)
@@ -98,8 +116,10 @@ def run(work: Train, job: Job) -> dict[str, str]:
     with _deterministic(device), limited(device, work.settings.vram), ExitStack() as closing:
         if work.settings.text_projection == "transposed":
             closing.enter_context(transposed_projection(models))
-        training = _Training(work, job, models, identity, closing)
-        return training.run()
+        kind = _Training if ranks.is_first else _Follower
+        outputs = kind(work, job, models, identity, closing, ranks).run()
+    ranks.meet()
+    return outputs
 
 
 def _load(work: Train, job: Job, device: torch.device) -> Models:
@@ -121,15 +141,15 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
-class _Training:
-    """One life of a training, from its start or its newest state to its end."""
+class _Learner:
+    """What learns, from its start or the newest state."""
 
-    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack) -> None:
+    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack, ranks: Ranks) -> None:
         self._work = work
         self._job = job
         self._models = models
-        self._reads_late = reads_late(models.device)
         self._identity = identity
+        self._ranks = ranks
         offered = (*models.targets(), *offered_norms(models.architecture, work.settings.network))
         settings = with_single_layers(work.settings, offered)
         targets = chosen_targets(offered, settings.network, trained_components(settings))
@@ -140,15 +160,94 @@ class _Training:
                 job.log("info", f'{new} modules are not in the LoRA that "init" names, and begin as new ones.')
         self._network.attach()
         closing.callback(self._network.remove)
-        self._trainer = Trainer(models, self._network, settings, lambda message: job.log("warning", message))
+        self._trainer = Trainer(models, self._network, settings, lambda message: job.log("warning", message), ranks)
         closing.callback(self._trainer.close)
         self._visits = Visits(
-            work, prediction=models.architecture.prediction, zero_terminal_snr=models.architecture.zero_terminal_snr
+            work,
+            prediction=models.architecture.prediction,
+            zero_terminal_snr=models.architecture.zero_terminal_snr,
+            ranks=ranks,
         )
+        self._done = self._restore()
+
+    def _make_ready(self, closing: ExitStack) -> None:
+        """At the end of the beginning."""
+        self._texts = self._cached_texts()
+        complete = {} if self._texts is None else {"complete": self._texts.with_text}
+        last = self._work.until - 1
+        self._ahead = closing.enter_context(StepsAhead(self._visits, self._models.device, last=last, **complete))
+
+    def _fit(self) -> None:
+        """Into the memory of one's own device, which is no other process' business."""
+        if self._trainer.memory.room is not None:
+            self._job.progress(self._done, self._work.settings.steps, "steps", "planning how it fits into memory")
+            fit(self._trainer, self._work, self._models)
+
+    def _learn(self) -> Reading:
+        """One more step."""
+        index = self._done
+        with span("text"):
+            self._make_texts_ready(index)
+        with span("data"):
+            micro_batches = self._ahead.micro_batches(index)
+            images = self._visits.images(index)
+        reading = self._trainer.step(index, micro_batches, self._before_micro_batch, images)
+        self._done = index + 1
+        if self._done % CHECK_EVERY == 0 or self._done == self._work.until:
+            self._trainer.require_same_weights(self._done)
+        return reading
+
+    def _before_micro_batch(self, done: int, total: int) -> None:
+        self._job.check_cancelled()
+
+    def _cached_texts(self) -> TextCache | None:
+        if not TextCache.is_worthwhile(self._models, self._visits, self._network):
+            return None
+        return TextCache(self._models, self._visits, steps=self._work.until)
+
+    def _make_texts_ready(self, index: int) -> None:
+        if self._texts is not None and self._texts.make_ready(index, self._before_each_text):
+            self._job.progress(index, self._work.settings.steps, "steps", f"step {index + 1}")
+
+    def _before_each_text(self, done: int, total: int) -> None:
+        self._job.check_cancelled()
+        self._job.progress(done, total, "captions", "encoding captions")
+
+    def _restore(self) -> int:
+        """How many steps are done. Only the first process knows the states."""
+        state = self._ranks.of_first(self._newest_state())
+        if state is None:
+            return 0
+        self._trainer.restore(state)
+        return state.step
+
+    def _newest_state(self) -> State | None:
+        return None
+
+
+class _Follower(_Learner):
+    """Computes its share of each step, and keeps nothing."""
+
+    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack, ranks: Ranks) -> None:
+        super().__init__(work, job, models, identity, closing, ranks)
+        self._make_ready(closing)
+
+    def run(self) -> dict[str, str]:
+        self._fit()
+        while self._done < self._work.until:
+            self._learn()
+        return {}
+
+
+class _Training(_Learner):
+    """One life of a training: says how it goes, and keeps what comes of it."""
+
+    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack, ranks: Ranks) -> None:
+        super().__init__(work, job, models, identity, closing, ranks)
+        self._reads_late = reads_late(models.device)
         self._writer = BackgroundWriter(MOST_WAITING_BYTES)
         self._pictures = TrainingPictures(work, job, models, self._network, self._writer, self._tell_picture)
         closing.callback(self._pictures.close)
-        self._done = self._restore()
         self._state_step = self._done
         self._metrics = MetricsFile(work.work / "metrics.jsonl", steps=self._done, epoch_steps=self._epoch_steps())
         closing.callback(self._metrics.close)
@@ -165,9 +264,7 @@ class _Training:
                 prediction=models.architecture.prediction,
                 zero_terminal_snr=models.architecture.zero_terminal_snr,
             )
-        self._texts = self._cached_texts()
-        complete = {} if self._texts is None else {"complete": self._texts.with_text}
-        self._ahead = closing.enter_context(StepsAhead(self._visits, models.device, last=work.until - 1, **complete))
+        self._make_ready(closing)
         self._unread: _Unread | None = None
         self._skipped = self._skipped_in_a_row = 0
         self._clock = self._state_clock = self._told_clock = time.monotonic()
@@ -183,9 +280,7 @@ class _Training:
                 if self._done in self._work.save_steps:
                     self._write_step(self._done, self._copied_lora(self._done))
                 self._look_at(self._done, is_passed=False)
-            if self._trainer.memory.room is not None:
-                self._job.progress(self._done, steps, "steps", "planning how it fits into memory")
-                fit(self._trainer, self._work, self._models)
+            self._fit()
             self._job.log("info", self._trainer.memory.described())
             self._clock = self._state_clock = time.monotonic()
             # The first step can take minutes, and is no longer the loading.
@@ -223,13 +318,8 @@ class _Training:
         return {"lora": str(path), **outputs}
 
     def _step(self) -> None:
-        index = self._done
-        with span("text"):
-            self._make_texts_ready(index)
-        with span("data"):
-            micro_batches = self._ahead.micro_batches(index)
-        reading = self._trainer.step(index, micro_batches, self._before_micro_batch)
-        self._done = step = index + 1
+        reading = self._learn()
+        step = self._done
         # On a GPU, now that this step is under way, the one before has had the time to finish.
         self._read()
         self._writer.check()
@@ -248,7 +338,7 @@ class _Training:
             self._clock = time.monotonic()
 
     def _before_micro_batch(self, done: int, total: int) -> None:
-        self._job.check_cancelled()
+        super()._before_micro_batch(done, total)
         # Steps that end sooner than this are progress enough.
         if total > 1 and time.monotonic() - self._told_clock >= MICRO_BATCHES_EVERY_S:
             self._told_clock = time.monotonic()
@@ -261,14 +351,6 @@ class _Training:
         self._pictures.encode_prompts()
         others = self._held_out.every_text() if self._held_out is not None else ()
         return TextCache(self._models, self._visits, steps=self._work.until, others=others)
-
-    def _make_texts_ready(self, index: int) -> None:
-        if self._texts is not None and self._texts.make_ready(index, self._before_each_text):
-            self._job.progress(index, self._work.settings.steps, "steps", f"step {index + 1}")
-
-    def _before_each_text(self, done: int, total: int) -> None:
-        self._job.check_cancelled()
-        self._job.progress(done, total, "captions", "encoding captions")
 
     def _read(self) -> None:
         """Tells the numbers of the newest step that has not been told yet, and saves its LoRA. Raises `non-finite`."""
@@ -402,19 +484,15 @@ class _Training:
         steps = {f"step.{step}": str(self._step_path(step)) for step in sorted(self._work.save_steps)}
         return {**steps, **self._pictures.existing()}
 
-    def _restore(self) -> int:
-        """How many steps are done. A state is gone on from only if no LoRA from before it is missing."""
+    def _newest_state(self) -> State | None:
+        """A state is gone on from only if no LoRA from before it is missing."""
         missing = [step for step in self._work.save_steps if not self._step_path(step).exists()]
-        state = load_newest_state(
+        return load_newest_state(
             self._work.work / "states",
             identity=self._identity,
             at_most=min(missing, default=self._work.until),
             warn=lambda message: self._job.log("warning", message),
         )
-        if state is None:
-            return 0
-        self._trainer.restore(state)
-        return state.step
 
     def _epoch_steps(self) -> int:
         """How many steps an epoch has, or begins in."""
@@ -470,6 +548,17 @@ class _CopiedLora:
 
     def write(self, path: Path) -> None:
         write_lora_tensors(path, self._tensors.tensors(), self.metadata)
+
+
+def _same_checkpoint(work: Train, ranks: Ranks) -> str:
+    """What the checkpoint is known by. Raises `bad-input` where a process has another one under its name."""
+    facts = checkpoint_facts(work.checkpoint)
+    if facts != ranks.of_first(facts):
+        raise bad_input(
+            f'"{files_of(work.checkpoint)[0]}" is another file on {platform.node()} than on the machine that builds.',
+            hint="Copy it from there.",
+        )
+    return facts
 
 
 def refuse_bad_modules(work: Train) -> None:

@@ -10,6 +10,7 @@ export function takeCare(scope: Scope, block: Train): void {
   warnOfAlpha(scope, block);
   warnOfRates(scope, block);
   warnOfIntervals(scope, block);
+  warnOfProcesses(scope, block);
 }
 
 /** The scale of an adapter is alpha / rank; with rs_lora it is another, and LoKr's rank is no rank of a product. */
@@ -86,4 +87,13 @@ function warnOfIntervals(scope: Scope, { attributes, attributeSpans }: Train): v
     if (name === 'every' && !/\bevery\b/.test(place.source.text.slice(place.start, place.end))) continue;
     scope.report(problem.lateInterval(place, { name, every, steps, what }));
   }
+}
+
+/** A process without images only waits for the others. */
+function warnOfProcesses(scope: Scope, { attributes, attributeSpans, span }: Train): void {
+  const { launch, batch_size, gradient_accumulation_steps } = attributes;
+  if (launch.kind === 'single') return;
+  const processes = (launch.processes ?? 1) * launch.machines;
+  const images = batch_size * gradient_accumulation_steps;
+  if (processes > images) scope.report(problem.idleProcesses(attributeSpans.launch ?? span, processes, images));
 }

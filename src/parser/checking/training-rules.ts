@@ -2,6 +2,7 @@
 
 import * as problem from '../diagnostics/diagnostics.ts';
 import type { BlockOf } from '../model.ts';
+import { isRendezvous } from '../schema/launch.ts';
 import { takeCare } from './care-rules.ts';
 import { firstOddStep } from './schedules.ts';
 import type { Scope } from './scope.ts';
@@ -22,6 +23,7 @@ export function trainingRules(scope: Scope, block: BlockOf<'train'>): BlockOf<'t
     clipRule,
     roundingRule,
     compileRule,
+    rendezvousRule,
   ];
   takeCare(scope, block);
   return rules.map((rule) => rule(scope, block)).every(Boolean) ? block : undefined;
@@ -154,4 +156,14 @@ function scalarRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<
   if (!isStill || !('use_scalar' in network) || !network.use_scalar) return true;
   scope.report(problem.stillScalars(attributeSpans.network ?? span, attributeSpans.optimizer ?? span));
   return false;
+}
+
+/** Machines have to know where they meet; one alone meets nobody. */
+function rendezvousRule(scope: Scope, { attributes, attributeSpans, span }: BlockOf<'train'>): boolean {
+  const { launch } = attributes;
+  if (launch.kind === 'single') return true;
+  const { machines, rendezvous } = launch;
+  const isRight = machines === 1 ? rendezvous === undefined : rendezvous !== undefined && isRendezvous(rendezvous);
+  if (!isRight) scope.report(problem.oddRendezvous(attributeSpans.launch ?? span, machines, rendezvous));
+  return isRight;
 }

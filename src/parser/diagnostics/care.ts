@@ -37,6 +37,13 @@ export function farRate(
 
 const factorOf = (factor: number): string => writeNumber(Number(factor.toPrecision(2)));
 
+export function idleProcesses(span: Span, processes: number, images: number): Diagnostic {
+  return warning('idle-processes', span, {
+    message: `${processes} processes share the images of a step, and it has ${images}: ${processes - images} would have nothing to do.`,
+    hint: 'Raise batch_size or gradient_accumulation_steps, or start fewer.',
+  });
+}
+
 /** `what` is what is done at every so many steps. */
 export function lateInterval(
   span: Span,

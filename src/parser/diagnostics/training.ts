@@ -58,6 +58,22 @@ export function idlePriorWeight(span: Span): Diagnostic {
   });
 }
 
+export function oddRendezvous(span: Span, machines: number, written: string | undefined): Diagnostic {
+  const example = 'rendezvous = "192.168.1.20:29400"';
+  if (machines === 1)
+    return error('odd-rendezvous', span, {
+      message: '"rendezvous" is where machines meet, and only one takes part.',
+      hint: 'Say how many there are: machines = 2, or leave "rendezvous" out.',
+    });
+  return error('odd-rendezvous', span, {
+    message:
+      written === undefined
+        ? `${machines} machines take part, and "rendezvous" does not say where they meet.`
+        : `"rendezvous" is "${written}", which is not a host and a port.`,
+    hint: `Write how the others reach this machine, with a free port: ${example}`,
+  });
+}
+
 export function sameImages(span: Span, dataset: string, data: Span): Diagnostic {
   return error('same-images', span, {
     message: `"${dataset}" is what is learned, and cannot be what is kept as it was.`,

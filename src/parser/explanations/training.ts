@@ -89,6 +89,12 @@ masks, so it does nothing.`,
 dataset cut { images = "images"  alpha_mask = true }
 train raw { base = pony  data = cut  masked_loss = { unmasked_weight = 0.1 } }`,
   },
+  'idle-processes': {
+    means: `A step trains on batch_size × gradient_accumulation_steps images, however many processes share them. Where there are
+more processes than images, some only wait.`,
+    wrong: trainWith('launch = torchrun { processes = 8 }  batch_size = 2  gradient_accumulation_steps = 2'),
+    right: trainWith('launch = torchrun { processes = 4 }  batch_size = 2  gradient_accumulation_steps = 2'),
+  },
   'idle-prior-weight': {
     means: `prior_loss_weight says how much regularization images count. Without such images it does nothing.`,
     wrong: trainWith('prior_loss_weight = 0.5'),
@@ -124,6 +130,12 @@ factors.`,
     means: `A color is "#" and six hexadecimal digits, two each for red, green and blue.`,
     wrong: `dataset hero { images = "images"  transparency = "red" }`,
     right: `dataset hero { images = "images"  transparency = "#ffffff" }`,
+  },
+  'odd-rendezvous': {
+    means: `Processes on several machines meet at a name and a port of the machine that builds. All of them have to reach it by
+that name, and nothing else may use the port. A training on one machine needs none.`,
+    wrong: trainWith('launch = torchrun { machines = 2  rendezvous = "gpu1" }'),
+    right: trainWith('launch = torchrun { machines = 2  rendezvous = "gpu1:29400" }'),
   },
   'odd-schedule': {
     means: `What gradients are clipped to is a size, so it has to be a number from 0 on at every step of the training. Steps

@@ -1,6 +1,7 @@
 // The rows of the schema table for training: from a checkpoint and images to a LoRA.
 
 import { maskedLoss } from './images.ts';
+import { launch } from './launch.ts';
 import { network } from './network.ts';
 import { lrScheduler, optimizer, shares } from './rates.ts';
 import {
@@ -320,6 +321,12 @@ export const train = {
     number({ min: 0, openMin: true, unit: 'MiB' }),
     'The memory of the device that a training may take, as in 8GB. By default what is free. Batches are cut and blocks computed twice so that it is enough; the result stays the same.',
     { synonyms: ['max_vram', 'vram_limit', 'gpu_memory', 'memory_limit'], fingerprint: false },
+  ),
+  launch: preset(
+    launch,
+    variantOf(launch, 'single'),
+    'How many processes share the images of each step: one, or several on several GPUs, started by torchrun. A step trains on the same images either way.',
+    { synonyms: ['launcher', 'distributed', 'accelerate', 'torchrun', 'world_size'], fingerprint: false },
   ),
   vae_precision: preset(words('fp32', 'bf16'), 'fp32', 'Numbers that images are encoded with.', {
     synonyms: ['vae_dtype', 'vae_type'],

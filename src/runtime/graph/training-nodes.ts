@@ -63,7 +63,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
     measured &&
     addLatents(draft, block, { data: measured, name: 'held-out-latents', prefix: 'held_out.', flip: false });
 
-  const { sample, save_every, save_last_n_steps, state_every, gradient_checkpointing, on_non_finite, vram } =
+  const { sample, save_every, save_last_n_steps, state_every, gradient_checkpointing, on_non_finite, vram, launch } =
     block.attributes;
   const { blocks_to_swap, compile } = block.attributes;
   // The VAE's precision shows in the latents' bytes.
@@ -90,6 +90,7 @@ export function addTrain(draft: GraphDraft, block: BlockOf<'train'>): NodeId {
       blocks_to_swap,
       compile,
       vram: vram ?? null,
+      launch: launch.kind === 'single' ? { ...launch } : withoutGaps({ ...launch, wait: { ...launch.wait } }),
       sample: sampling ?? null,
     },
     files,

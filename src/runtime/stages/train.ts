@@ -19,6 +19,7 @@ import { checkSpace } from './check-space.ts';
 import { baseOf, modelFiles } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
 import type { ImageLatents } from './latents.ts';
+import { type LaunchSettings, launchOf } from './launch.ts';
 import type { ManifestImage } from './manifest.ts';
 import { promptLabel, readPrompts } from './pictures/sample-prompts.ts';
 import {
@@ -98,6 +99,7 @@ interface Settings {
   readonly compile: boolean;
   /** MiB. */
   readonly vram: number | null;
+  readonly launch: LaunchSettings;
   readonly sample: {
     readonly at_first: boolean;
     readonly every: number;
@@ -117,6 +119,7 @@ async function planTraining(context: StageContext): Promise<Train> {
     blocks_to_swap,
     compile,
     vram,
+    launch,
     sample,
   } = context.node.settings as unknown as Settings;
   const { validation, ...learning } = context.node.attributes as unknown as Measured;
@@ -146,6 +149,7 @@ async function planTraining(context: StageContext): Promise<Train> {
     samples,
     state_every,
     events: null,
+    ...launchOf(launch),
   };
 }
 

@@ -164,6 +164,20 @@ export interface Train {
   readonly state_every: { readonly steps: number } | { readonly seconds: number };
   /** The folder for TensorBoard's event files. `null`: there are none. */
   readonly events: string | null;
+  /** Without it, the worker trains alone. It is no part of what the training is. */
+  readonly launch?: Launch | undefined;
+}
+
+/** Processes that share the images of each step. */
+export interface Launch {
+  readonly kind: 'torchrun';
+  /** On each machine. Null: one for each GPU. */
+  readonly processes: number | null;
+  /** The worker's own among them. */
+  readonly machines: number;
+  /** HOST:PORT, null where there is one machine. */
+  readonly rendezvous: string | null;
+  readonly wait_seconds: number;
 }
 
 /** What a program says of a checkpoint. `auto` is what its file says. */

@@ -155,7 +155,7 @@ test('how often training saves and samples does not train again', async () => {
   lab.edit('main.lora', (text) =>
     text.replace(
       'steps = 40',
-      'steps = 40  save_every = 4  state_every = 3  gradient_checkpointing = on  blocks_to_swap = 9  compile = true  vram = 8GB',
+      'steps = 40  save_every = 4  state_every = 3  gradient_checkpointing = on  blocks_to_swap = 9  compile = true  vram = 8GB  launch = torchrun',
     ),
   );
   await expectComputed(lab, []);

@@ -183,6 +183,7 @@ const works: Work[] = [
     },
     state_every: { seconds: 300 },
     events: '/project/.lorac/runs/raw',
+    launch: { kind: 'torchrun', processes: 4, machines: 2, rendezvous: 'gpu1:29400', wait_seconds: 900 },
   },
   {
     op: 'sample',

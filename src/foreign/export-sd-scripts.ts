@@ -44,7 +44,8 @@ export function exportSdScripts({ program, train, at }: ToExport): string {
   exportRates(draft, attributes);
   exportTextCache(draft, kept === undefined ? [learned] : [learned, kept]);
   exportScheduler(draft, attributes);
-  exportLength(draft, attributes);
+  const processes = processesOf(draft, attributes);
+  exportLength(draft, attributes, processes);
   exportNoiseAndLoss(draft, attributes);
   exportRest(draft, attributes, at);
   noteTheRest(draft, attributes);
@@ -56,7 +57,8 @@ export function exportSdScripts({ program, train, at }: ToExport): string {
   ];
   const file =
     toml === undefined ? '' : `cat > ${shellWord(config)} <<'END_OF_DATASET'\n${toml.trimEnd()}\nEND_OF_DATASET\n\n`;
-  const start = 'accelerate launch --num_cpu_threads_per_process=2 sdxl_train_network.py';
+  const several = processes === 1 ? '' : `--multi_gpu --num_processes=${processes} `;
+  const start = `accelerate launch ${several}--num_cpu_threads_per_process=2 sdxl_train_network.py`;
   return `${comments.map((line) => `# ${cleanLine(line)}`).join('\n')}\n\n${file}${printCommand(start, draft.flags)}\n`;
 }
 
@@ -121,10 +123,21 @@ function exportTextCache(draft: CommandDraft, datasets: readonly BlockOf<'datase
   addSwitch(draft, 'cache_text_encoder_outputs', isUnetOnly && areFixed);
 }
 
-function exportLength(draft: CommandDraft, train: Train): void {
+/** There, each process has batches of its own: fewer of them make the same step. */
+function processesOf(draft: CommandDraft, { launch, gradient_accumulation_steps: batches }: Train): number {
+  if (launch.kind === 'single') return 1;
+  const { machines, processes = 1 } = launch;
+  if (machines === 1 && batches % processes === 0) return processes;
+  const why =
+    machines > 1 ? 'accelerate starts each machine by itself' : `${processes} do not share ${batches} batches`;
+  draft.notes.push(`launch = torchrun: ${why}, so this is for one process.`);
+  return 1;
+}
+
+function exportLength(draft: CommandDraft, train: Train, processes: number): void {
   addFlag(draft, 'max_train_steps', train.steps);
   addFlag(draft, 'train_batch_size', train.batch_size);
-  addFlag(draft, 'gradient_accumulation_steps', train.gradient_accumulation_steps);
+  addFlag(draft, 'gradient_accumulation_steps', train.gradient_accumulation_steps / processes);
   addFlag(draft, 'max_grad_norm', train.max_grad_norm);
   addFlag(draft, 'seed', train.seed);
   if (train.save_every < train.steps) {
@@ -200,7 +213,7 @@ const told: ReadonlySet<string> = new Set(
     'noise_offset_random_strength adaptive_noise_scale ip_noise_gamma ip_noise_gamma_random_strength min_timestep max_timestep',
     'init scale_weight_norms loss min_snr_gamma debiased_estimation scale_v_pred_loss_like_noise_pred v_pred_like_loss max_token_length',
     'mixed_precision save_precision fp8_base compile save_every save_last_n_steps sample validation seed',
-    'gradient_checkpointing vae_precision state_every',
+    'gradient_checkpointing vae_precision state_every launch',
   ].flatMap((line) => line.split(' ')),
 );
 

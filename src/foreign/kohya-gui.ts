@@ -69,7 +69,7 @@ const own = new Set(
   block_alphas conv_block_dims conv_block_alphas down_lr_weight mid_lr_weight up_lr_weight block_lr_zero_threshold epoch
   lr_warmup lr_warmup_steps text_encoder_lr unet_lr learning_rate noise_offset_type noise_offset adaptive_noise_scale
   multires_noise_iterations multires_noise_discount model_list train_on_input save_as_bool use_wandb gpu_ids
-  num_processes num_machines num_cpu_threads_per_process main_process_port extra_accelerate_launch_args dynamo_mode
+  num_machines num_cpu_threads_per_process main_process_port extra_accelerate_launch_args dynamo_mode
   dynamo_use_dynamic dynamo_use_fullgraph no_token_padding max_train_steps max_train_epochs stop_text_encoder_training_pct
   sample_prompts xformers weights_only headless sdxl v2 max_data_loader_n_workers caption_metadata_filename
   flux1_checkbox sd3_checkbox`.split(/\s+/),

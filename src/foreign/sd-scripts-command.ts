@@ -62,13 +62,24 @@ function isTraining(words: readonly string[]): boolean {
 function readOptions(words: readonly string[]): { readonly options: Options; readonly left: readonly Left[] } {
   const script = words.findIndex((word) => ours.test(word));
   const starter = optionsOf(words.slice(0, Math.max(script, 0)));
-  const left: Left[] = [...starter].map(([name, value]) => ({ name, value, reason: accelerateOnly, isHarmless: true }));
+  const processes = processesOf(starter);
+  const left: Left[] = [...starter]
+    .filter(([name]) => name !== 'num_processes' || processes === undefined)
+    .map(([name, value]) => ({ name, value, reason: accelerateOnly, isHarmless: true }));
   if (script >= 0 && !/sdxl_train_network\.py$/.test(words[script] as string)) {
     const reason =
       'It trains Stable Diffusion 1 and 2; lorac trains SDXL alone, so the checkpoint has to be one of SDXL.';
     left.push({ name: nameOf(words[script] as string), value: '', reason });
   }
-  return { options: optionsOf(words.slice(script + 1)), left };
+  const options = optionsOf(words.slice(script + 1));
+  if (processes !== undefined) options.set('num_processes', processes);
+  return { options, left };
+}
+
+/** Of accelerate, or of torchrun in its place; `undefined` for one. */
+function processesOf(starter: Options): number | undefined {
+  const count = Number(starter.get('num_processes') ?? starter.get('nproc_per_node'));
+  return Number.isInteger(count) && count > 1 ? count : undefined;
 }
 
 /** `--name value`, `--name=value`, `--name` alone; of one that stands there twice, the last counts. */

@@ -10,12 +10,13 @@ export interface Epoch {
   readonly steps: number | undefined;
 }
 
-/** ⌈⌈visits / batch⌉ / accumulation⌉, as sd-scripts counts; buckets that stay short make it a little more there. */
+/** ⌈⌈visits / batch⌉ / processes / accumulation⌉, as sd-scripts counts; buckets that stay short make it a little more. */
 export function epochOf(asked: Asked, visits: number | undefined): Epoch {
   const batch = asNumber(asked.peek('train_batch_size')) ?? 1;
   const accumulation = asNumber(asked.peek('gradient_accumulation_steps')) ?? 1;
-  if (visits === undefined || batch < 1 || accumulation < 1) return { steps: undefined };
-  return { steps: Math.max(1, Math.ceil(Math.ceil(visits / batch) / accumulation)) };
+  const processes = asNumber(asked.peek('num_processes')) ?? 1;
+  if (visits === undefined || batch < 1 || accumulation < 1 || processes < 1) return { steps: undefined };
+  return { steps: Math.max(1, Math.ceil(Math.ceil(visits / batch) / (processes * accumulation))) };
 }
 
 const MOST_STEPS = 10_000_000;

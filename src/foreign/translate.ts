@@ -1,8 +1,10 @@
 // From a recipe in sd-scripts' words to a draft of a program. Where words and meaning part (folders, epochs, defaults that
 // are not ours, arguments of libraries), the meaning is carried over; what has none here is left over with the reason.
 
+import { launch } from '../parser/schema/launch.ts';
 import { lacking, needless } from '../parser/schema/schema.ts';
 import { loss, noise, train } from '../parser/schema/training.ts';
+import { variantOf } from '../parser/schema/types.ts';
 import { Asked } from './asked.ts';
 import { type Draft, type DraftBlock, fitted, isWritable, put, rowOf, type Values } from './draft.ts';
 import { partOf } from './layer-patterns.ts';
@@ -41,6 +43,7 @@ export function translate(recipe: Recipe, around: Surroundings): Draft {
   }
   const target = savePath(asked);
   const begins = translateInit(values, asked);
+  translateProcesses(values, asked);
   placeRest(values, asked);
   const blocks: DraftBlock[] = [
     checkpoint,
@@ -50,6 +53,15 @@ export function translate(recipe: Recipe, around: Surroundings): Draft {
     ...afterTraining(recipe, values.has('ema') ? 'raw@ema' : 'raw', target),
   ];
   return { from: recipe.from, blocks, ...sortLeft(recipe, asked) };
+}
+
+/** There, each process has batches of its own, so all of them are so much larger a batch; here they share a step's. */
+function translateProcesses(values: Values, asked: Asked): void {
+  const processes = asked.number('num_processes');
+  if (processes === undefined || !Number.isInteger(processes) || processes < 2) return;
+  const each = asked.number('gradient_accumulation_steps') ?? 1;
+  put(values, 'launch', { ...variantOf(launch, 'torchrun'), processes });
+  put(values, 'gradient_accumulation_steps', each * processes, `${each} for each of ${processes} processes`);
 }
 
 /** `network_weights`: a LoRA that is there, as a block of its own. */

@@ -71,6 +71,16 @@ test('texts are kept there where nothing trains their encoders or changes them',
   ).toEqual([false, false, true, false]);
 });
 
+test('processes have batches of their own there, so each has its part of the accumulation', () => {
+  const launched = hero.replace('seed = 7', 'launch = torchrun { processes = 2 }  seed = 7');
+  const script = exported(launched);
+  expect(script).toContain('accelerate launch --multi_gpu --num_processes=2 ');
+  expect(script).toContain('--gradient_accumulation_steps=3');
+  const back = blockIn(imported(script), 'train').attributes;
+  expect([back.launch, back.gradient_accumulation_steps]).toMatchObject([{ kind: 'torchrun', processes: 2 }, 6]);
+  expect(exported(launched.replace('processes = 2', 'processes = 4'))).toContain('4 do not share 6 batches');
+});
+
 test('the guide comes back from sd-scripts as it went there', () => {
   const guide = imported(
     command(

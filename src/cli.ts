@@ -15,6 +15,7 @@ import {
   importExamples,
   initExamples,
   inspectExamples,
+  joinExamples,
   lintExamples,
   mergeExamples,
   presetsExamples,
@@ -277,6 +278,19 @@ function commandLine(): Command {
     .action(async (options) => {
       const { env } = await import('./cli/env.ts');
       process.exitCode = await env(options);
+    });
+
+  lorac
+    .command('join')
+    .description('take part with this machine in a training that another one builds, with launch = torchrun')
+    .argument('<HOST:PORT>', 'where the machines meet: rendezvous in the program')
+    .option('--processes <N>', 'how many to start here (default: one for each GPU)')
+    .option('--machines <N>', 'how many take part, the one that builds among them', '2')
+    .option('--once', 'end after one training')
+    .addHelpText('after', joinExamples)
+    .action(async (rendezvous: string, options) => {
+      const { join } = await import('./cli/join.ts');
+      process.exitCode = await join({ rendezvous, ...options });
     });
 
   lorac

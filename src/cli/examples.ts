@@ -44,6 +44,16 @@ Examples:
   lorac init pictures                   asks for a name, and for the checkpoint where there are several
   lorac init pictures --yes --name fox  fox.lora, without a question`;
 
+export const joinExamples = `
+The program is built on one machine, with launch = torchrun { machines = 2  rendezvous = "gpu1:29400" } in its train block.
+This one waits for its trainings, one after another, until Ctrl-C. It needs the same lorac, and the checkpoint and .lorac
+under the same paths, such as on a disk that both share. All ports have to be open between them: who reaches the
+rendezvous can take part, so it belongs in a network of your own.
+
+Examples:
+  lorac join gpu1:29400                    one process for each GPU of this machine
+  lorac join gpu1:29400 --machines 3       where three take part`;
+
 export const exportExamples = `
 Examples:
   lorac export --sd-scripts hero.lora            print it

@@ -50,6 +50,7 @@ test.each([
   ['import', '--help'],
   ['export', '--help'],
   ['env', '--help'],
+  ['join', '--help'],
   ['lsp', '--help'],
 ])('help: %s %s', async (...args) => {
   const { exitCode, stdout } = await run(...args.filter((arg) => arg !== undefined));
@@ -65,6 +66,17 @@ test('a command line that means nothing exits with 2 and says what was meant', a
     exitCode: 2,
     stderr: 'error: -p needs NAME=VALUE, and "name" is not that.\nhint: for example: -p name=other',
   });
+});
+
+test('a machine that is to join has to know where, and that something will run there', async () => {
+  const { exitCode, stderr } = await run('join', 'gpu1');
+  expect([exitCode, stderr]).toEqual([
+    2,
+    'error: "gpu1" is not a host and a port.\nhint: Such as lorac join 192.168.1.20:29400',
+  ]);
+  expect(await run('join', 'gpu1:29400', '--machines', 'two')).toMatchObject({ exitCode: 2 });
+  const without = await run('join', 'gpu1:29400');
+  expect([without.exitCode, without.stderr]).toEqual([1, expect.stringContaining('/nonexistent/python')]);
 });
 
 test('what is typed moves no cursor, recolours nothing and begins no line of its own', async () => {

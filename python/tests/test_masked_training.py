@@ -110,8 +110,8 @@ def test_a_mirrored_visit_has_the_mirrored_mask(lab):
         assert torch.equal(mask[0], LEFT.flip(-1) if is_flipped else LEFT)
 
 
-def test_halves_of_a_batch_keep_their_masks(lab):
-    first, second = only_batch(lab.request(images=[lab.masked(0, LEFT), lab.images[2]], batch_size=2)).halves()
+def test_parts_of_a_batch_keep_their_masks(lab):
+    first, second = only_batch(lab.request(images=[lab.masked(0, LEFT), lab.images[2]], batch_size=2)).parts([1, 1])
     assert first.masks_B1HW.shape == second.masks_B1HW.shape == (1, 1, 8, 8)
 
 

@@ -211,9 +211,9 @@ def test_latents_of_another_shape_are_refused_by_name(lab):
         visits_of(request).micro_batches(0)
 
 
-def test_halves_hold_the_same_rows():
+def test_parts_hold_the_same_rows():
     whole = MicroBatch(("a", "b", "c"), *(torch.arange(3) for _ in TENSORS))
-    first, second = whole.halves()
+    first, second = whole.parts([2, 1])
     assert first.images + second.images == ("a", "b", "c")
     assert torch.cat([first.noisy_B4HW, second.noisy_B4HW]).tolist() == [0, 1, 2]
 

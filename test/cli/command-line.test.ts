@@ -184,8 +184,8 @@ test('a build that fails exits with 1, and its last JSON line says what happened
 test('a plan, as text and as JSON, starts nothing', async () => {
   const text = await run('plan', 'bad.lora');
   expect(text.exitCode).toBe(1);
-  expect(text.stdout).toMatch(/\+ raw +runs +not built yet/);
-  expect(text.stdout).toMatch(/4 would run, 1 cannot begin\.$/);
+  expect(text.stdout).toMatch(/^- raw +skipped +needs hero:manifest$/m);
+  expect(text.stdout).toMatch(/1 would run, 1 cannot begin, 3 would be skipped\.$/);
   expect(JSON.parse((await run('build', '--dry-run', '--reporter', 'json', 'bad.lora')).stdout).nodes).toHaveLength(5);
 });
 

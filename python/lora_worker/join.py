@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from types import FrameType
 from typing import Literal
@@ -47,19 +48,29 @@ def main() -> int:
         while True:
             _say(f"Waiting for a training at {arguments.rendezvous}.")
             with tempfile.TemporaryDirectory(prefix="lorac-") as logs:
-                run_processes(Settings(**{**vars(settings), "logs": logs}), job)
-            _say("The training is done. Its results are on the machine that builds.")
+                try:
+                    run_processes(replace(settings, logs=logs), job)
+                    _say("The training is done. Its results are on the machine that builds.")
+                except WorkerError as error:
+                    # What was stopped or failed elsewhere may be built again.
+                    if arguments.once or isinstance(error, Cancelled) or error.kind == "bad-input":
+                        raise
+                    _tell(error)
             if arguments.once:
                 return 0
     except Cancelled:
         return EXIT_INTERRUPTED
     except WorkerError as error:
-        _say(f"error: {error.message}")
-        for problem in error.problems:
-            _say(f"  {problem.path}: {problem.message}")
-        if error.hint is not None:
-            _say(f"hint: {error.hint}")
+        _tell(error)
         return EXIT_FAILED
+
+
+def _tell(error: WorkerError) -> None:
+    _say(f"error: {error.message}")
+    for problem in error.problems:
+        _say(f"  {problem.path}: {problem.message}")
+    if error.hint is not None:
+        _say(f"hint: {error.hint}")
 
 
 def _parser() -> argparse.ArgumentParser:

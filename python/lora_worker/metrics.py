@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lora_worker.whole_file import whole_file
+
 
 @dataclass(frozen=True)
 class StepNumbers:
@@ -51,7 +53,8 @@ class MetricsFile:
         self.held_out: dict[int, float] = {}
         """What was measured with held-out images, by step."""
         kept = list(self._lines_up_to(steps))
-        path.write_bytes(b"".join(line + b"\n" for line in kept))
+        with whole_file(path) as file:
+            file.write(b"".join(line + b"\n" for line in kept))
         self._file = open(path, "a", encoding="ascii", buffering=1)  # line by line, for whoever looks on
 
     def append(self, numbers: StepNumbers) -> None:

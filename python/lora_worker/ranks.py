@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,14 +108,14 @@ class Group(Ranks):
 
     def summed(self, parameters: Sequence[nn.Parameter], each: Tensor, count: int) -> Tensor:
         graded = self._graded(parameters)
+        # Who stops from here on leaves the others waiting in the collective. They are ended from outside.
+        self._has_parted = True
         losses = each.new_zeros(count)
         own = self.share(count)
         losses[own.start : own.stop] = each
         # One tensor, so that one collective is enough. All gradients are F32, as the parameters are.
         gradients = (torch.zeros_like(one) if one.grad is None else one.grad for one in graded)
         flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), losses])
-        # Who stops in here leaves the others waiting. They are ended from outside.
-        self._has_parted = True
         self._distributed.all_reduce(flat)
         self._has_parted = False
         *parts, losses = flat.split([*(parameter.numel() for parameter in graded), count])
@@ -177,6 +177,11 @@ class Group(Ranks):
         if worst == _GOES_ON:
             return [each for _, each in box]
         self._has_parted = True
+        if worst == _CANCELLED and torch.cuda.is_available():
+            # A sum that was only ordered needs every process until it is done, and the first goes on to save a state.
+            torch.cuda.synchronize()
+            with suppress(Elsewhere):
+                self._gather(None)
         raise Cancelled if worst == _CANCELLED else Elsewhere("Another process of the training failed.")
 
     def _gather(self, value: T) -> list[T]:

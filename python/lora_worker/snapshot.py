@@ -18,7 +18,7 @@ _PIECE_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Use `tensors`, which is on the host, only after `wait`."""
+    """Copies on the host, some of them still on their way."""
 
     _tensors: Mapping[str, Tensor]
     _copied: tuple[torch.cuda.Event, ...]

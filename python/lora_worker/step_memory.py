@@ -49,6 +49,8 @@ class StepMemory:
 
     def make_plan(self, profile: Profile, static: int, missing: int) -> None:
         """`static`: bytes that are there all the time; of them `missing` are not there yet."""
+        # Anew: since then blocks were swapped out and encoders left, and a VAE may have come.
+        self.room = room(self._models.device, self._settings.vram)
         assert self.room is not None
         self._needs = Needs(
             profile,
@@ -117,7 +119,10 @@ class StepMemory:
     def _plan_for(self, micro_batches: Sequence[MicroBatch]) -> Plan:
         """That of a step with these: where all are small, they are what has to become smaller."""
         largest = max(len(micro_batch.images) for micro_batch in micro_batches)
-        return replace(self._plan, micro_batch=min(self._plan.micro_batch, largest))
+        count = min(self._plan.micro_batch, largest)
+        if self._needs is None or count == self._plan.micro_batch:
+            return replace(self._plan, micro_batch=count)
+        return self._needs.plan(count, self._plan.checkpointed)
 
     def _must_checkpoint(self) -> bool:
         if self._settings.gradient_checkpointing != "auto" or self.room is not None:

@@ -149,7 +149,8 @@ class Swapping:
 
     @torch.no_grad()
     def _enter(self, index: int, after: int) -> None:
-        self._current = index
+        # Where this breaks off for want of memory, no block counts as entered, and the next try brings it anew.
+        self._current = None
         for other, block in enumerate(self._blocks):
             if block.is_here and other not in (index, after):
                 # Where it was brought for nothing, the copy has to be over before its place is taken.
@@ -161,6 +162,7 @@ class Swapping:
         self._lane.wait(self._blocks[index].ticket)
         self._bring(self._blocks[after])
         self.most_resident = max(self.most_resident, sum(block.size for block in self._blocks if block.is_here))
+        self._current = index
 
     def _bring(self, block: _Block) -> None:
         if block.is_here:

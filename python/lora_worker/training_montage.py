@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from lora_worker.errors import Cancelled, WorkerError
+from lora_worker.errors import Cancelled
 from lora_worker.job import Job
 from lora_worker.montage import Montage, save_animation, save_montage
 
@@ -51,7 +51,8 @@ class TrainingMontage:
             self._job.artifact("animation", self._animation)
         except Cancelled:
             return
-        except (WorkerError, OSError, MemoryError) as error:
+        except Exception as error:
+            # Whatever it is, such as a Pillow without WebP: a training does not end for the sake of a picture.
             if not self._has_complained:
                 self._has_complained = True
                 self._job.log("warning", f"The montage of the training could not be drawn: {error}")

@@ -233,6 +233,8 @@ class _Follower(_Learner):
         self._make_ready(closing)
 
     def run(self) -> dict[str, str]:
+        # Before memory is planned, as in the first process: text encoders may leave it.
+        self._make_texts_ready(self._done)
         self._fit()
         while self._done < self._work.until:
             self._learn()

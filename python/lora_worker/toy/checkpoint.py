@@ -35,7 +35,7 @@ from lora_worker.toy.random_tensors import random_tensor
 from lora_worker.toy.shapes import checkpoint_shapes
 
 
-def _toy(
+def toy_architecture(
     *,
     widths: tuple[int, int, int],
     depths: tuple[int, int, int],
@@ -43,6 +43,7 @@ def _toy(
     text_widths: tuple[int, int],
     vae: tuple[int, int, int, int],
 ) -> Architecture:
+    """SDXL's plan with these widths, depths and numbers of text layers."""
     text = [TextShape(count, width, 4 * width, VOCABULARY) for count, width in zip(layers, text_widths, strict=True)]
     return Architecture(
         unet=UNetShape(
@@ -61,23 +62,31 @@ def _toy(
 
 SIZES: Mapping[str, Architecture] = {
     # SDXL's exact topology, that is, all of its 1052 LoRA modules.
-    "quickstart": _toy(
+    "quickstart": toy_architecture(
         widths=(32, 64, 128), depths=(0, 2, 10), layers=(12, 32), text_widths=(32, 64), vae=(32, 64, 96, 96)
     ),
     # Fewer layers, for tests that want a training step in a fraction of a second.
-    "test": _toy(widths=(32, 64, 128), depths=(0, 1, 1), layers=(2, 2), text_widths=(32, 64), vae=(32, 32, 64, 64)),
+    "test": toy_architecture(
+        widths=(32, 64, 128), depths=(0, 1, 1), layers=(2, 2), text_widths=(32, 64), vae=(32, 32, 64, 64)
+    ),
 }
 
 
 def write_toy_checkpoint(path: str | PathLike[str], size: str = "quickstart") -> None:
     """Writes a checkpoint of one of `SIZES`, in fp16. Twice the same call, twice the same bytes."""
-    shapes = checkpoint_shapes(SIZES[size])
-    tensors = {name: random_tensor(name, shape).half() for name, shape in shapes.items()}
-    tensors[f"{TE1_PREFIX}text_model.embeddings.position_ids"] = torch.arange(TOKENS).reshape(1, TOKENS)
+    tensors = random_tensors(SIZES[size])
     metadata = {"modelspec.title": f"lorac toy ({size})", "modelspec.architecture": "stable-diffusion-xl-v1-base"}
     write_safetensors(path, tensors, metadata)
     tensors |= _calibrate(path, tensors)
     write_safetensors(path, tensors, metadata)
+
+
+def random_tensors(architecture: Architecture) -> dict[str, Tensor]:
+    """A checkpoint's tensors, in fp16, with a VAE that is not calibrated."""
+    shapes = checkpoint_shapes(architecture)
+    tensors = {name: random_tensor(name, shape).half() for name, shape in shapes.items()}
+    tensors[f"{TE1_PREFIX}text_model.embeddings.position_ids"] = torch.arange(TOKENS).reshape(1, TOKENS)
+    return tensors
 
 
 @torch.no_grad()

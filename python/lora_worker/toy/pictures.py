@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 Size = tuple[int, int]
 
-_COLORS = {
+COLORS = {
     "red": (214, 69, 65),
     "orange": (236, 141, 57),
     "yellow": (240, 200, 80),
@@ -28,7 +28,9 @@ _COLORS = {
     "grey": (150, 152, 158),
     "brown": (140, 98, 66),
 }
-_SHAPES = ("star", "ball", "cube")
+SKIN = (246, 226, 190)
+"""Of the character; nothing else that is drawn has it."""
+SHAPES = ("star", "ball", "cube")
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,19 @@ def _save(image: Image.Image, path: Path, orientation: int) -> None:
 def draw(index: int, size: Size, *, transparent: bool = False) -> Picture:
     """Picture number `index`: a round creature with a scarf, holding a thing, before a plain background."""
     random = Random(index)
-    background, scarf, thing = random.sample(sorted(_COLORS), 3)
-    shape = _SHAPES[index % len(_SHAPES)]
+    background, scarf, thing = random.sample(sorted(COLORS), 3)
+    shape = SHAPES[index % len(SHAPES)]
     looks_left, smiles = random.random() < 0.5, random.random() < 0.6
     # Drawn at twice the size and shrunk: smooth edges.
     width, height = 2 * size[0], 2 * size[1]
-    image = Image.new("RGBA", (width, height), (0, 0, 0, 0) if transparent else (*_COLORS[background], 255))
+    image = Image.new("RGBA", (width, height), (0, 0, 0, 0) if transparent else (*COLORS[background], 255))
     pen = ImageDraw.Draw(image)
     if not transparent:
-        pen.rectangle((0, int(0.8 * height), width, height), fill=_mix(_COLORS[background], (40, 40, 40), 0.35))
-    _draw_creature(pen, (width, height), random, _COLORS[scarf], looks_left=looks_left, smiles=smiles)
+        pen.rectangle((0, int(0.8 * height), width, height), fill=mix(COLORS[background], (40, 40, 40), 0.35))
+    _draw_creature(pen, (width, height), random, COLORS[scarf], looks_left=looks_left, smiles=smiles)
     radius = 0.14 * min(width, height)
     x = (0.2 if looks_left else 0.8) * width
-    _draw_thing(pen, shape, (x, 0.72 * height), radius, _COLORS[thing])
+    draw_thing(pen, shape, (x, 0.72 * height), radius, COLORS[thing])
     tags = [
         "roundling",
         "solo",
@@ -120,39 +122,48 @@ def _draw_creature(
     width, height = size
     unit = min(width, height) * random.uniform(0.26, 0.3)
     x, y = width / 2 + random.uniform(-0.05, 0.05) * width, 0.46 * height
-    skin = (246, 226, 190)
-    pen.ellipse(_box(x, y + 1.25 * unit, 0.75 * unit, 0.8 * unit), fill=_mix(skin, (120, 90, 60), 0.25))
+    skin = SKIN
+    pen.ellipse(box(x, y + 1.25 * unit, 0.75 * unit, 0.8 * unit), fill=mix(skin, (120, 90, 60), 0.25))
     pen.polygon(
         [(x - 0.8 * unit, y - 0.5 * unit), (x - 0.6 * unit, y - 1.35 * unit), (x - 0.1 * unit, y - 0.8 * unit)], skin
     )
     pen.polygon(
         [(x + 0.8 * unit, y - 0.5 * unit), (x + 0.6 * unit, y - 1.35 * unit), (x + 0.1 * unit, y - 0.8 * unit)], skin
     )
-    pen.ellipse(_box(x, y, unit, 0.95 * unit), fill=skin)
-    pen.rounded_rectangle(_box(x, y + 0.9 * unit, 0.8 * unit, 0.18 * unit), radius=0.15 * unit, fill=scarf)
-    pen.rectangle(_box(x + 0.45 * unit, y + 1.3 * unit, 0.14 * unit, 0.4 * unit), fill=scarf)
+    pen.ellipse(box(x, y, unit, 0.95 * unit), fill=skin)
+    pen.rounded_rectangle(box(x, y + 0.9 * unit, 0.8 * unit, 0.18 * unit), radius=0.15 * unit, fill=scarf)
+    pen.rectangle(box(x + 0.45 * unit, y + 1.3 * unit, 0.14 * unit, 0.4 * unit), fill=scarf)
+    draw_face(pen, (x, y), unit, looks_left=looks_left, smiles=smiles)
+
+
+def draw_face(
+    pen: ImageDraw.ImageDraw, center: tuple[float, float], unit: float, *, looks_left: bool, smiles: bool
+) -> None:
+    """Eyes and a mouth on a head about two units wide."""
+    x, y = center
     shift = (-0.12 if looks_left else 0.12) * unit
     for side in (-1, 1):
         eye = x + side * 0.38 * unit + shift
-        pen.ellipse(_box(eye, y - 0.1 * unit, 0.16 * unit, 0.22 * unit), fill=(50, 40, 46))
-        pen.ellipse(_box(eye + 0.05 * unit, y - 0.18 * unit, 0.05 * unit, 0.06 * unit), fill=(255, 255, 255))
-    mouth = _box(x + shift, y + 0.35 * unit, 0.2 * unit, 0.16 * unit)
+        pen.ellipse(box(eye, y - 0.1 * unit, 0.16 * unit, 0.22 * unit), fill=(50, 40, 46))
+        pen.ellipse(box(eye + 0.05 * unit, y - 0.18 * unit, 0.05 * unit, 0.06 * unit), fill=(255, 255, 255))
+    mouth = box(x + shift, y + 0.35 * unit, 0.2 * unit, 0.16 * unit)
     if smiles:
         pen.arc(mouth, 20, 160, fill=(120, 60, 60), width=max(2, int(0.06 * unit)))
     else:
         pen.ellipse(mouth, fill=(150, 70, 70))
 
 
-def _draw_thing(
+def draw_thing(
     pen: ImageDraw.ImageDraw, shape: str, center: tuple[float, float], radius: float, color: tuple[int, int, int]
 ) -> None:
+    """A ball, a cube or a star."""
     x, y = center
     if shape == "ball":
-        pen.ellipse(_box(x, y, radius, radius), fill=color)
-        pen.ellipse(_box(x - 0.35 * radius, y - 0.35 * radius, 0.2 * radius, 0.2 * radius), fill=(255, 255, 255))
+        pen.ellipse(box(x, y, radius, radius), fill=color)
+        pen.ellipse(box(x - 0.35 * radius, y - 0.35 * radius, 0.2 * radius, 0.2 * radius), fill=(255, 255, 255))
     elif shape == "cube":
-        pen.rectangle(_box(x, y, radius, radius), fill=color)
-        pen.rectangle(_box(x, y - 0.8 * radius, radius, 0.2 * radius), fill=_mix(color, (255, 255, 255), 0.4))
+        pen.rectangle(box(x, y, radius, radius), fill=color)
+        pen.rectangle(box(x, y - 0.8 * radius, radius, 0.2 * radius), fill=mix(color, (255, 255, 255), 0.4))
     else:
         points = [
             (x + r * sin(corner * pi / 5), y - r * cos(corner * pi / 5))
@@ -162,11 +173,11 @@ def _draw_thing(
         pen.polygon(points, fill=color)
 
 
-def _box(x: float, y: float, half_width: float, half_height: float) -> tuple[float, float, float, float]:
+def box(x: float, y: float, half_width: float, half_height: float) -> tuple[float, float, float, float]:
     return (x - half_width, y - half_height, x + half_width, y + half_height)
 
 
-def _mix(color: tuple[int, ...], other: tuple[int, ...], amount: float) -> tuple[int, ...]:
+def mix(color: tuple[int, ...], other: tuple[int, ...], amount: float) -> tuple[int, ...]:
     return tuple(round(a + (b - a) * amount) for a, b in zip(color, other, strict=True))
 
 

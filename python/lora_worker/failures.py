@@ -48,18 +48,12 @@ def _recognized(error: BaseException, work: Mapping[str, Any]) -> WorkerError | 
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError):
-        return True
-    if torch is None or not isinstance(error, RuntimeError):
-        return False
-    # The CPU's allocator and Apple's have no exception type of their own; their texts are all there is.
-    text = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "DefaultCPUAllocator" in text
-        or text.startswith("MPS backend out of memory")
-    )
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    # Not at the top: it imports torch, which takes seconds, and may be what is missing.
+    from lora_worker.device_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _out_of_space(error: OSError, work: Mapping[str, Any]) -> WorkerError:

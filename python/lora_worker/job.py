@@ -46,3 +46,21 @@ class Job(ABC):
         """Raises `Cancelled` once the CLI has asked to stop. Call it between pieces of work."""
         if self.cancelled:
             raise Cancelled
+
+
+class QuietJob(Job):
+    """Tells nobody how it goes. What it has to say besides, and whether it should stop, is for its kinds to know."""
+
+    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None: ...
+
+    def step(
+        self,
+        step: int,
+        total: int,
+        loss: float,
+        learning_rates: Mapping[str, float],
+        grad_norm: float,
+        seconds: float,
+    ) -> None: ...
+
+    def artifact(self, name: str, path: str | PathLike[str]) -> None: ...

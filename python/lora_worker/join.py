@@ -11,15 +11,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
-from os import PathLike
 from types import FrameType
 from typing import Literal
 
 from lora_worker.devices import prepare_environment
 from lora_worker.errors import Cancelled, WorkerError
-from lora_worker.job import Job
+from lora_worker.job import QuietJob
 from lora_worker.launch import host_and_port
 from lora_worker.launch_agent import Settings
 from lora_worker.launcher import process_count, run_processes
@@ -101,7 +99,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class _Printed(Job):
+class _Printed(QuietJob):
     """What processes that are not the first have to say: warnings."""
 
     def __init__(self) -> None:
@@ -109,20 +107,6 @@ class _Printed(Job):
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._is_interrupted = True
-
-    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None: ...
-
-    def step(
-        self,
-        step: int,
-        total: int,
-        loss: float,
-        learning_rates: Mapping[str, float],
-        grad_norm: float,
-        seconds: float,
-    ) -> None: ...
-
-    def artifact(self, name: str, path: str | PathLike[str]) -> None: ...
 
     def log(self, level: Literal["info", "warning"], message: str) -> None:
         _say(f"{level}: {message}")

@@ -21,7 +21,6 @@ import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import timedelta
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +28,7 @@ from lora_worker.channel import ADDRESS, Line
 from lora_worker.devices import choose_device, prepare_environment
 from lora_worker.errors import Cancelled, bad_input, file_problem
 from lora_worker.failures import failure_of
-from lora_worker.job import Job
+from lora_worker.job import Job, QuietJob
 from lora_worker.worker import PipeJob
 
 if TYPE_CHECKING:
@@ -162,26 +161,12 @@ def _why(error: Exception, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "failure", "failure": failure_of(error, request), "elsewhere": is_elsewhere}
 
 
-class _Quiet(Job):
+class _Quiet(QuietJob):
     """The job of a process that is not the first: it has only its own warnings to tell."""
 
     def __init__(self, job: Job, index: int) -> None:
         self._job = job
         self._index = index
-
-    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None: ...
-
-    def step(
-        self,
-        step: int,
-        total: int,
-        loss: float,
-        learning_rates: Mapping[str, float],
-        grad_norm: float,
-        seconds: float,
-    ) -> None: ...
-
-    def artifact(self, name: str, path: str | PathLike[str]) -> None: ...
 
     def log(self, level: Literal["info", "warning"], message: str) -> None:
         if level == "warning":

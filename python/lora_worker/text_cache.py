@@ -16,7 +16,7 @@ Shape letters: N chunks, T tokens of a chunk, W the width of the context, P that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -115,31 +115,6 @@ class TextCache:
             context_BTW, pooled_BP = (each.to(models.dtype).cpu() for each in models.text.encode_ids(one_BNT, two_BNT))
             rows |= {each.key: row for each, row in zip(part, zip(context_BTW, pooled_BP, strict=True), strict=True)}
         return rows
-
-
-@dataclass(frozen=True)
-class TextCacheMemory:
-    """What a training gains and pays for not encoding texts in its steps, in bytes."""
-
-    freed_on_device: int
-    """The weights of both encoders, between the times that texts are encoded."""
-    taken_on_device: int
-    """The rows of a micro-batch."""
-    taken_on_host: int
-    """At most."""
-
-
-def text_cache_memory(models: Models, *, batch_size: int, chunks: int, texts: int | None) -> TextCacheMemory:
-    """`texts`: how many different ones there are, where that is known."""
-    row = row_bytes(models.architecture, models.dtype, chunks)
-    weights = sum(
-        parameter.numel() * parameter.element_size()
-        for encoder in (models.text.one, models.text.two)
-        for parameter in encoder.parameters()
-    )
-    rows = MOST_BYTES if texts is None else min(MOST_BYTES, texts * row)
-    is_freed = models.device.type == "cuda"
-    return TextCacheMemory(weights if is_freed else 0, batch_size * row, rows + (weights if is_freed else 0))
 
 
 def row_bytes(architecture: Architecture, dtype: torch.dtype, chunks: int) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 from lora_worker.errors import Cancelled
-from lora_worker.job import Job
+from lora_worker.job import Job, QuietJob
 from lora_worker.montage import Montage, save_animation, save_montage
 
 
@@ -58,27 +56,10 @@ class TrainingMontage:
                 self._job.log("warning", f"The montage of the training could not be drawn: {error}")
 
 
-class _Silence(Job):
+class _Silence(QuietJob):
     """Steps are what this training tells, not the cells of a sheet."""
 
     is_over = False
-
-    def progress(self, done: int, total: int, unit: str, note: str | None = None) -> None:
-        pass
-
-    def step(
-        self,
-        step: int,
-        total: int,
-        loss: float,
-        learning_rates: Mapping[str, float],
-        grad_norm: float,
-        seconds: float,
-    ) -> None:
-        pass
-
-    def artifact(self, name: str, path: str | PathLike[str]) -> None:
-        pass
 
     def log(self, level: Literal["info", "warning"], message: str) -> None:
         pass

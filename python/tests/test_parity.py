@@ -21,7 +21,7 @@ from lora_worker.memory_plan import Plan
 from lora_worker.network import create
 from lora_worker.network_targets import trainable
 from lora_worker.safetensors_file import read_safetensors, write_safetensors
-from lora_worker.stages.train import transposed_projection
+from lora_worker.text_projection import transposed_projection
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer
 from lora_worker.visits import Visits, sizes_of_sd_scripts

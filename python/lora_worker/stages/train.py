@@ -42,34 +42,32 @@ from lora_worker.base_bytes import base_bytes, loaded_bytes
 from lora_worker.class_schedules import ClassSchedule, schedule_class
 from lora_worker.device_memory import limited
 from lora_worker.devices import torch_device
-from lora_worker.dry_step import fit
-from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
+from lora_worker.errors import Cancelled, bad_input
 from lora_worker.event_file import HELD_OUT, open_events, step_scalars
 from lora_worker.job import Job
 from lora_worker.launcher import launched
+from lora_worker.learner import Follower, Learner
 from lora_worker.lora_file import write_lora_tensors
 from lora_worker.lora_metadata import training_metadata
 from lora_worker.metrics import MetricsFile, StepNumbers
 from lora_worker.models import Models, load_models
 from lora_worker.montage import Shown
 from lora_worker.naming import lora_targets
-from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms, with_single_layers
+from lora_worker.non_finite import culprits_of, not_finite
 from lora_worker.open_base import files_of, open_base
 from lora_worker.optimizers import optimizer_class, try_optimizer
 from lora_worker.process import as_said
-from lora_worker.ranks import ALONE, CHECK_EVERY, Ranks
+from lora_worker.ranks import ALONE, Ranks
 from lora_worker.snapshot import Snapshot, size_of, snapshot
 from lora_worker.spans import span
 from lora_worker.state import State, load_newest_state, save_state
-from lora_worker.steps_ahead import StepsAhead
 from lora_worker.text_cache import TextCache
-from lora_worker.train_request import EverySteps, Train, TrainImage, parse_train
-from lora_worker.training import Reading, Trainer, trained_components
+from lora_worker.text_projection import transposed_projection
+from lora_worker.train_request import EverySteps, Train, parse_train
+from lora_worker.training import Reading, trained_components
 from lora_worker.training_pictures import TrainingPictures
 from lora_worker.validation import HeldOutVisits, best_step, held_out_loss
-from lora_worker.visits import Visits
-from lora_worker.warm_start import begin_from
 from lora_worker.work_folder import checkpoint_facts, claim_folder
 
 # After so many, something is wrong that will not pass.
@@ -116,7 +114,7 @@ def _trained(work: Train, job: Job, ranks: Ranks) -> dict[str, str]:
     with _deterministic(device), limited(device, work.settings.vram), ExitStack() as closing:
         if work.settings.text_projection == "transposed":
             closing.enter_context(transposed_projection(models))
-        kind = _Training if ranks.is_first else _Follower
+        kind = _Training if ranks.is_first else Follower
         outputs = kind(work, job, models, identity, closing, ranks).run()
     ranks.meet()
     return outputs
@@ -141,107 +139,7 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
-class _Learner:
-    """What learns, from its start or the newest state."""
-
-    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack, ranks: Ranks) -> None:
-        self._work = work
-        self._job = job
-        self._models = models
-        self._identity = identity
-        self._ranks = ranks
-        offered = (*models.targets(), *offered_norms(models.architecture, work.settings.network))
-        settings = with_single_layers(work.settings, offered)
-        targets = chosen_targets(offered, settings.network, trained_components(settings))
-        self._network = create(models, targets, settings.network, seed=settings.seed)
-        if work.init is not None:
-            new = begin_from(self._network, work.init.lora)
-            if new:
-                job.log("info", f'{new} modules are not in the LoRA that "init" names, and begin as new ones.')
-        self._network.attach()
-        closing.callback(self._network.remove)
-        self._trainer = Trainer(models, self._network, settings, lambda message: job.log("warning", message), ranks)
-        closing.callback(self._trainer.close)
-        self._visits = Visits(
-            work,
-            prediction=models.architecture.prediction,
-            zero_terminal_snr=models.architecture.zero_terminal_snr,
-            ranks=ranks,
-        )
-        self._done = self._restore()
-
-    def _make_ready(self, closing: ExitStack) -> None:
-        """At the end of the beginning."""
-        self._texts = self._cached_texts()
-        complete = {} if self._texts is None else {"complete": self._texts.with_text}
-        last = self._work.until - 1
-        self._ahead = closing.enter_context(StepsAhead(self._visits, self._models.device, last=last, **complete))
-
-    def _fit(self) -> None:
-        """Into the memory of one's own device, which is no other process' business."""
-        if self._trainer.memory.room is not None:
-            self._job.progress(self._done, self._work.settings.steps, "steps", "planning how it fits into memory")
-            fit(self._trainer, self._work, self._models)
-
-    def _learn(self) -> Reading:
-        """One more step."""
-        index = self._done
-        with span("text"):
-            self._make_texts_ready(index)
-        with span("data"):
-            micro_batches = self._ahead.micro_batches(index)
-            images = self._visits.images(index)
-        reading = self._trainer.step(index, micro_batches, self._before_micro_batch, images)
-        self._done = index + 1
-        if self._done % CHECK_EVERY == 0 or self._done == self._work.until:
-            self._trainer.require_same_weights(self._done)
-        return reading
-
-    def _before_micro_batch(self, done: int, total: int) -> None:
-        self._job.check_cancelled()
-
-    def _cached_texts(self) -> TextCache | None:
-        if not TextCache.is_worthwhile(self._models, self._visits, self._network):
-            return None
-        return TextCache(self._models, self._visits, steps=self._work.until)
-
-    def _make_texts_ready(self, index: int) -> None:
-        if self._texts is not None and self._texts.make_ready(index, self._before_each_text):
-            self._job.progress(index, self._work.settings.steps, "steps", f"step {index + 1}")
-
-    def _before_each_text(self, done: int, total: int) -> None:
-        self._job.check_cancelled()
-        self._job.progress(done, total, "captions", "encoding captions")
-
-    def _restore(self) -> int:
-        """How many steps are done. Only the first process knows the states."""
-        state = self._ranks.of_first(self._newest_state())
-        if state is None:
-            return 0
-        self._trainer.restore(state)
-        return state.step
-
-    def _newest_state(self) -> State | None:
-        return None
-
-
-class _Follower(_Learner):
-    """Computes its share of each step, and keeps nothing."""
-
-    def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack, ranks: Ranks) -> None:
-        super().__init__(work, job, models, identity, closing, ranks)
-        self._make_ready(closing)
-
-    def run(self) -> dict[str, str]:
-        # Before memory is planned, as in the first process: text encoders may leave it.
-        self._make_texts_ready(self._done)
-        self._fit()
-        while self._done < self._work.until:
-            self._learn()
-        return {}
-
-
-class _Training(_Learner):
+class _Training(Learner):
     """One life of a training: says how it goes, and keeps what comes of it."""
 
     def __init__(self, work: Train, job: Job, models: Models, identity: str, closing: ExitStack, ranks: Ranks) -> None:
@@ -572,20 +470,6 @@ def refuse_bad_modules(work: Train) -> None:
     chosen_targets(offered, settings.network, trained_components(settings))
 
 
-@contextmanager
-def transposed_projection(models: Models) -> Iterator[None]:
-    """As sd-scripts has it with a single file: the pooled text is x·Pᵀ, in training and in its pictures."""
-    weight = models.text.two.text_projection.weight
-    if weight.shape[0] != weight.shape[1]:
-        raise bad_input(f"The text projection of the checkpoint is {list(weight.shape)} and cannot be transposed.")
-    given = weight.data
-    weight.data = given.T.contiguous()
-    try:
-        yield
-    finally:
-        weight.data = given
-
-
 def reads_late(device: torch.device) -> bool:
     """Whether a step's numbers are read when the next step is under way. A CPU has nothing to wait for."""
     return device.type == "cuda"
@@ -594,34 +478,6 @@ def reads_late(device: torch.device) -> bool:
 def peak_bytes(device: torch.device) -> int | None:
     """Does not wait for the device. None where nobody counts."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-
-
-def culprits_of(each: list[float], reading: Reading) -> tuple[str, list[TrainImage]]:
-    """What is not finite, and the images whose own loss is it; all of the step's when the gradient alone is not."""
-    culprits = [image for image, value in zip(reading.images, each, strict=True) if not math.isfinite(value)]
-    return ("loss", culprits) if culprits else ("gradient", list(reading.images))
-
-
-def not_finite(
-    work: Train, step: int, loss: float, norm: float, each: list[float], reading: Reading, before: int = 0
-) -> WorkerError:
-    """Names the images by their digests. `before`: how many steps just before it were skipped."""
-    what, images = culprits_of(each, reading)
-    problems = {image.digest: FileProblem(image.digest, f"its {what} at step {step}") for image in images}
-    optimizer = work.settings.optimizer
-    hint = "Try lower learning rates, or mixed_precision = fp32."
-    arguments = optimizer.arguments
-    if optimizer.kind == "SAVEUS" and arguments["weight_decay"] > 0 and not arguments["decouple_weight_decay"]:
-        # SAVEUS divides the decayed weight by the root of the second moment. A LoRA's down matrices have no gradient in
-        # the first step, so that root is 0 there and their first update is weight_decay / eps times too large.
-        hint = "Use decouple_weight_decay = true: SAVEUS' own weight decay throws a LoRA's weights far off at once."
-    return WorkerError(
-        "non-finite",
-        f"Training stopped at step {step}: its {what} is not a finite number (loss {loss}, gradient norm {norm})"
-        f"{f', after {before} steps that were skipped' if before else ''}.",
-        f"{hint} The newest state from before is kept.",
-        problems.values(),
-    )
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 Strict: every tensor of the file is used or known to be needless, and every weight of a network is filled; otherwise
 the error names the tensor. Everything comes back frozen and in evaluation mode. Networks are made without memory of
-their own and take the tensors as they are read, so loading needs hardly more than the weights themselves.
+their own and take the tensors as they are read. So while they are loaded, the device never has more than what stays
+there, and besides one tensor as the file has it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -40,14 +41,22 @@ Size = tuple[int, int]
 """Width, height."""
 
 
+# So many numbers become fp8 at once: on their way each is there in fp32, several times.
+_PIECE = 2**21
+
+
 @dataclass(frozen=True)
 class Models:
-    """`fp8_error`: how far the weights that are stored in fp8 are off, ‖Ŵ − W‖ / ‖W‖."""
-
     architecture: Architecture
     unet: UNet2DConditionModel
     text: TextEncoders
-    fp8_error: float = 0.0
+    rounding: fp8.Error = field(default_factory=fp8.Error)
+    """Of the weights that are stored in fp8."""
+
+    @property
+    def fp8_error(self) -> float:
+        """How far the weights that are stored in fp8 are off, ‖Ŵ − W‖ / ‖W‖. Waits for the device."""
+        return self.rounding.relative()
 
     # Of the first weight that there is. diffusers' own properties say the same and walk through all modules first, for
     # 5 ms that each of a thousand branches and every pass of a picture would wait.
@@ -100,7 +109,7 @@ def load_models(
     for model in (one, two.text_model):
         embeddings = getattr(model, "text_model", model).embeddings
         embeddings.position_ids = torch.arange(TOKENS, device=device).expand(1, -1)
-    return replace(models, fp8_error=place.error.relative())
+    return replace(models, rounding=place.rounding)
 
 
 def networks_of(architecture: Architecture, fp8_base: Fp8Base = "off") -> Models:
@@ -196,7 +205,7 @@ class _Filler:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype = dtype
-        self.error = fp8.Error()
+        self.rounding = fp8.Error()
         self._placed: list[tuple[str, Placement]] = []
         for key in checkpoint.shapes:
             found = placements(key)
@@ -239,12 +248,24 @@ class _Filler:
             )
 
     def _stored(self, weight: Tensor, layer: fp8.Fp8Layer | None) -> Tensor:
-        """As the layer keeps it, if it is one for fp8."""
+        """A weight of the file as the network keeps it, in fp8 where there is a `layer` for that."""
         if layer is None:
-            return weight
-        q, layer.scale = fp8.split(weight)
-        self.error.add(weight, q, layer.scale)
+            return self._converted(weight)
+        q = torch.empty(weight.shape, dtype=fp8.FP8, device=self._device)
+        scale = torch.empty(layer.scale.shape, dtype=self._dtype, device=self._device)
+        rows = max(1, _PIECE // weight[0].numel())
+        for piece, q_piece, scale_piece in zip(*(each.split(rows) for each in (weight, q, scale)), strict=True):
+            converted = self._converted(piece)
+            found_q, found_scale = fp8.split(converted)
+            self.rounding.add(converted, found_q, found_scale)
+            q_piece.copy_(found_q)
+            scale_piece.copy_(found_scale)
+        layer.scale = scale
         return q
+
+    def _converted(self, weight: Tensor) -> Tensor:
+        # In this order a GPU converts what it is given: one core would need longer than the disk.
+        return weight.to(self._device).to(self._dtype)
 
     def _read(self, key: str, placement: Placement) -> Tensor:
         if placement.part is None:
@@ -256,8 +277,7 @@ class _Filler:
             tensor = tensor.T.contiguous()
         elif placement.change == "drop-kernel":
             tensor = tensor.reshape(tensor.shape[:2])
-        # In this order a GPU converts what it is given: one core would need longer than the disk.
-        return tensor.to(self._device).to(self._dtype)
+        return tensor
 
 
 def _placed_shape(shape: Shape, placement: Placement) -> Shape:

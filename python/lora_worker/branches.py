@@ -22,6 +22,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -193,7 +194,7 @@ class Norm(Branch):
 
 
 def new_branch(target: LoraTarget, layer: nn.Module, settings: NetworkSettings, *, seed: int) -> Branch:
-    """On the CPU; without data beside a `layer` that has none (torch's device "meta")."""
+    """On the CPU. Beside a `layer` without data, on torch's device "meta" or fake, without data and where that is."""
     maker = _Maker(target, layer, settings, seed)
     if target.kind == "norm":
         return maker.norm()
@@ -213,7 +214,8 @@ class _Maker:
         self._target, self._layer, self._settings, self._seed = target, layer, settings, seed
         weight = layer.get_parameter("weight")
         self._shape = tuple(weight.shape)
-        self._is_meta = weight.is_meta
+        self._is_empty = weight.is_meta or isinstance(weight, FakeTensor)
+        self._device = weight.device if self._is_empty else torch.device("cpu")
         self._kernel = self._shape[2:]
         self._ones = (1,) * len(self._kernel)
         self._has_core = settings.use_tucker and target.kind == "conv3x3"
@@ -231,7 +233,7 @@ class _Maker:
             return LowRank(self._target, alpha, self._with_scalar(parts))
         on_output = self._settings.wd_on_output
         weight = weight_of(self._layer).detach().float()
-        lengths = lengths_of(weight, on_output=on_output).cpu()
+        lengths = lengths_of(weight, on_output=on_output).to(self._device)
         parts["dora_scale"] = lengths.reshape(*((out, 1) if on_output else (1, into)), *self._ones)
         kind = DoRA if on_output else InputDoRA
         return kind(self._target, alpha, self._with_scalar(parts))
@@ -312,14 +314,14 @@ class _Maker:
         """Uniform in ±1/√fan-in: Kaiming's with a = √5."""
         bound = _product(shape[1:]) ** -0.5
         values = self._zeros(*shape)
-        return values if self._is_meta else values.uniform_(-bound, bound, generator=self._stream(purpose))
+        return values if self._is_empty else values.uniform_(-bound, bound, generator=self._stream(purpose))
 
     def _normal(self, purpose: str, *shape: int, deviation: float) -> Tensor:
         values = self._zeros(*shape)
-        return values if self._is_meta else values.normal_(std=deviation, generator=self._stream(purpose))
+        return values if self._is_empty else values.normal_(std=deviation, generator=self._stream(purpose))
 
     def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, device="meta" if self._is_meta else "cpu")
+        return torch.zeros(shape, device=self._device)
 
     def _stream(self, purpose: str) -> torch.Generator:
         return module_stream(self._seed, self._target.name, purpose)

@@ -133,7 +133,7 @@ def test_what_an_optimizer_remembers_is_found_out(bench, optimizer):
 
 
 def test_any_cut_gives_the_same_gradients(bench, lab):
-    lab.images = [lab._image(0, (64, 64)) | {"index": place} for place in range(8)]
+    lab.images = [lab.image(0, (64, 64)) | {"index": place} for place in range(8)]
     wanted = None
     for largest, passes in ((8, 1), (4, 2), (3, 3), (1, 8)):
         made = bench(batch_size=8)

@@ -117,7 +117,7 @@ class TrainingLab:
     def __init__(self, folder: Path, checkpoint: Path) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
-        self.images = [self._image(place, bucket) for place, bucket in enumerate((SQUARE, WIDE, SQUARE))]
+        self.images = [self.image(place, bucket) for place, bucket in enumerate((SQUARE, WIDE, SQUARE))]
 
     def request(self, work: str = "work", **changes: Any) -> dict[str, Any]:
         """`changes` are fields of the request, or of its settings."""
@@ -156,7 +156,8 @@ class TrainingLab:
         """Runs it in this process; the outputs."""
         return train.run(train.parse(request), job or RecordingJob())
 
-    def _image(self, place: int, bucket: tuple[int, int]) -> dict[str, Any]:
+    def image(self, place: int, bucket: tuple[int, int]) -> dict[str, Any]:
+        """Latents of that size in pixels (width, height), with their mirrored form, as a request names them."""
         width, height = bucket
         generator = torch.Generator().manual_seed(place)
         paths = {}

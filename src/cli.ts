@@ -285,7 +285,6 @@ function commandLine(): Command {
     .description('take part with this machine in a training that another one builds, with launch = torchrun')
     .argument('<HOST:PORT>', 'where the machines meet: rendezvous in the program')
     .option('--processes <N>', 'how many to start here (default: one for each GPU)')
-    .option('--machines <N>', 'how many take part, the one that builds among them', '2')
     .option('--once', 'end after one training')
     .addHelpText('after', joinExamples)
     .action(async (rendezvous: string, options) => {

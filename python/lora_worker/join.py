@@ -2,15 +2,20 @@
 
 It waits at the rendezvous for a training, takes part in it, and waits for the next, until it is interrupted. The
 machine that builds says what to do; the files have to be here under the same paths.
+
+Whatever a training that had begun ended by, the next one may be better: it waits on. What no waiting will change
+ends it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from types import FrameType
 from typing import Literal
@@ -18,13 +23,16 @@ from typing import Literal
 from lora_worker.devices import prepare_environment
 from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.job import QuietJob
-from lora_worker.launch import host_and_port
+from lora_worker.launch import host_and_port, require_known_host
 from lora_worker.launch_agent import Settings
-from lora_worker.launcher import process_count, run_processes
+from lora_worker.launcher import NotMet, StoppedElsewhere, process_count, run_processes
 
 _WAIT_SECONDS = 24 * 3600
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+
+_SAME_SIGNAL_SECONDS = 1
+"""A Ctrl-C comes from the terminal and from `lorac`, which passes it on."""
 
 
 def main() -> int:
@@ -35,36 +43,56 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, job.interrupt)
     try:
+        require_known_host(arguments.rendezvous)
         settings = Settings(
             processes=process_count(arguments.processes),
-            machines=arguments.machines,
+            machines=None,
             rendezvous=arguments.rendezvous,
             wait_seconds=arguments.wait,
             logs="",
             request=None,
         )
-        while True:
-            _say(f"Waiting for a training at {arguments.rendezvous}.")
-            with tempfile.TemporaryDirectory(prefix="lorac-") as logs:
-                try:
-                    run_processes(replace(settings, logs=logs), job)
-                    _say("The training is done. Its results are on the machine that builds.")
-                except WorkerError as error:
-                    # What was stopped or failed elsewhere may be built again.
-                    if arguments.once or isinstance(error, Cancelled) or error.kind == "bad-input":
-                        raise
-                    _tell(error)
-            if arguments.once:
-                return 0
+        job.check_cancelled()
+        _take_part(settings, job, once=arguments.once)
+        return 0
     except Cancelled:
+        _say("Stopped.")
         return EXIT_INTERRUPTED
     except WorkerError as error:
         _tell(error)
         return EXIT_FAILED
 
 
+def _take_part(settings: Settings, job: _Printed, *, once: bool) -> None:
+    """In one training, or in one after the other. Raises what ends the waiting."""
+    deadline = time.monotonic() + settings.wait_seconds
+    _say(f"Waiting for a training at {settings.rendezvous}. Ctrl-C ends it.")
+    while True:
+        left = replace(settings, wait_seconds=max(1.0, deadline - time.monotonic()))
+        try:
+            with tempfile.TemporaryDirectory(prefix="lorac-") as logs:
+                run_processes(replace(left, logs=logs), job, job.begins)
+            _say("The training is done. Its results are on the machine that builds.")
+        except NotMet:
+            if time.monotonic() >= deadline:
+                raise
+            # What was built there ended before all machines had come.
+            time.sleep(1)
+            continue
+        except WorkerError as error:
+            if once or not job.takes_part or isinstance(error, Cancelled):
+                raise
+            _tell(error)
+        if once:
+            return
+        job.takes_part = False
+        deadline = time.monotonic() + settings.wait_seconds
+        _say(f"Waiting for the next training at {settings.rendezvous}. Ctrl-C ends it.")
+
+
 def _tell(error: WorkerError) -> None:
-    _say(f"error: {error.message}")
+    # That somebody stopped it is no error.
+    _say(error.message if isinstance(error, StoppedElsewhere) else f"error: {error.message}")
     for problem in error.problems:
         _say(f"  {problem.path}: {problem.message}")
     if error.hint is not None:
@@ -75,7 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lorac join", description="Take part in a training of another machine.")
     parser.add_argument("rendezvous", metavar="HOST:PORT", type=_rendezvous, help="as the program says it there")
     parser.add_argument("--processes", type=_count, help="how many to start here; one for each GPU")
-    parser.add_argument("--machines", type=_count, default=2, help="how many there are, the one that builds among them")
     parser.add_argument("--wait", type=float, default=_WAIT_SECONDS, help="seconds to wait for a training")
     parser.add_argument("--once", action="store_true", help="end after one training")
     return parser
@@ -96,24 +123,39 @@ def _count(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Names of files and what other machines say may hold anything.
+    print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text), file=sys.stderr, flush=True)
 
 
 class _Printed(QuietJob):
     """What processes that are not the first have to say: warnings."""
 
+    takes_part = False
+
     def __init__(self) -> None:
-        self._is_interrupted = False
+        self._interrupted_at: float | None = None
+
+    def begins(self) -> None:
+        self.takes_part = True
+        _say("A training begins, and this machine takes part in it.")
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._is_interrupted = True
+        """The first time, a training stops in all of its processes and keeps its steps; the second time, this ends."""
+        now = time.monotonic()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+            if self.takes_part:
+                # Not through sys.stderr, in which the signal may have come.
+                os.write(2, b"Stopping. The training stops with this machine, and its steps so far are kept.\n")
+        elif now - self._interrupted_at > _SAME_SIGNAL_SECONDS:
+            raise Cancelled
 
     def log(self, level: Literal["info", "warning"], message: str) -> None:
         _say(f"{level}: {message}")
 
     @property
     def cancelled(self) -> bool:
-        return self._is_interrupted
+        return self._interrupted_at is not None
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lora_worker.errors import bad_input
 from lora_worker.protocol import Fields, ProtocolError
 
 RUN_ID = "lorac"
@@ -47,3 +49,15 @@ def host_and_port(rendezvous: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f'"{rendezvous}" is not HOST:PORT')
     return host.strip("[]"), int(port)
+
+
+def require_known_host(rendezvous: str) -> None:
+    """Raises `bad-input` where this machine has no address for its name: who waits for one waits for ever."""
+    host, port = host_and_port(rendezvous)
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise bad_input(
+            f'This machine knows no "{host}": {error.strerror}.',
+            hint="The rendezvous is the name, or the address, by which the others reach the machine that builds.",
+        ) from None

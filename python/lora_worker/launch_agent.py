@@ -3,6 +3,9 @@
 It meets the agents of other machines at the rendezvous, starts the processes of this machine, and ends all of them
 when one dies: nothing is started again, since a training goes on from its own states. One line of JSON on stdout says
 how it went (`launcher`). At the end of its stdin it is gone at once.
+
+How many machines there are, the one that builds has from the program, and the others hear from it at the rendezvous:
+machines that waited for unequal numbers would never meet.
 """
 
 from __future__ import annotations
@@ -14,23 +17,30 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_worker.devices import prepare_environment
 from lora_worker.launch import RUN_ID, host_and_port
 from lora_worker.network_address import address_towards, interface_of
 
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
+
 _LINES = 20
+_MACHINES = "lorac/machines"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`request` is a file on the machine that builds, None on the others. `logs` is a folder for what is printed."""
+    """`request` is a file on the machine that builds, None on the others, which are told how many `machines` there are.
+    `logs` is a folder for what is printed."""
 
     processes: int
-    machines: int
+    machines: int | None
     rendezvous: str | None
     wait_seconds: float
     logs: str
@@ -63,7 +73,8 @@ def _run(settings: Settings) -> dict[str, Any]:
 
     arguments = [] if settings.request is None else [settings.request]
     try:
-        elastic_launch(_config(settings), sys.executable)("-m", "lora_worker.launch_rank", *arguments)
+        with _agreed(settings) as agreed:
+            elastic_launch(_config(agreed), sys.executable)("-m", "lora_worker.launch_rank", *arguments)
     except ChildFailedError as error:
         died = [
             {"index": index, "number": one.local_rank, "exit": one.exitcode, "log": _log(settings.logs, one.local_rank)}
@@ -80,6 +91,34 @@ def _run(settings: Settings) -> dict[str, Any]:
     return {"kind": "done"}
 
 
+@contextlib.contextmanager
+def _agreed(settings: Settings) -> Iterator[Settings]:
+    """With the number of machines, which the one that builds tells the others. Raises as torch's rendezvous does."""
+    from torch.distributed.elastic.rendezvous import RendezvousConnectionError
+
+    if settings.rendezvous is None:
+        yield settings
+        return
+    try:
+        # torch's rendezvous has a store of its own at this place; of one process, both are the same server.
+        store = _store(settings)
+        if settings.machines is not None:
+            store.set(_MACHINES, str(settings.machines))
+        machines = int(store.get(_MACHINES))
+    except (RuntimeError, TimeoutError) as error:
+        raise RendezvousConnectionError("no store") from error
+    yield replace(settings, machines=machines)
+
+
+def _store(settings: Settings) -> TCPStore:
+    from torch.distributed import TCPStore
+
+    assert settings.rendezvous is not None
+    host, port = host_and_port(settings.rendezvous)
+    wait = timedelta(seconds=max(1, round(settings.wait_seconds)))
+    return TCPStore(host, port, is_master=settings.request is not None, multi_tenant=True, timeout=wait)
+
+
 def _config(settings: Settings) -> Any:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
@@ -90,6 +129,7 @@ def _config(settings: Settings) -> Any:
         endpoint = settings.rendezvous
         address = _own_address(endpoint, leads=leads)
     wait = max(1, round(settings.wait_seconds))
+    assert settings.machines is not None
     return LaunchConfig(
         min_nodes=settings.machines,
         max_nodes=settings.machines,

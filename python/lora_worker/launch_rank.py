@@ -101,37 +101,32 @@ def _train(request: Mapping[str, Any], job: Job, ranks: Group) -> dict[str, str]
     _require_same_program(ranks)
     work = parse_train(request)
     assert work.launch is not None
-    _require_all_machines(work.launch.machines)
     _require_files(work, ranks)
     if ranks.is_first:
         where = "on this machine" if work.launch.machines == 1 else f"on {work.launch.machines} machines"
         job.log("info", f"{ranks.count} processes {where} share the images of each step.")
         if ranks.count > work.settings.images_per_step:
             idle = ranks.count - work.settings.images_per_step
-            job.log("warning", f"A step has {work.settings.images_per_step} images, so {idle} processes have none.")
+            images = work.settings.images_per_step
+            shared = f"{images} {'image' if images == 1 else 'images'}"
+            waits = "1 of them only waits" if idle == 1 else f"{idle} of them only wait"
+            job.log("warning", f"{ranks.count} processes share the {shared} of a step: {waits}.")
     return trained(work, job, ranks)
 
 
 def _require_same_program(ranks: Group) -> None:
-    """Raises `bad-input`: another version may share out images otherwise."""
+    """Raises `bad-input` in all processes, naming a machine that has another: it may share out images otherwise."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     own = digest.hexdigest()
-    if own != ranks.of_first(own):
-        raise bad_input(
-            f"{platform.node()} has another version of lorac than the machine that builds.",
-            hint="Install the same one on all machines.",
-        )
-
-
-def _require_all_machines(wanted: int) -> None:
-    found = int(os.environ["GROUP_WORLD_SIZE"])
-    if found != wanted:
-        raise bad_input(
-            f"{found} machines have met, and the program asks for {wanted}.",
-            hint=f"Join with --machines {wanted} on each of the others.",
-        )
+    of_first = ranks.of_first(own)
+    for host, other in ranks.of_all((platform.node(), own)):
+        if other != of_first:
+            raise bad_input(
+                f"{host} has another version of lorac than the machine that builds.",
+                hint="Install the same one on all machines.",
+            )
 
 
 def _require_files(work: Train, ranks: Group) -> None:

@@ -10,6 +10,7 @@ Rules:
   they are ended instead: there is nothing yet that could be kept.
 - When one dies the agent ends the others, and the failure shows what that one printed last.
 - Whatever way this ends, no process is left.
+- What torch prints as machines meet goes to a file, and is shown only where that is what failed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,20 +34,42 @@ from lora_worker.channel import ADDRESS, Channel
 from lora_worker.devices import choose_device, thread_count
 from lora_worker.errors import Cancelled, FileProblem, WorkerError, bad_input
 from lora_worker.job import Job
-from lora_worker.launch import Launch, host_and_port
+from lora_worker.launch import Launch, host_and_port, require_known_host
 from lora_worker.launch_agent import Settings
 
 _POLL_SECONDS = 0.1
 _KILL_AFTER_SECONDS = 5
+_REACH_SECONDS = 5
+_AGENT_LOG = "agent.log"
+_LINES = 20
+
+
+class NotMet(WorkerError):
+    """The machines did not all come to the rendezvous, or lost it before they had."""
+
+
+class StoppedElsewhere(WorkerError):
+    """Somebody stopped the training on another machine."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "internal",
+            "The training was stopped on another machine.",
+            "Its steps so far are kept; building again goes on from there.",
+        )
 
 
 def launched(launch: Launch, job: Job) -> dict[str, str]:
     """Trains in several processes. The outputs of the first."""
     processes = process_count(launch.processes)
     if launch.rendezvous is not None and launch.machines > 1:
-        _require_free_port(launch.rendezvous)
+        _require_rendezvous(launch.rendezvous)
     steps = int(launch.request["settings"]["steps"])
     job.progress(0, steps, "steps", _starting(launch, processes))
+    if launch.machines > 1:
+        # Whole and on a line of its own: it is there to be typed.
+        where = "the other machine" if launch.machines == 2 else "each of the others"
+        job.log("info", f"On {where}: lorac join {launch.rendezvous}")
     with tempfile.TemporaryDirectory(prefix="lorac-") as folder:
         request = Path(folder, "request.json")
         request.write_text(json.dumps(dict(launch.request)))
@@ -66,8 +89,8 @@ def launched(launch: Launch, job: Job) -> dict[str, str]:
 def _starting(launch: Launch, processes: int) -> str:
     if launch.machines == 1:
         return f"starting {processes} processes"
-    machines = "" if launch.machines == 2 else f" --machines {launch.machines}"
-    return f"waiting for {launch.machines - 1} more: lorac join {launch.rendezvous}{machines}"
+    others = launch.machines - 1
+    return f"waiting for {others} more {'machine' if others == 1 else 'machines'}"
 
 
 def process_count(asked: int | None) -> int:
@@ -91,13 +114,15 @@ def process_count(asked: int | None) -> int:
     return asked or there
 
 
-def _require_free_port(rendezvous: str) -> None:
+def _require_rendezvous(rendezvous: str) -> None:
+    """Raises `bad-input` where nobody could come to this machine there."""
     try:
-        _, port = host_and_port(rendezvous)
+        host, port = host_and_port(rendezvous)
     except ValueError as error:
         raise bad_input(f"rendezvous: {error}.", hint='Such as rendezvous = "192.168.1.20:29400".') from None
+    require_known_host(rendezvous)
     try:
-        socket.create_server(("", port)).close()
+        server = _listening(port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise bad_input(f"Port {port} cannot be opened: {error.strerror}.") from None
@@ -105,19 +130,52 @@ def _require_free_port(rendezvous: str) -> None:
             f"Port {port} is in use by another program.",
             hint=f"Another training may still be at this rendezvous. End it, or take another port, such as {port + 1}.",
         ) from None
+    with server:
+        try:
+            socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+        except OSError:
+            raise bad_input(
+                f"This machine does not reach itself at {rendezvous}.",
+                hint="The rendezvous is the name, or the address, by which the others reach the machine that builds, "
+                "and that is this one.",
+            ) from None
 
 
-def run_processes(settings: Settings, job: Job) -> dict[str, str] | None:
-    """The outputs of the first process, None where it is on another machine. Raises what kept them from it."""
+def _listening(port: int) -> socket.socket:
+    """On all addresses, as torch's rendezvous."""
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise
+    except ValueError:
+        pass  # A system without IPv6, or with either of both.
+    return socket.create_server(("", port))
+
+
+def run_processes(settings: Settings, job: Job, begins: Callable[[], None] = lambda: None) -> dict[str, str] | None:
+    """The outputs of the first process, None where it is on another machine. Raises what kept them from it.
+
+    `begins` is called when the machines have met.
+    """
     with Channel() as channel, _agent(settings, channel.address) as agent:
-        return _Watch(settings, job, channel, agent).outputs()
+        return _Watch(settings, job, channel, agent, begins).outputs()
 
 
 class _Watch:
     """What is known of the processes."""
 
-    def __init__(self, settings: Settings, job: Job, channel: Channel, agent: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        job: Job,
+        channel: Channel,
+        agent: subprocess.Popen[bytes],
+        begins: Callable[[], None],
+    ) -> None:
         self._settings = settings
+        self._begins = begins
+        self._has_begun = False
         self._job = job
         self._channel = channel
         self._agent = agent
@@ -145,13 +203,18 @@ class _Watch:
         except queue.Empty:
             return False
         kind = message.pop("type")
-        if kind == "ready":
+        if kind == "hello":
+            # Processes are started when the machines have met.
+            if not self._has_begun:
+                self._has_begun = True
+                self._begins()
+        elif kind == "ready":
             self._ready.add(number)
         elif kind == "result":
             self._outputs = message["outputs"]
         elif kind == "failure":
             self._failures[number] = message
-        elif kind != "hello":
+        else:
             # The rest is what a job can be told, in its own words.
             message.pop("id")
             getattr(self._job, kind)(**message)
@@ -172,11 +235,7 @@ class _Watch:
         if self._has_cancelled:
             return Cancelled()
         if any(failure["kind"] == "cancelled" for failure in told):
-            return WorkerError(
-                "internal",
-                "The training was stopped on another machine.",
-                "Its steps so far are kept; building again goes on from there.",
-            )
+            return StoppedElsewhere()
         if told:
             for one in report.get("processes", []):
                 if one["number"] in self._failures and not self._failures[one["number"]]["elsewhere"]:
@@ -220,20 +279,29 @@ def _show_log(process: Mapping[str, Any]) -> None:
 
 
 def _at_rendezvous(report: Mapping[str, Any], settings: Settings) -> WorkerError:
-    where, machines = settings.rendezvous, settings.machines
+    where = settings.rendezvous
     if report["kind"] == "alone":
-        return bad_input(
-            f"Not all of {machines} machines came to {where} within {round(settings.wait_seconds)} seconds.",
-            hint=f"Run lorac join {where} --machines {machines} on each of the others, and look whether they reach "
-            "this one by that name, on that port.",
+        machines = "machines" if settings.machines is None else f"of {settings.machines} machines"
+        return NotMet(
+            "bad-input",
+            f"Not all {machines} came to {where} within {round(settings.wait_seconds)} seconds.",
+            f"Run lorac join {where} on each of the others, and look whether they reach this one by that name, on that "
+            "port.",
         )
     if report["kind"] == "unreachable":
-        return bad_input(
+        return NotMet(
+            "bad-input",
             f"Nobody answers at {where}: {report['why']}",
-            hint="Is lorac build running there, with launch = torchrun and the same rendezvous? Is the name right, and "
+            "Is lorac build running there, with launch = torchrun and the same rendezvous? Is the name right, and "
             "does a firewall keep the port closed?",
         )
+    for line in _last_lines(Path(settings.logs, _AGENT_LOG)):
+        print(line, file=sys.stderr)
     return WorkerError("internal", f"The processes of the training could not be started: {report.get('why')}.")
+
+
+def _last_lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines()[-_LINES:] if path.exists() else []
 
 
 @contextlib.contextmanager
@@ -246,12 +314,14 @@ def _agent(settings: Settings, address: str) -> Iterator[subprocess.Popen[bytes]
         "LORAC_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH")))),
     }
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "lora_worker.launch_agent", json.dumps(asdict(settings))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
+    with Path(settings.logs, _AGENT_LOG).open("wb") as log:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "lora_worker.launch_agent", json.dumps(asdict(settings))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+        )
     try:
         yield agent
     finally:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.network import create
 from lora_worker.ranks import Group, Ranks
 from lora_worker.safetensors_file import read_safetensors
+from lora_worker.stages import train
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer
 from lora_worker.visits import Visits
@@ -146,7 +148,105 @@ def test_two_machines_go_on_from_a_state_of_one_process_and_train_what_it_would(
         assert steps_of(job) == [2, 3, 4]
         assert_same_training(plain, resumed)
         _, told = other.communicate(timeout=60)
-        assert other.returncode == 0 and "The training is done." in told
+        assert other.returncode == 0
+        # That, and nothing that torch prints.
+        assert told.splitlines() == [waiting(rendezvous), BEGINS, DONE]
+    assert f"On the other machine: lorac join {rendezvous}" in [each["message"] for each in job.of_type("log")]
+
+
+WORDS = "Waiting for {} training at {}. Ctrl-C ends it."
+BEGINS = "A training begins, and this machine takes part in it."
+DONE = "The training is done. Its results are on the machine that builds."
+STOPPED = "The training was stopped on another machine."
+
+
+def waiting(rendezvous, which="a"):
+    return WORDS.format(which, rendezvous)
+
+
+@dataclass
+class Impatient(RecordingJob):
+    """Is cancelled so many seconds after it was told to wait for others."""
+
+    after: float = 0.0
+
+    def progress(self, done, total, unit, note=None):
+        super().progress(done, total, unit, note)
+        if note is not None and note.startswith("waiting for"):
+            threading.Timer(self.after, self.cancel).start()
+
+
+def test_who_joined_takes_part_in_one_training_after_the_other_whatever_the_one_before_ended_by(lab):
+    rendezvous = free_rendezvous()
+    request = lab.request(**UNEVEN, batch_size=3)
+
+    def build(machines, job):
+        return lab.life(launched(request, processes=1, machines=machines, rendezvous=rendezvous), job)
+
+    with joined(rendezvous, once=False) as other:
+        # It hears from each of them how many machines there are. This one ends before they have met.
+        with pytest.raises(Cancelled):
+            build(3, Impatient(after=15))
+        with pytest.raises(Cancelled):
+            build(2, Meanwhile(at=1))
+        assert Path(build(2, RecordingJob())["lora"]).exists()
+        again = waiting(rendezvous, "the next")
+        stopped = [STOPPED, "hint: Its steps so far are kept; building again goes on from there."]
+        for line in (waiting(rendezvous), BEGINS, *stopped, again, BEGINS, DONE, again):
+            assert other.stderr.readline() == f"{line}\n"
+        other.send_signal(signal.SIGINT)
+        _, told = other.communicate(timeout=60)
+    assert (other.returncode, told) == (130, "Stopped.\n")
+
+
+def test_a_machine_that_leaves_stops_the_training_which_keeps_its_steps(lab):
+    rendezvous = free_rendezvous()
+    request = lab.request(**{**UNEVEN, "steps": 400}, batch_size=3)
+    with joined(rendezvous, once=False) as other:
+        job = Meanwhile(at=2, does=lambda _: other.send_signal(signal.SIGINT))
+        with pytest.raises(WorkerError, match=STOPPED) as caught:
+            lab.life(launched(request, processes=1, machines=2, rendezvous=rendezvous), job)
+        _, told = other.communicate(timeout=60)
+    assert "building again goes on" in caught.value.hint
+    assert other.returncode == 130
+    leaving = "Stopping. The training stops with this machine, and its steps so far are kept."
+    assert told.splitlines() == [waiting(rendezvous), BEGINS, leaving, "Stopped."]
+    goes_on = RecordingJob(cancel_after_steps=1)
+    with pytest.raises(Cancelled):
+        lab.life(request, goes_on)
+    assert steps_of(goes_on)[0] == steps_of(job)[-1] + 1 > 2
+
+
+def test_a_name_that_nobody_knows_is_told_before_anybody_waits(lab):
+    with joined("nowhere.invalid:29400") as other:
+        _, told = other.communicate(timeout=60)
+    assert other.returncode == 1
+    assert told.startswith('error: This machine knows no "nowhere.invalid": ')
+    with pytest.raises(WorkerError, match='knows no "nowhere.invalid"'):
+        lab.life(launched(lab.request(), machines=2, rendezvous="nowhere.invalid:29400"))
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_so_before_it_waits_for_others(lab, monkeypatch):
+    monkeypatch.setattr(launcher, "_REACH_SECONDS", 0.2)
+    # An address that is set aside for books.
+    with pytest.raises(WorkerError, match="does not reach itself at 192.0.2.7:29400"):
+        lab.life(launched(lab.request(), machines=2, rendezvous="192.0.2.7:29400"))
+
+
+class OtherHas(Ranks):
+    """One of two processes, of which the other one tells something else."""
+
+    def of_all(self, value):
+        here, own = value
+        return [(here, own), ("gpu2", f"not {own}")]
+
+
+def test_a_machine_with_another_program_or_checkpoint_is_named_in_all_processes(lab):
+    with pytest.raises(WorkerError, match="gpu2 has another version of lorac than the machine that builds"):
+        launch_rank._require_same_program(OtherHas())
+    with pytest.raises(WorkerError, match="is another file on gpu2 than on the machine that builds"):
+        train.trained(parse_train(lab.request()), RecordingJob(), OtherHas())
+    assert not (lab.folder / "work").exists()
 
 
 def ranks_of(parent: int) -> list[int]:
@@ -172,7 +272,7 @@ def test_a_step_is_skipped_by_all_and_the_death_of_one_ends_the_others(lab, capf
     assert caught.value.kind == "internal"
     assert "process 1: Fatal Python error: Segmentation fault" in capfd.readouterr().err
     # One of the two has no image at all.
-    assert "1 images, so 1 processes have none" in job.warnings[0]
+    assert job.warnings[0] == "2 processes share the 1 image of a step: 1 of them only waits."
     assert any("Step 2 was skipped" in warning and spoilt in warning for warning in job.warnings)
     assert ranks_of(os.getpid()) == [] and are_gone(killed)
 
@@ -256,10 +356,10 @@ def free_rendezvous():
 
 
 @contextmanager
-def joined(rendezvous):
+def joined(rendezvous, *, once=True):
     """Another machine, which is this one."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LORAC_THREADS": "1"}
-    command = [sys.executable, "-m", "lora_worker.join", rendezvous, "--processes", "1", "--once"]
+    command = [sys.executable, "-m", "lora_worker.join", rendezvous, "--processes", "1", *(["--once"] if once else [])]
     other = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         yield other

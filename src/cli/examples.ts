@@ -46,13 +46,13 @@ Examples:
 
 export const joinExamples = `
 The program is built on one machine, with launch = torchrun { machines = 2  rendezvous = "gpu1:29400" } in its train block.
-This one waits for its trainings, one after another, until Ctrl-C. It needs the same lorac, and the checkpoint and .lorac
-under the same paths, such as on a disk that both share. All ports have to be open between them: who reaches the
-rendezvous can take part, so it belongs in a network of your own.
+This one waits for its trainings, one after another, until Ctrl-C; one that it takes part in stops as well, and keeps its
+steps. It needs the same lorac, and the checkpoint and .lorac under the same paths, such as on a disk that both share. All
+ports have to be open between them: who reaches the rendezvous can take part, so it belongs in a network of your own.
 
 Examples:
   lorac join gpu1:29400                    one process for each GPU of this machine
-  lorac join gpu1:29400 --machines 3       where three take part`;
+  lorac join gpu1:29400 --processes 2      two`;
 
 export const exportExamples = `
 Examples:

@@ -11,18 +11,14 @@ import { UsageError } from './usage-error.ts';
 export interface Join {
   readonly rendezvous: string;
   readonly processes?: string;
-  readonly machines: string;
   readonly once?: boolean;
 }
 
-export async function join({ rendezvous, processes, machines, once = false }: Join): Promise<number> {
+export async function join({ rendezvous, processes, once = false }: Join): Promise<number> {
   if (!isRendezvous(rendezvous)) {
     throw new UsageError(`"${rendezvous}" is not a host and a port.`, 'Such as lorac join 192.168.1.20:29400');
   }
-  const asked = {
-    machines: countOf('--machines', machines),
-    ...(processes === undefined ? {} : { processes: countOf('--processes', processes) }),
-  };
+  const asked = processes === undefined ? {} : { processes: countOf('--processes', processes) };
   using stop = listenForStop();
   let told = '';
   try {

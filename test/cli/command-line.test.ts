@@ -74,7 +74,7 @@ test('a machine that is to join has to know where, and that something will run t
     2,
     'error: "gpu1" is not a host and a port.\nhint: Such as lorac join 192.168.1.20:29400',
   ]);
-  expect(await run('join', 'gpu1:29400', '--machines', 'two')).toMatchObject({ exitCode: 2 });
+  expect(await run('join', 'gpu1:29400', '--processes', 'two')).toMatchObject({ exitCode: 2 });
   const without = await run('join', 'gpu1:29400');
   expect([without.exitCode, without.stderr]).toEqual([1, expect.stringContaining('/nonexistent/python')]);
 });

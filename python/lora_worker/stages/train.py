@@ -184,6 +184,7 @@ class _Training(Learner):
             self._job.log("info", self._trainer.memory.described())
             self._clock = self._state_clock = time.monotonic()
             # The first step can take minutes, and is no longer the loading.
+            # The first step can take minutes, and is no longer the loading.
             self._job.progress(0, steps, "steps", f"step {self._done + 1}")
             while self._done < self._work.until:
                 self._step()
@@ -451,13 +452,15 @@ class _CopiedLora:
 
 
 def _same_checkpoint(work: Train, ranks: Ranks) -> str:
-    """What the checkpoint is known by. Raises `bad-input` where a process has another one under its name."""
+    """What the checkpoint is known by. Raises `bad-input`, in all processes, where one has another under its name."""
     facts = checkpoint_facts(work.checkpoint)
-    if facts != ranks.of_first(facts):
-        raise bad_input(
-            f'"{files_of(work.checkpoint)[0]}" is another file on {platform.node()} than on the machine that builds.',
-            hint="Copy it from there.",
-        )
+    of_first = ranks.of_first(facts)
+    for host, other in ranks.of_all((platform.node(), facts)):
+        if other != of_first:
+            raise bad_input(
+                f'"{files_of(work.checkpoint)[0]}" is another file on {host} than on the machine that builds.',
+                hint="Copy it from there.",
+            )
     return facts
 
 

@@ -11,7 +11,6 @@ export interface JoinOptions {
   /** HOST:PORT, as the program says it. */
   readonly rendezvous: string;
   readonly processes?: number;
-  readonly machines: number;
   readonly once: boolean;
   readonly signal: AbortSignal;
   onInstall(progress: InstallProgress): void;
@@ -19,12 +18,11 @@ export interface JoinOptions {
 
 /** The exit code of python/lora_worker/join.py. It says how it goes on stderr. Rejects with a `StageFailure`. */
 export async function joinTraining(options: JoinOptions): Promise<number> {
-  const { rendezvous, processes, machines, once, signal, onInstall } = options;
+  const { rendezvous, processes, once, signal, onInstall } = options;
   const { python } = await ensureEnvironment({ signal, onProgress: onInstall });
   const args = [
     rendezvous,
     ...(processes === undefined ? [] : ['--processes', String(processes)]),
-    ...['--machines', String(machines)],
     ...(once ? ['--once'] : []),
   ];
   const child = execa(python, ['-m', 'lora_worker.join', ...args], {

@@ -164,6 +164,7 @@ def test_a_cancelled_training_goes_on_after_its_last_step(lab):
     lab.life(request, job)
     assert steps_of(job) == [3, 4]
     assert job.of_type("log")[0]["message"] == "Going on after step 2 of 4."
+    assert [told["done"] for told in job.of_type("progress") if told["note"] == "step 3"] == [2]
 
 
 def test_a_cancel_is_heard_before_the_next_micro_batch(lab, monkeypatch):

@@ -185,7 +185,7 @@ class _Training(Learner):
             self._clock = self._state_clock = time.monotonic()
             # The first step can take minutes, and is no longer the loading.
             # The first step can take minutes, and is no longer the loading.
-            self._job.progress(0, steps, "steps", f"step {self._done + 1}")
+            self._job.progress(self._done, steps, "steps", f"step {self._done + 1}")
             while self._done < self._work.until:
                 self._step()
         except Cancelled:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lora_worker.architecture import Architecture
 from lora_worker.fp8 import FP8, Fp8Base
 from lora_worker.models import Models, networks_of
-from lora_worker.swapping import swapped_blocks
+from lora_worker.transformer_blocks import swapped_blocks
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class BaseBytes:
 def base_bytes(
     architecture: Architecture, *, dtype: torch.dtype, fp8_base: Fp8Base = "off", blocks_to_swap: int = 0
 ) -> BaseBytes:
-    """Of networks that are loaded so, while they are trained on. As they are loaded, no block is swapped yet."""
+    """Of networks that are loaded so, while they are trained on. Loading them takes no more, but for one tensor."""
     models = networks_of(architecture, fp8_base)
     whole = _counted(models, dtype)
-    blocks = swapped_blocks(models, blocks_to_swap)
+    blocks = swapped_blocks(models.unet, blocks_to_swap)
     sizes = sorted(sum(_size(tensor, dtype) for tensor in _tensors(block)) for block in blocks)
     return replace(whole, unet=whole.unet - sum(sizes) + sum(sizes[-2:]), host=sum(sizes))
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from lora_worker.models import Models
-from lora_worker.swapping import transformer_blocks
+from lora_worker.transformer_blocks import transformer_blocks
 
 # Widths, numbers of images, ranks that differ from block to block, checkpoints: what comes after computes as before.
 _MOST_GRAPHS = 64
@@ -35,7 +35,7 @@ class Compiling:
         backend: str | Callable[..., Any] = "inductor",
     ) -> None:
         self._warn = warn
-        self._blocks = transformer_blocks(models)
+        self._blocks = transformer_blocks(models.unet)
         self.is_on = True
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
         for block in self._blocks:

@@ -21,6 +21,11 @@ class Room:
     total: int
 
 
+def has_own_memory(device: torch.device) -> bool:
+    """Whether what is on it takes none of the host's: not so on a CPU, and not on Apple's GPUs."""
+    return device.type not in ("cpu", "mps")
+
+
 def room(device: torch.device, limit: int | None = None) -> Room | None:
     """`limit` is what all tensors of the process may take together, 0 or more bytes. None where nobody can tell.
 

@@ -8,6 +8,7 @@ there, and besides one tensor as the file has it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,11 +32,13 @@ from lora_worker.architecture import (
     heads,
     read_vae_shape,
 )
+from lora_worker.device_memory import has_own_memory
 from lora_worker.errors import bad_input
 from lora_worker.fp8 import Fp8Base
 from lora_worker.naming import Component, LoraTarget, Placement, lora_targets, placements
 from lora_worker.open_base import BaseFiles, OpenBase, open_autoencoder, open_base
 from lora_worker.text import BEGIN, END, TextEncoders
+from lora_worker.transformer_blocks import swapped_blocks
 
 Size = tuple[int, int]
 """Width, height."""
@@ -96,14 +99,22 @@ def size_embedding_inputs(original: Size, crop: Size, target: Size) -> tuple[int
 
 
 def load_models(
-    base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype, fp8_base: Fp8Base = "off"
+    base: BaseFiles,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    fp8_base: Fp8Base = "off",
+    blocks_to_swap: int = 0,
 ) -> Models:
-    """The UNet and both text encoders of a checkpoint. Raises `bad-input`."""
+    """The UNet and both text encoders of a checkpoint. Transformer blocks that are going to be swapped stay in the
+    host's memory from the beginning, if the device has one of its own. Raises `bad-input`."""
+    device = torch.device(device)
     with open_base(base) as checkpoint:
         models = networks_of(checkpoint.architecture, fp8_base)
         one, two = models.text.one, models.text.two
         place = _Filler(checkpoint, device, dtype)
-        place.fill("unet", models.unet)
+        waiting = swapped_blocks(models.unet, blocks_to_swap) if has_own_memory(device) else []
+        place.fill("unet", models.unet, waiting=waiting)
         place.fill("te1", one, inner_model=hasattr(one, "text_model"))
         place.fill("te2", two)
     for model in (one, two.text_model):
@@ -142,7 +153,7 @@ def load_vae(base: BaseFiles, *, device: torch.device | str, dtype: torch.dtype)
         shape = read_vae_shape(checkpoint.shapes, name=checkpoint.path)
         with torch.device("meta"):
             vae = AutoencoderKL(**_vae_config(shape))
-        _Filler(checkpoint, device, dtype).fill("vae", vae)
+        _Filler(checkpoint, torch.device(device), dtype).fill("vae", vae)
     return vae
 
 
@@ -201,7 +212,7 @@ def _vae_config(vae: VaeShape) -> dict[str, object]:
 class _Filler:
     """Puts a checkpoint's tensors into networks, having checked all names and shapes before it reads any data."""
 
-    def __init__(self, checkpoint: OpenBase, device: torch.device | str, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: OpenBase, device: torch.device, dtype: torch.dtype) -> None:
         self._checkpoint = checkpoint
         self._device = device
         self._dtype = dtype
@@ -216,8 +227,16 @@ class _Filler:
                 )
             self._placed += [(key, placement) for placement in found]
 
-    def fill(self, component: Component, model: nn.Module, *, inner_model: bool = True) -> None:
-        """`inner_model`: whether the live text encoder names its modules with `text_model.`."""
+    def fill(
+        self,
+        component: Component,
+        model: nn.Module,
+        *,
+        inner_model: bool = True,
+        waiting: Collection[nn.Module] = (),
+    ) -> None:
+        """`inner_model`: whether the live text encoder names its modules with `text_model.`. The weights of modules
+        that are `waiting` stay with the host."""
         missing = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         sources: dict[str, tuple[str, Placement]] = {}
         for key, placement in self._placed:
@@ -233,8 +252,13 @@ class _Filler:
                 f"({component}, {len(missing)} tensors in all)."
             )
         small = {f"{name}.weight": layer for name, layer in fp8.layers_of(model)}
-        # One after the other, so that of what becomes small only one tensor is ever there as a whole.
-        tensors = {name: self._stored(self._read(*source), small.get(name)) for name, source in sources.items()}
+        on_host = {id(tensor) for module in waiting for tensor in module.parameters()}
+        host = {name for name, tensor in model.named_parameters() if id(tensor) in on_host}
+        tensors: dict[str, Tensor] = {}
+        # One after the other, so that of what becomes small, or goes back, only one tensor is ever there as a whole.
+        for name, source in sources.items():
+            final = torch.device("cpu") if name in host else self._device
+            tensors[name] = self._stored(self._read(*source), small.get(name), final)
         model.load_state_dict(tensors, assign=True)
         model.requires_grad_(False).eval()
 
@@ -247,10 +271,13 @@ class _Filler:
                 f"{list(self._checkpoint.shapes[key])}, which does not fit {list(needed)}."
             )
 
-    def _stored(self, weight: Tensor, layer: fp8.Fp8Layer | None) -> Tensor:
-        """A weight of the file as the network keeps it, in fp8 where there is a `layer` for that."""
+    def _stored(self, weight: Tensor, layer: fp8.Fp8Layer | None, final: torch.device) -> Tensor:
+        """A weight of the file as the network keeps it, in fp8 with a `layer` for that, on its `final` device.
+
+        A GPU converts what it is given, even what does not stay: one core would need longer than the disk.
+        """
         if layer is None:
-            return self._converted(weight)
+            return self._converted(weight).to(final)
         q = torch.empty(weight.shape, dtype=fp8.FP8, device=self._device)
         scale = torch.empty(layer.scale.shape, dtype=self._dtype, device=self._device)
         rows = max(1, _PIECE // weight[0].numel())
@@ -260,11 +287,11 @@ class _Filler:
             self.rounding.add(converted, found_q, found_scale)
             q_piece.copy_(found_q)
             scale_piece.copy_(found_scale)
-        layer.scale = scale
-        return q
+        layer.scale = scale.to(final)
+        return q.to(final)
 
     def _converted(self, weight: Tensor) -> Tensor:
-        # In this order a GPU converts what it is given: one core would need longer than the disk.
+        # In this order.
         return weight.to(self._device).to(self._dtype)
 
     def _read(self, key: str, placement: Placement) -> Tensor:

@@ -11,19 +11,23 @@ which autograd keeps for the backward pass see the weights again. Weights are ne
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lora_worker.device_memory import has_own_memory
 from lora_worker.models import Models
+from lora_worker.transformer_blocks import swapped_blocks
 
 
 class Lane(ABC):
     """How copies get to the device. `fill` may return before they are there; `wait` makes later work wait for them."""
+
+    device: torch.device | None = None
+    """Where blocks compute. None: where they are."""
 
     @abstractmethod
     def host_copy(self, tensor: Tensor) -> Tensor:
@@ -60,6 +64,7 @@ class CudaLane(Lane):
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._stream = torch.cuda.Stream(device)
 
     def host_copy(self, tensor: Tensor) -> Tensor:
@@ -96,14 +101,12 @@ class Swapping:
 
     def __init__(self, blocks: Iterable[nn.Module], lane: Lane) -> None:
         self._lane = lane
-        self._blocks = [_Block(block, list(_pairs(block, lane))) for block in blocks]
+        self._blocks = [_waiting(block, lane) for block in blocks]
         self._current: int | None = None
         self.late = 0
         """How often a block was needed that was not on its way."""
         self.most_resident = 0
         """Bytes on the device at once, so far."""
-        for block in self._blocks:
-            _empty(block)
         self._handles: list[RemovableHandle] = []
         for index, block in enumerate(self._blocks):
             self._handles.append(block.module.register_forward_pre_hook(self._entering(index, is_backward=False)))
@@ -175,41 +178,30 @@ class Swapping:
 
 
 def swap(models: Models, count: int) -> Swapping | None:
-    """Sends that many transformer blocks of the UNet to wait in the host's memory. None where that is the device's."""
-    if count == 0 or models.device.type != "cuda":
+    """From now on that many transformer blocks of the UNet wait in the host's memory, where they may have been loaded.
+    None where that is the device's."""
+    if count == 0 or not has_own_memory(models.device):
         return None
-    return Swapping(swapped_blocks(models, count), CudaLane(models.device))
+    return Swapping(swapped_blocks(models.unet, count), CudaLane(models.device))
 
 
-def swapped_blocks(models: Models, count: int) -> list[nn.Module]:
-    """The largest ones, spread over the network so that others compute while they are copied, in their order."""
-    blocks = transformer_blocks(models)
-    sizes = [block_bytes(block) for block in blocks]
-    chosen: set[int] = set()
-    count = min(count, len(blocks))
-    for size in sorted(set(sizes), reverse=True):
-        alike = [index for index, other in enumerate(sizes) if other == size]
-        wanted = min(count - len(chosen), len(alike))
-        chosen.update(alike[place * len(alike) // wanted] for place in range(wanted))
-    return [blocks[index] for index in sorted(chosen)]
-
-
-def transformer_blocks(models: Models) -> list[nn.Module]:
-    """In the order in which they compute, which is not that of the UNet's attributes."""
-    parts = (models.unet.down_blocks, models.unet.mid_block, models.unet.up_blocks)
-    return [module for part in parts for module in part.modules() if isinstance(module, BasicTransformerBlock)]
-
-
-def block_bytes(block: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.dtype.itemsize for tensor in [*block.parameters(), *block.buffers()])
-
-
-def _pairs(block: nn.Module, lane: Lane) -> Iterator[tuple[Tensor, Tensor]]:
-    for tensor in [*block.parameters(), *block.buffers()]:
+def _waiting(module: nn.Module, lane: Lane) -> _Block:
+    """Its weights are with the host alone, wherever they were."""
+    for tensor in _tensors(module):
         if tensor.untyped_storage().nbytes() != tensor.numel() * tensor.dtype.itemsize:
             # A view of something larger, which would be emptied with it.
             tensor.data = tensor.data.clone()
-        yield tensor, lane.host_copy(tensor.detach())
+    copies = [lane.host_copy(tensor.detach()) for tensor in _tensors(module)]
+    if lane.device is not None:
+        # Where it was loaded on the host, its tensors get to where they compute, without what they hold.
+        module.to_empty(device=lane.device)
+    block = _Block(module, list(zip(_tensors(module), copies, strict=True)))
+    _empty(block)
+    return block
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _empty(block: _Block) -> None:

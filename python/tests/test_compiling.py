@@ -14,9 +14,10 @@ from lora_worker import training
 from lora_worker.checkpointing import set_checkpointing
 from lora_worker.compiling import Compiling
 from lora_worker.safetensors_file import read_safetensors
-from lora_worker.swapping import AtOnce, Swapping, swapped_blocks, transformer_blocks
+from lora_worker.swapping import AtOnce, Swapping
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer
+from lora_worker.transformer_blocks import swapped_blocks, transformer_blocks
 
 
 class Counting:
@@ -38,7 +39,7 @@ def network(toy_models):
     yield network
     network.remove()
     set_checkpointing(toy_models, False)
-    assert not any("forward" in vars(block) for block in transformer_blocks(toy_models))
+    assert not any("forward" in vars(block) for block in transformer_blocks(toy_models.unet))
 
 
 def step(models, network, height, width, images=2):
@@ -90,7 +91,7 @@ def test_compiled_blocks_can_be_checkpointed_and_swapped(toy_models, network):
     set_checkpointing(toy_models, True)
     backend = Counting()
     compiling = Compiling(toy_models, pytest.fail, backend)
-    swapping = Swapping(swapped_blocks(toy_models, 4), AtOnce())
+    swapping = Swapping(swapped_blocks(toy_models.unet, 4), AtOnce())
     for _ in range(2):
         same(step(toy_models, network, 8, 12), wanted)
     assert backend.graphs > 0
@@ -153,7 +154,7 @@ def test_a_trainer_compiles_what_has_no_dropouts_and_leaves_the_models_as_they_w
         settings = parse_train(lab.request(**changes)).settings
         trainer = Trainer(toy_models, network, settings, pytest.fail)
         try:
-            return "forward" in vars(transformer_blocks(toy_models)[0])
+            return "forward" in vars(transformer_blocks(toy_models.unet)[0])
         finally:
             trainer.close()
 

@@ -9,11 +9,14 @@ from test_kinds import KINDS, made, moved
 from lora_worker.base_bytes import base_bytes, loaded_bytes
 from lora_worker.checkpointing import set_checkpointing
 from lora_worker.models import load_models
-from lora_worker.swapping import AtOnce, Lane, Swapping, block_bytes, swap, swapped_blocks, transformer_blocks
+from lora_worker.swapping import AtOnce, Lane, Swapping, swap
+from lora_worker.transformer_blocks import block_bytes, swapped_blocks, transformer_blocks
 
 
 class Slow(Lane):
     """Copies arrive when they are waited for, as late as a device may do it. Before that, there is rubbish."""
+
+    device = torch.device("cpu")
 
     def __init__(self):
         self.on_the_way = []
@@ -76,7 +79,7 @@ def test_swapped_blocks_give_the_same_gradients_in_the_memory_of_two(models, che
     network = moved(made(models, KINDS["locon"]))
     network.attach()
     set_checkpointing(models, checkpointing)
-    blocks = swapped_blocks(models, count)
+    blocks = swapped_blocks(models.unet, count)
     try:
         wanted = passes(models, network)
         before = resident(blocks)
@@ -102,7 +105,7 @@ def test_a_pass_that_breaks_off_is_begun_again(models):
     network = moved(made(models, KINDS["dora"]))
     network.attach()
     wanted = passes(models, network, 1)
-    blocks = swapped_blocks(models, 6)
+    blocks = swapped_blocks(models.unet, 6)
     swapping = Swapping(blocks, Slow())
 
     def run_out(*_):
@@ -121,18 +124,19 @@ def test_a_pass_that_breaks_off_is_begun_again(models):
 def test_the_largest_blocks_are_swapped_evenly_and_in_the_order_in_which_they_compute(models, toy_models):
     order = []
     handles = [
-        block.register_forward_hook(lambda module, *_: order.append(module)) for block in transformer_blocks(models)
+        block.register_forward_hook(lambda module, *_: order.append(module))
+        for block in transformer_blocks(models.unet)
     ]
     with torch.no_grad():
         text = models.text.encode(["fox"])
         models.predict(torch.zeros(1, 4, 8, 8), torch.tensor([3]), *text, torch.full((1, 6), 64.0))
     for handle in handles:
         handle.remove()
-    assert order == transformer_blocks(models)
+    assert order == transformer_blocks(models.unet)
     wide = [block for block in order if block.norm1.weight.numel() == 128]
-    assert swapped_blocks(models, len(wide)) == wide
-    assert swapped_blocks(models, 2) == [wide[0], wide[len(wide) // 2]]
-    assert swapped_blocks(models, 1000) == order
+    assert swapped_blocks(models.unet, len(wide)) == wide
+    assert swapped_blocks(models.unet, 2) == [wide[0], wide[len(wide) // 2]]
+    assert swapped_blocks(models.unet, 1000) == order
     assert swap(toy_models, 0) is None
     # A processor's memory is the host's: there is nothing to gain.
     assert swap(toy_models, 5) is None

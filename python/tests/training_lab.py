@@ -239,7 +239,9 @@ def held_out_loss(
 def share_models(monkeypatch: pytest.MonkeyPatch, models: Models) -> None:
     """Trainings take these models instead of loading them. They leave them as they found them."""
 
-    def loaded(path: str, *, device: torch.device, dtype: torch.dtype, fp8_base: Fp8Base) -> Models:
+    def loaded(
+        path: str, *, device: torch.device, dtype: torch.dtype, fp8_base: Fp8Base, blocks_to_swap: int
+    ) -> Models:
         is_as_they_are = dtype == models.dtype and fp8_base == "off"
         return models if is_as_they_are else load_models(path, device=device, dtype=dtype, fp8_base=fp8_base)
 

@@ -124,7 +124,9 @@ def _load(work: Train, job: Job, device: torch.device) -> Models:
     dtype, fp8_base = _DTYPES[work.settings.mixed_precision], work.settings.fp8_base
     if fp8_base != "off" and device.type == "mps":
         raise bad_input("Apple's GPUs have no 8-bit floating point numbers.", hint="Leave fp8_base out.")
-    models = load_models(work.checkpoint, device=device, dtype=dtype, fp8_base=fp8_base)
+    models = load_models(
+        work.checkpoint, device=device, dtype=dtype, fp8_base=fp8_base, blocks_to_swap=work.settings.blocks_to_swap
+    )
     if fp8_base != "off":
         stored, usual = loaded_bytes(models).all, base_bytes(models.architecture, dtype=dtype).all
         job.log(

@@ -8,7 +8,7 @@ import { inBackground, main, onScreen, runSteps } from './steps.ts';
 
 /** What trains, renders, starts processes or holds whole networks against other programs. */
 const slowPython = [
-  ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'falling_loss', 'process', 'optimizers'],
+  ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'learning', 'process', 'optimizers'],
   ...['no_waiting', 'noise_settings', 'sampling', 'adapters', '*_agree*', 'contact_sheet', 'montage', 'worker'],
   ...['decompose', 'saveus', 'toy*', 'masked_training', 'step_memory', 'moving_average', 'warm_start', 'weight_norms'],
   ...['folder_checkpoint', 'adamw8bit', 'saving', 'text_cache', 'compiling', 'fp8', 'swapping', 'launch'],

@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from learning_lab import DrawingBase
 
     from lora_worker.models import Models
 
@@ -47,3 +48,11 @@ def toy_vae(toy_checkpoint: Path) -> AutoencoderKL:
     from lora_worker.models import load_vae
 
     return load_vae(toy_checkpoint, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def drawing_base(tmp_path_factory: pytest.TempPathFactory) -> DrawingBase:
+    """Of the examples; shared as `toy_models` are."""
+    from learning_lab import DrawingBase
+
+    return DrawingBase(tmp_path_factory.mktemp("drawing"))

@@ -6,8 +6,9 @@ from functools import partial
 
 import pytest
 import torch
+from network_samples import KINDS
 from support import RecordingJob
-from test_kinds import KINDS, made, moved
+from test_kinds import made, moved
 from training_lab import TrainingLab, share_models
 
 from lora_worker import training

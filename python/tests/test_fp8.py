@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from network_samples import KINDS
 from support import RecordingJob
-from test_kinds import KINDS, made, moved
+from test_kinds import made, moved
 from torch.nn import functional
-from training_lab import TrainingLab, digest, held_out_loss, metrics, share_models
+from training_lab import TrainingLab, digest, metrics, share_models
 
 from lora_worker.adapters import applied
 from lora_worker.base_bytes import base_bytes, loaded_bytes
@@ -136,14 +137,9 @@ def test_the_rounding_is_told_and_shows_little_in_what_is_predicted(models, toy_
     assert 0.001 < off_by(exact, rough) < 0.1
 
 
-def test_a_training_on_fp8_weights_learns_and_its_file_says_so(lab, toy_models):
-    plan = {"batch_size": 3, "steps": 12, "unet_lr": 1e-2, "text_encoder_lr": 5e-3}
-    request = lab.request(**plan, lr_scheduler={"kind": "constant"}, mixed_precision="bf16", fp8_base="on")
+def test_a_training_on_fp8_weights_says_so_and_so_does_its_file(lab):
     job = RecordingJob()
-    outputs = lab.life(request, job)
-    # Measured on the base as it is: what was learned beside rounded weights is good beside exact ones.
-    before, after = (held_out_loss(lab, toy_models, lora) for lora in (None, outputs["lora"]))
-    assert after < 0.95 * before
+    outputs = lab.life(lab.request(steps=1, mixed_precision="bf16", fp8_base="on"), job)
     assert any("fp8 are off by 2." in message["message"] for message in job.of_type("log"))
     metadata = read_safetensors(outputs["lora"])[1]
     assert (metadata["ss_fp8_base"], metadata["ss_fp8_base_unet"]) == ("True", "False")

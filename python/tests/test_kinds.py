@@ -1,4 +1,4 @@
-"""Networks of every kind: each learns, and its file means to readers what was trained."""
+"""Networks of every kind: each goes on after a kill, and its file means to readers what was trained."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 
 import pytest
 import torch
+from network_samples import KINDS, LOKR
 from support import RecordingJob
 from test_network import outputs, same
-from training_lab import DoomedJob, Killed, TrainingLab, digest, held_out_loss, share_models
+from training_lab import DoomedJob, Killed, TrainingLab, digest, share_models
 
 from lora_worker import adapters
 from lora_worker.branches import STARTING_AT_ZERO
@@ -23,32 +24,7 @@ from lora_worker.protocol import Fields, ProtocolError
 from lora_worker.safetensors_file import SafetensorsReader, read_safetensors
 from lora_worker.stages import decompose
 
-LAYERS = {"preset": "full", "modules": [], "text_encoder_modules": "all"}
-RANKS = {"dim": 3, "alpha": 2, "conv_dim": 4, "conv_alpha": 3, "dims": {}, "conv_dims": {}, "rs_lora": False}
-DROPOUTS = {"dropout": 0, "rank_dropout": 0, "rank_dropout_scale": False, "module_dropout": 0}
-USUAL = {**LAYERS, **RANKS, **DROPOUTS, "train_norm": False, "use_tucker": False}
-LOKR = {"kind": "lokr", **USUAL, "factor": "balanced", "decompose_both": False, "full_matrix": False}
-KINDS = {
-    "locon": {"kind": "locon", **USUAL},
-    "tucker": {"kind": "locon", **USUAL, "use_tucker": True},
-    "dora": {"kind": "dora", **USUAL},
-    "tucker dora": {"kind": "dora", **USUAL, "use_tucker": True},
-    "loha": {"kind": "loha", **USUAL},
-    "tucker loha": {"kind": "loha", **USUAL, "use_tucker": True, "rs_lora": True},
-    "lokr": LOKR,
-    "lokr of two products": {**LOKR, "dim": 1, "decompose_both": True, "factor": 4},
-    "tucker lokr": {**LOKR, "dim": 2, "conv_dim": 2, "use_tucker": True, "factor": 2},
-    "whole lokr": {**LOKR, "full_matrix": True, "factor": 4},
-    "unbalanced lokr": {**LOKR, "dim": 1, "decompose_both": True, "factor": 4, "unbalanced_factorization": True},
-    "locon with scalars": {"kind": "locon", **USUAL, "use_scalar": True},
-    "dora with scalars": {"kind": "dora", **USUAL, "use_tucker": True, "use_scalar": True},
-    "loha with scalars": {"kind": "loha", **USUAL, "use_scalar": True},
-    "lokr with scalars": {**LOKR, "use_scalar": True},
-    "whole lokr with scalars": {**LOKR, "full_matrix": True, "factor": 4, "use_scalar": True},
-    "dora of columns": {"kind": "dora", **USUAL, "wd_on_output": False},
-    "full": {"kind": "full", **LAYERS, "train_norm": True, "dropout": 0, "module_dropout": 0},
-}
-LEARNING = ("tucker", "dora", "loha", "lokr", "full")
+ONE_OF_EACH = ("tucker", "dora", "loha", "lokr", "full")
 WITH_SCALARS = ("locon with scalars", "loha with scalars", "lokr with scalars", "whole lokr with scalars")
 every_kind = pytest.mark.parametrize("network", KINDS.values(), ids=KINDS.keys())
 FAMILIES = {"locon": {"LoRA"}, "dora": {"LoRA"}, "loha": {"LoHa"}, "lokr": {"LoKr"}, "full": {"full", "norm"}}
@@ -119,8 +95,8 @@ def test_a_file_has_the_names_that_its_family_is_known_by(toy_models, network):
     assert all(("dora_scale" in found) == (network["kind"] == "dora") for found in parts.values())
 
 
-@pytest.mark.parametrize("network", [KINDS[kind] for kind in LEARNING], ids=LEARNING)
-def test_every_kind_learns_and_goes_on_bit_for_bit_after_a_kill(lab, toy_models, network):
+@pytest.mark.parametrize("network", [KINDS[kind] for kind in ONE_OF_EACH], ids=ONE_OF_EACH)
+def test_every_kind_goes_on_bit_for_bit_after_a_kill(lab, network):
     def request(work):
         made = lab.request(work, steps=6, state_every={"steps": 2}, lr_scheduler={"kind": "constant"})
         masks = {} if network["kind"] == "full" else {"rank_dropout": 0.1, "rank_dropout_scale": True}
@@ -129,7 +105,6 @@ def test_every_kind_learns_and_goes_on_bit_for_bit_after_a_kill(lab, toy_models,
         return made
 
     straight = lab.life(request("straight"))["lora"]
-    assert held_out_loss(lab, toy_models, straight) < held_out_loss(lab, toy_models, None)
     for dies_at in (3, 5):
         with pytest.raises(Killed):
             lab.life(request("killed"), DoomedJob(dies_at=dies_at))
@@ -182,7 +157,7 @@ def test_a_scalar_is_in_the_file_as_a_part_of_a_factor_so_that_every_reader_has_
             )
 
 
-def test_a_scalar_is_what_begins_at_zero_and_it_learns(lab, toy_models):
+def test_a_scalar_is_what_begins_at_zero_and_goes_on_after_a_kill(lab, toy_models):
     new = made(toy_models, KINDS["locon with scalars"])
     for branch in new.branches.values():
         assert [part for part, value in branch.parts.items() if value.abs().max() == 0] == ["scalar"]
@@ -190,7 +165,6 @@ def test_a_scalar_is_what_begins_at_zero_and_it_learns(lab, toy_models):
     request = lab.request(steps=6, lr_scheduler={"kind": "constant"}, unet_lr=2e-2, text_encoder_lr=5e-3)
     request["settings"]["network"] = {**KINDS["locon with scalars"]}
     straight = lab.life(request)["lora"]
-    assert held_out_loss(lab, toy_models, straight) < held_out_loss(lab, toy_models, None)
     with pytest.raises(Killed):
         lab.life({**request, "work": f"{request['work']}-killed", "state_every": {"steps": 2}}, DoomedJob(dies_at=3))
     assert digest(lab.life({**request, "work": f"{request['work']}-killed"})["lora"]) == digest(straight)

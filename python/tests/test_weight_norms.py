@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_kinds import KINDS, made, moved
+from network_samples import KINDS
+from test_kinds import made, moved
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_lab import DoomedJob, Killed, TrainingLab, digest, metrics, share_models
 

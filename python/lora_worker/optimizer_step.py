@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lora_worker.device_memory import is_out_of_memory, let_go
+from lora_worker.pinned import host_copy
 
 
 class OptimizerStep:
@@ -92,8 +93,7 @@ def _copy(value: Any) -> Any:
         return value
     if not value.is_cuda:
         return value.detach().clone()
-    kept = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
-    return kept.copy_(value.detach(), non_blocking=True)
+    return host_copy(value)
 
 
 def _clone(value: Any) -> Any:

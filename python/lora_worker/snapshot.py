@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lora_worker.pinned import host_copy
+
 # So much more of the device's memory is needed meanwhile, or as much as the largest tensor takes.
 _PIECE_BYTES = 2**26
 
@@ -35,7 +37,8 @@ def snapshot(tensors: Mapping[str, Tensor]) -> Snapshot:
     copies: dict[str, Tensor] = {}
     for names in _pieces(tensors):
         # Thousands of small tensors in one copy.
-        flat = _to_host(torch.cat([tensors[name].detach().reshape(-1) for name in names]))
+        flat = torch.cat([tensors[name].detach().reshape(-1) for name in names])
+        flat = host_copy(flat) if flat.is_cuda else flat.cpu()
         parts = flat.split([tensors[name].numel() for name in names])
         copies |= {name: part.view(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
     events = []
@@ -67,9 +70,3 @@ def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
             piece.append(name)
             size += more
         yield piece
-
-
-def _to_host(flat: Tensor) -> Tensor:
-    if not flat.is_cuda:
-        return flat.cpu()
-    return torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True).copy_(flat, non_blocking=True)

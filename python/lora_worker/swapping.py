@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lora_worker.device_memory import has_own_memory
 from lora_worker.models import Models
+from lora_worker.pinned import host_copy
 from lora_worker.transformer_blocks import swapped_blocks
 
 
@@ -68,8 +69,7 @@ class CudaLane(Lane):
         self._stream = torch.cuda.Stream(device)
 
     def host_copy(self, tensor: Tensor) -> Tensor:
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        return host.copy_(tensor)
+        return host_copy(tensor)
 
     def fill(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> object:
         self._stream.wait_stream(torch.cuda.current_stream())

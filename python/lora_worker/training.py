@@ -29,6 +29,7 @@ from lora_worker.network import Network
 from lora_worker.optimizer_state import restore_optimizer, save_optimizer
 from lora_worker.optimizer_step import OptimizerStep
 from lora_worker.optimizers import build_optimizer
+from lora_worker.pinned import host_copy
 from lora_worker.ranks import ALONE, Ranks
 from lora_worker.schedules import rate_factor
 from lora_worker.spans import span
@@ -59,8 +60,7 @@ class Reading:
         self._event: torch.cuda.Event | None = None
         self._values = values
         if values.is_cuda:
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
+            self._values = host_copy(values)
             self._event = torch.cuda.Event()
             self._event.record()
 

@@ -13,6 +13,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from lora_worker.device_memory import let_go
+
 # Of the free memory, and how many tensors as large as the first layer's output live at once.
 _USABLE = 0.6
 _LARGE_TENSORS = 6
@@ -41,7 +43,7 @@ class BatchEncoder:
             else:
                 continue
             # Outside of the handler: while the exception is alive, so are the tensors that it passed.
-            torch.cuda.empty_cache()
+            let_go(self._vae.device)
         return found
 
 

@@ -25,6 +25,7 @@ from lora_worker.captions import CaptionSettings, Moment, every_text, visited
 from lora_worker.diffusion import add_noise, alphas_cumprod, posterior_sample, training_target
 from lora_worker.models import size_embedding_inputs
 from lora_worker.noise import PER_IMAGE, normal_from, offset_noise, pyramid_noise, uniform_from
+from lora_worker.pinned import pinned
 from lora_worker.ranks import ALONE, Ranks
 from lora_worker.stored_latents import StoredLatents
 from lora_worker.streams import Visit
@@ -75,7 +76,7 @@ class MicroBatch:
 
     def pinned(self) -> MicroBatch:
         """In memory that a GPU can copy from by itself."""
-        return self._mapped(lambda tensor: tensor.pin_memory())
+        return self._mapped(pinned)
 
     def _rows(self, rows: slice) -> MicroBatch:
         return replace(self._mapped(lambda tensor: tensor[rows]), images=self.images[rows], visits=self.visits[rows])

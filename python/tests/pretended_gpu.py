@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 
@@ -47,6 +48,7 @@ _setup_privateuseone_for_python_backend("pretended", backend_module=_Backend())
 _SAID = torch.device("cuda", 0)
 _REGISTERED = torch.device("pretended", 0)
 _CPU = torch.device("cpu")
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
 
 _aten = torch.ops.aten
 _LOOKS = (_aten._local_scalar_dense, _aten.equal, _aten.nonzero, _aten.masked_select, _aten.is_nonzero)
@@ -80,7 +82,11 @@ class GpuTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _the_gpu().run(operation, args, kwargs or {})
+        fake = torch._C._get_dispatch_mode(_FAKE)
+        if fake is None:
+            return _the_gpu().run(operation, args, kwargs or {})
+        with fake:
+            return operation(*tree_map_only(cls, _weightless, args), **tree_map_only(cls, _weightless, kwargs or {}))
 
     @property
     def device(self) -> torch.device:
@@ -114,6 +120,11 @@ class GpuTensor(torch.Tensor):
 
     def __repr__(self, **_: object) -> str:
         return f"GpuTensor({tuple(self.shape)}, {self.dtype})"
+
+
+def _weightless(tensor: GpuTensor) -> Tensor:
+    """Among tensors without memory: as that mode makes one of any other."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_REGISTERED)
 
 
 class _Charge:
@@ -207,7 +218,7 @@ class Stream:
         self.copies: list[_Copy] = []
 
     def wait_stream(self, other: Stream) -> None:
-        pass  # Whatever was computed is there.
+        _the_gpu().arrive(other.copies)
 
     def wait_event(self, event: Event) -> None:
         _the_gpu().arrive(event.copies)
@@ -252,6 +263,8 @@ class PretendedGpu:
         self.memory = _Memory(total, limit=total)
         self.waits: list[str] = []
         """What the host's main thread waited for, in order."""
+        self.pinnable = 2**34
+        """Bytes of the host's memory that may be pinned."""
         self._lock = threading.RLock()
         self.main = self.stream = Stream()
         self._charges: weakref.WeakValueDictionary[int, _Charge] = weakref.WeakValueDictionary()
@@ -263,7 +276,8 @@ class PretendedGpu:
         asked = kwargs.get("device")
         tensors = _tensors(args, kwargs)
         here = [tensor for tensor in tensors if isinstance(tensor, GpuTensor)]
-        is_asked_here = asked is not None and asked.type == _REGISTERED.type
+        # On the thread of backward passes nobody hears what is said to torch, and so it says `cuda` itself.
+        is_asked_here = asked is not None and asked.type in (_REGISTERED.type, _SAID.type)
         if not (here or is_asked_here):
             if kwargs.get("pin_memory"):
                 return self.pin(operation(*args, **{**kwargs, "pin_memory": False}))
@@ -279,6 +293,7 @@ class PretendedGpu:
             self.wait(packet.__name__)
         inner_kwargs = {name: _inner(value) for name, value in kwargs.items() if name != "pin_memory"}
         if is_asked_here:
+            self._settle(args)
             inner_kwargs["device"] = _CPU
         result = operation(*map(_inner, args), **inner_kwargs)
         written = _written(operation)
@@ -309,9 +324,8 @@ class PretendedGpu:
             inner_into.copy_(inner_source)
             return into
         host = inner_into if to_host else inner_source
-        if from_host and self.stream.copies:
-            # In the order of the stream, whatever wrote there before has.
-            self.arrive([copy for copy in self.stream.copies if _share(copy.into, host)])
+        if from_host:
+            self._settle([host])
         if not (non_blocking and self.is_pinned(host)):
             self.wait("copy")
             inner_into.copy_(inner_source)
@@ -339,8 +353,16 @@ class PretendedGpu:
             into.fill_(_rubbish(into.dtype))
             self.stream.copies.append(_Copy(into, value))
 
+    def _settle(self, sources: Sequence[Any]) -> None:
+        """Copies are made in the order of the stream: whatever comes from the host has what was sent there before."""
+        hosts = [source for source in sources if isinstance(source, Tensor) and not isinstance(source, GpuTensor)]
+        if self.stream.copies and hosts:
+            self.arrive([copy for copy in self.stream.copies if any(_share(copy.into, host) for host in hosts)])
+
     def pin(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
+        if sum(pinned.nbytes() for pinned in [*self._pinned.values()]) + storage.nbytes() > self.pinnable:
+            raise RuntimeError("pretended: no more memory of the host is pinned")
         self._pinned[storage._cdata] = storage
         return tensor
 
@@ -360,7 +382,8 @@ class PretendedGpu:
         with self._lock:
             for copy in [*copies]:
                 copy.arrive()
-            self.stream.copies[:] = [copy for copy in self.stream.copies if not copy.is_there]
+            for stream in (self.main, self.stream):
+                stream.copies[:] = [copy for copy in stream.copies if not copy.is_there]
 
     @contextmanager
     def using(self, stream: Stream) -> Iterator[None]:
@@ -396,8 +419,12 @@ def _fail(error: Exception) -> None:
     it is kept until the pass is over, which raises it."""
     if isinstance(threading.current_thread(), threading._DummyThread):
         _failures.append(error)
-    else:
+        return
+    try:
         raise error
+    finally:
+        # Or else the error would keep this frame and this frame the error, and with it all tensors that it passes.
+        del error
 
 
 def _backward(*args: Any, **kwargs: Any) -> Any:
@@ -437,7 +464,7 @@ class _Dispatch(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
+        if torch._C._get_dispatch_mode(_FAKE) is not None:
             # Tensors without memory are for that mode, which comes after this one.
             return operation(*args, **(kwargs or {}))
         return _the_gpu().run(operation, args, kwargs or {})
@@ -447,6 +474,8 @@ class _Devices(TorchFunctionMode):
     """Whoever says `cuda` to torch means our backend."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.device:
+            return function(*args, **(kwargs or {}))
         kwargs = {name: _meant(value) for name, value in (kwargs or {}).items()}
         if function is torch.tensor and kwargs.get("device") == _REGISTERED:
             return function(*args, **{**kwargs, "device": _CPU}).to(_REGISTERED)

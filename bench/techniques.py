@@ -12,7 +12,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -21,18 +23,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lora_worker import fp8
-from lora_worker.architecture import Architecture, TextShape, UNetShape, VaeShape
 from lora_worker.base_bytes import base_bytes
-from lora_worker.models import networks_of
+from lora_worker.bench.arithmetic import targets_of
+from lora_worker.bench.options import RECIPE
+from lora_worker.bench.recipe import Drawn, request
+from lora_worker.dry_step import blank_batch
+from lora_worker.loss import ImageLoss
+from lora_worker.models import load_models, networks_of
+from lora_worker.network import create
+from lora_worker.random_base import SDXL, RandomBase
+from lora_worker.toy.checkpoint import SIZES
+from lora_worker.training import image_losses
 
 ROUNDS = 7
-SDXL = Architecture(
-    unet=UNetShape((320, 640, 1280), (0, 2, 10), time_width=1280, context_width=2048, vector_width=2816),
-    te1=TextShape(12, 768, 3072, 49408),
-    te2=TextShape(32, 1280, 5120, 49408),
-    pooled_width=1280,
-    vae=VaeShape((128, 256, 512, 512)),
-)
+_TINY = (64, 64)
 
 
 class Calls(TorchDispatchMode):
@@ -53,6 +57,7 @@ def main() -> None:
     transformer()
     convolutions()
     conditioning()
+    issuing()
 
 
 def rounding() -> None:
@@ -141,6 +146,34 @@ def conditioning() -> None:
     parameters = [*unet.time_embedding.parameters(), *unet.add_embedding.parameters()]
     flops = 2 * sum(parameter.numel() for parameter in parameters)
     print(f"  {ours[0]} of {calls.count} calls; {flops / 1e6:.0f} MFLOP of 6.76 TFLOP")
+
+
+def issuing() -> None:
+    print("\nwhat the host does to order a pass: a toy with all of SDXL's layers, whose arithmetic is next to nothing, ms")
+    options = replace(RECIPE, size="quickstart", resolution=64, dtype="fp32")
+    base = RandomBase("a toy", SIZES[options.size], "cpu")
+    asked = request(options, base, [Drawn("0.jpg", "", _TINY)], Path())
+    models = load_models(base, device="cpu", dtype=torch.float32)
+    network = create(models, targets_of(models, asked.settings), asked.settings.network, seed=0)
+    batch = blank_batch(asked, _TINY, 1, models)
+    loss = ImageLoss(
+        asked.settings.loss, asked.settings.weights, prediction="epsilon", zero_terminal_snr=False, device=models.device
+    )
+    text = models.text.encode([""])
+
+    def trained() -> None:
+        image_losses(models, batch, loss, dtype=torch.float32, trains_text=True).sum().backward()
+
+    @torch.no_grad()
+    def sampled() -> None:
+        models.predict(batch.noisy_B4HW, batch.timesteps_B, *text, batch.sizes_B6)
+
+    network.attach()
+    _compare({"micro-batch": trained, "of a picture": sampled})
+    print("the arithmetic of SDXL on an H200, at 790 TFLOP/s, ms")
+    for images in (1, 8):
+        print(f"  micro-batch {images}    {16.8 * images / 0.79:8.0f}")
+    print(f"  of a picture     {2 * 6.76 / 0.79:8.0f}   with guidance")
 
 
 @contextmanager

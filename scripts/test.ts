@@ -11,7 +11,7 @@ const slowPython = [
   ...['train*', 'kinds', 'resume_in_a_step', 'validation', 'parity', 'loss', 'learning', 'process', 'optimizers'],
   ...['no_waiting', 'noise_settings', 'sampling', 'adapters', '*_agree*', 'contact_sheet', 'montage', 'worker'],
   ...['decompose', 'saveus', 'toy*', 'masked_training', 'step_memory', 'moving_average', 'warm_start', 'weight_norms'],
-  ...['folder_checkpoint', 'adamw8bit', 'saving', 'text_cache', 'compiling', 'fp8', 'swapping', 'launch'],
+  ...['folder_checkpoint', 'adamw8bit', 'saving', 'text_cache', 'compiling', 'fp8', 'swapping', 'launch', 'on_a_gpu'],
 ].map((name) => `--ignore-glob=tests/test_${name}.py`);
 
 await main(async () => {

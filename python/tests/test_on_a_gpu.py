@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from network_samples import KINDS
 from optimizer_samples import OPTIMIZERS, SAVEUS
 from pretended_gpu import pretended_gpu
 from support import RecordingJob
-from test_kinds import KINDS
 from test_train_bench import TINY
 from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, metrics
 

@@ -72,8 +72,10 @@ class Recipe:
         components = frozenset(("unet", "te1", "te2") if self.trains_text else ("unet",))
         return list(chosen_targets(models.targets(), self.network, components))
 
-    def needs(self, counted: Profile, static: int) -> Needs:
-        return Needs(counted, static, self.batch_size, may_checkpoint=True, must_checkpoint=False)
+    def needs(self, counted: Profile, static: int, between: int) -> Needs:
+        return Needs(
+            counted, static, self.batch_size, may_checkpoint=True, must_checkpoint=False, between=between
+        )
 
 
 def network(**changes: object) -> NetworkSettings:
@@ -98,7 +100,7 @@ def main() -> None:
         weights = base_bytes(SDXL, dtype=torch.bfloat16, fp8_base=recipe.fp8_base).all
         beside = 4 * sum(size_of(target, recipe.network, models) for target in targets)
         # The network, its gradients, and the two moments of SAVEUS, all fp32.
-        needs = recipe.needs(counted, weights + 4 * beside)
+        needs = recipe.needs(counted, weights + 4 * beside, beside)
         print(f"\n{recipe.name}: {recipe.size}x{recipe.size}, batch {recipe.batch_size} x {recipe.accumulation}")
         print(f"  weights {weights / GIB:.2f} GiB, network {beside / GIB:.2f}, four times: {4 * beside / GIB:.2f}")
         everything = frozenset(block.name for block in counted.blocks)

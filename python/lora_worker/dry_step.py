@@ -38,11 +38,13 @@ def fit(trainer: Trainer, work: Train, models: Models) -> None:
     """
     memory = trainer.memory
     bucket = largest_bucket(work)
+    trainer.bring_blocks()
     static, missing, missing_state = _static_bytes(trainer, work, models)
-    memory.make_plan(_counted(trainer, work, models, bucket), static, missing)
+    memory.make_plan(_counted(trainer, work, models, bucket), static, missing, own_bytes(trainer.parameters))
     for _ in range(_MOST_TRIES):
         if work.settings.compile:
-            # Compiling takes minutes, and what it saves is not known before.
+            # Compiling takes minutes, for passes that may then be cut otherwise. What is counted is enough: compiled
+            # blocks keep less.
             return
         batch = blank_batch(work, bucket, memory.plan.micro_batch, models)
         try:
@@ -76,7 +78,7 @@ def _counted(trainer: Trainer, work: Train, models: Models, bucket: Size) -> Pro
 
 def _static_bytes(trainer: Trainer, work: Train, models: Models) -> tuple[int, int, int]:
     """Weights, network, gradients and the optimizer's memory; of them what is not there yet; of that the last."""
-    own = sum(parameter.untyped_storage().nbytes() for parameter in trainer.parameters)
+    own = own_bytes(trainer.parameters)
     state = optimizer_bytes(work.settings.optimizer, trainer.parameters)
     missing_state = 0 if trainer.optimizer.state else state
     present = allocated(models.device)
@@ -86,6 +88,13 @@ def _static_bytes(trainer: Trainer, work: Train, models: Models) -> tuple[int, i
     # A CPU's limit is not what is free but what there is in all.
     static = weights + 2 * own + state
     return static, static, missing_state
+
+
+def own_bytes(parameters: Sequence[nn.Parameter]) -> int:
+    """Of parameters, of their gradients, and of each copy of either. There is one when a step's gradients are done and
+    no activations are left: of the gradients while several processes sum them (`ranks`), then of the parameters while
+    the optimizer moves them (`update_norms`)."""
+    return sum(parameter.untyped_storage().nbytes() for parameter in parameters)
 
 
 def _weights(models: Models) -> list[Tensor]:

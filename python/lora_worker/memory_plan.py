@@ -35,18 +35,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Needs:
-    """`static` in bytes. `factor` is what a dry step found the activations to be, by what the profile says."""
+    """`static` in bytes, and `between` what is needed besides when a step's gradients are there and activations are
+    not. `factor` is what a dry step found the activations to be, by what the profile says."""
 
     profile: Profile
     static: int
     batch_size: int
     may_checkpoint: bool
     must_checkpoint: bool
+    between: int = 0
     factor: float = 1.0
 
     def plan(self, micro_batch: int, checkpointed: frozenset[str]) -> Plan:
-        needed = self.static + int(self.factor * self.profile.peak(micro_batch, checkpointed))
-        return Plan(micro_batch, checkpointed, needed, self.static)
+        activations = int(self.factor * self.profile.peak(micro_batch, checkpointed))
+        return Plan(micro_batch, checkpointed, self.static + max(activations, self.between), self.static)
 
 
 def choose(needs: Needs, limit: int) -> Plan:

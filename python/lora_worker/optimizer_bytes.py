@@ -1,6 +1,7 @@
 """What an optimizer remembers of parameters, found out on one of each shape.
 
-What it needs besides while it steps is not counted: by then no activations are there any more, which need more.
+What it needs besides while it steps is not counted: by then no activations are there any more, and where it is too
+much after all, the step is done again (`optimizer_step`).
 """
 
 from __future__ import annotations

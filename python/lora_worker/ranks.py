@@ -54,6 +54,8 @@ class Ranks:
 
     index = 0
     count = 1
+    count_here = 1
+    """How many of them are on this machine."""
     is_first = True
 
     def share(self, count: int) -> range:
@@ -104,7 +106,10 @@ class Group(Ranks):
         self._first = firsts[0]
         self.is_first = self.index == self._first
         self.hosts = [where for _, _, where in told]
+        self.count_here = self.hosts.count(host)
         self._are_alike = len({name for _, name, _ in told}) == 1
+        # NCCL takes memory of its own with the first sum: before anybody plans with what is free.
+        distributed.all_reduce(torch.zeros(1, device="cuda" if torch.cuda.is_available() else "cpu"))
 
     def summed(self, parameters: Sequence[nn.Parameter], each: Tensor, count: int) -> Tensor:
         graded = self._graded(parameters)

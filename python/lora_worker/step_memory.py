@@ -33,7 +33,11 @@ _AS_EXPECTED = 0.05
 class StepMemory:
     """Owns the models' checkpointing. `warn` is told of each change that the device makes necessary."""
 
-    def __init__(self, models: Models, settings: TrainSettings, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, models: Models, settings: TrainSettings, warn: Callable[[str], None], processes: int = 1
+    ) -> None:
+        """`processes`: how many train on this machine, each with models of its own."""
+        self._processes = processes
         self._models = models
         self._settings = settings
         self._warn = warn
@@ -47,8 +51,8 @@ class StepMemory:
     def plan(self) -> Plan:
         return self._plan
 
-    def make_plan(self, profile: Profile, static: int, missing: int) -> None:
-        """`static`: bytes that are there all the time; of them `missing` are not there yet."""
+    def make_plan(self, profile: Profile, static: int, missing: int, between: int) -> None:
+        """`static`: bytes that are there all the time; of them `missing` are not there yet. `between`: `Needs`."""
         # Anew: since then blocks were swapped out and encoders left, and a VAE may have come.
         self.room = room(self._models.device, self._settings.vram)
         assert self.room is not None
@@ -58,6 +62,7 @@ class StepMemory:
             self._settings.batch_size,
             may_checkpoint=self._settings.gradient_checkpointing == "auto",
             must_checkpoint=self._settings.gradient_checkpointing == "on",
+            between=between,
         )
         # What is there already is not free any more.
         self._limit = int(USABLE * self.room.free) + static - missing
@@ -129,7 +134,7 @@ class StepMemory:
             return self._settings.gradient_checkpointing == "on"
         # A CPU, which would not say that its memory is short: the whole process would be gone.
         free = available()
-        return free is not None and _rough_bytes(self._models, self._settings) > USABLE * free
+        return free is not None and self._processes * _rough_bytes(self._models, self._settings) > USABLE * free
 
     def _smaller(self, plan: Plan) -> Plan | None:
         if self._needs is not None:

@@ -120,6 +120,11 @@ class Swapping:
     def host_bytes(self) -> int:
         return sum(block.size for block in self._blocks)
 
+    def begin(self) -> None:
+        """Brings those that compute first, if none is here, so that who counts memory sees what will be taken."""
+        if not any(block.is_here for block in self._blocks):
+            self._enter(0, self._after(0, is_backward=False))
+
     def stop(self) -> None:
         """No block is brought any more. For models that nobody will use."""
         for handle in self._handles:

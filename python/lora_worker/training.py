@@ -130,7 +130,7 @@ class Trainer:
         self._is_saveable = False
         self._rates: dict[str, float] = {}
         self._optimizer_step = OptimizerStep(self.optimizer, self._parameters)
-        self.memory = StepMemory(models, settings, warn)
+        self.memory = StepMemory(models, settings, warn, ranks.count_here)
         # Masks of dropouts are other ones at each step, and would be compiled at each.
         is_compiled = settings.compile and settings.network.dropouts.are_off
         self._compiling = Compiling(models, warn) if is_compiled else None
@@ -144,6 +144,11 @@ class Trainer:
             self._compiling.stop()
         if self._swapping is not None:
             self._swapping.stop()
+
+    def bring_blocks(self) -> None:
+        """Of those that are swapped, so many are on the device from now on as will be."""
+        if self._swapping is not None:
+            self._swapping.begin()
 
     def step(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lora_worker.memory_plan import Needs, choose, cuts, describe, smaller
@@ -50,6 +52,14 @@ def test_nothing_is_done_where_there_is_room():
 def test_a_batch_is_cut_before_much_is_computed_twice():
     plan = choose(needs(), 15 * GB)
     assert (plan.micro_batch, plan.checkpointed) == (4, frozenset())
+
+
+def test_what_is_needed_between_two_passes_counts_where_it_is_more():
+    large = replace(needs(), between=30 * GB)
+    assert choose(large, 40 * GB).bytes == 32 * GB
+    assert replace(needs(), between=GB).plan(8, frozenset()) == needs().plan(8, frozenset())
+    # No way to compute a pass makes it less.
+    assert choose(large, 20 * GB).micro_batch == 1
 
 
 def test_blocks_that_save_much_for_little_are_computed_twice_first_and_no_more_than_needed():

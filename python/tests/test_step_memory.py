@@ -5,6 +5,8 @@ The device is a CPU, where all that torch's operations make is counted; running 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from network_samples import KINDS
@@ -12,14 +14,17 @@ from optimizer_samples import OPTIMIZERS
 from support import RecordingJob
 from training_lab import TrainingLab, metrics, share_models
 
-from lora_worker import dry_step
+from lora_worker import dry_step, step_memory
 from lora_worker.checkpointing import TEXT, all_blocks, checkpoint_blocks, set_checkpointing
-from lora_worker.dry_step import blank_batch, fit, largest_bucket, measured_peak
-from lora_worker.memory_plan import Plan
+from lora_worker.dry_step import blank_batch, fit, largest_bucket, measured_peak, own_bytes
+from lora_worker.live_bytes import LiveBytes
+from lora_worker.memory_plan import USABLE, Plan
 from lora_worker.network import create
 from lora_worker.network_targets import chosen_targets, offered_norms
 from lora_worker.optimizer_bytes import optimizer_bytes
+from lora_worker.ranks import Group, Ranks
 from lora_worker.safetensors_file import read_safetensors
+from lora_worker.step_memory import StepMemory
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer, trained_components
 from lora_worker.visits import Visits
@@ -196,6 +201,46 @@ def said(job):
     [line] = [each["message"] for each in job.of_type("log") if each["message"].startswith("micro-batch")]
     assert len(line) < 70
     return line
+
+
+class Summing(Group):
+    """One of two processes. What the other one has of the gradients is nothing."""
+
+    def __init__(self):
+        self.index, self.count, self._has_parted = 0, 2, False
+        self._distributed = SimpleNamespace(all_reduce=lambda tensor: None)
+
+    def share(self, count):
+        return range(count)
+
+    def _gather(self, value):
+        return [value, value]
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Summing()], ids=["one process", "two"])
+def test_what_a_step_needs_when_activations_are_gone_is_planned(bench, ranks):
+    # All weights of the base, trained on one small image: nothing else is as large.
+    plain = {"kind": "python", "class": "torch.optim.SGD", "args": {}}
+    made = bench(network=KINDS["full"], optimizer=plain, batch_size=1, gradient_checkpointing="on", vram=10**12)
+    fit(made.trainer, made.work, made.models)
+    plan, own = made.trainer.memory.plan, own_bytes(made.trainer.parameters)
+    made.trainer._ranks = ranks
+    # In its first step the optimizer can be undone, with copies in the host's memory, which here is the device's.
+    made.trainer.step(0, made.batches[:1], lambda *_: None)
+    with LiveBytes(known=[*dry_step._weights(made.models), *made.trainer.parameters]) as live:
+        made.trainer.step(1, made.batches[:1], lambda *_: None)
+    # Gradients are of what is there all the time, and only appear now.
+    needed = live.peak - own
+    assert needed == pytest.approx(plan.bytes - plan.static, rel=0.1)
+    assert needed > 1.5 * made.counted().peak(1, all_blocks(made.models))
+
+
+def test_processes_of_one_machine_share_its_memory(bench, toy_models, monkeypatch):
+    settings = bench(batch_size=2, gradient_checkpointing="auto").work.settings
+    enough = step_memory._rough_bytes(toy_models, settings) / USABLE
+    monkeypatch.setattr(step_memory, "available", lambda: int(1.5 * enough))
+    assert StepMemory(toy_models, settings, pytest.fail).plan.checkpointed == frozenset()
+    assert StepMemory(toy_models, settings, pytest.fail, processes=2).plan.checkpointed == all_blocks(toy_models)
 
 
 # When it runs out all the same

@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from network_samples import KINDS
+from pretended_gpu import pretended_gpu
 from test_kinds import made, moved
+from training_lab import TrainingLab
 
+from lora_worker import dry_step
 from lora_worker.base_bytes import base_bytes, loaded_bytes
 from lora_worker.checkpointing import set_checkpointing
 from lora_worker.models import load_models
+from lora_worker.step_memory import StepMemory
 from lora_worker.swapping import AtOnce, Lane, Swapping, swap
+from lora_worker.toy.checkpoint import SIZES
 from lora_worker.transformer_blocks import block_bytes, swapped_blocks, transformer_blocks
 
 
@@ -100,6 +105,42 @@ def test_swapped_blocks_give_the_same_gradients_in_the_memory_of_two(models, che
     # Only the very first block was waited for.
     assert swapping.late == 1
     assert resident(blocks) == before
+
+
+def test_who_counts_memory_sees_two_blocks_for_which_no_pass_waits(models):
+    network = moved(made(models, KINDS["locon"]))
+    network.attach()
+    blocks = swapped_blocks(models.unet, 6)
+    swapping = Swapping(blocks, Slow())
+    try:
+        swapping.begin()
+        assert resident(blocks) == sum(map(block_bytes, blocks[:2]))
+        swapping.begin()
+        passes(models, network, 1)
+        assert swapping.late == 1
+        here = resident(blocks)
+        swapping.begin()
+        assert resident(blocks) == here
+    finally:
+        swapping.restore()
+        network.remove()
+
+
+def test_a_plan_counts_those_blocks_on_the_gpu_that_will_be_there(tmp_path, toy_checkpoint, monkeypatch):
+    class Planned(Exception):
+        pass
+
+    def make_plan(self, profile, static, missing, between):
+        raise Planned(static - missing - between)
+
+    monkeypatch.setattr(StepMemory, "make_plan", make_plan)
+    monkeypatch.setattr(dry_step, "profile", lambda *_, **__: None)
+    lab = TrainingLab(tmp_path, toy_checkpoint)
+    with pretended_gpu(monkeypatch), pytest.raises(Planned) as planned:
+        lab.life(lab.request(blocks_to_swap=4))
+    base = base_bytes(SIZES["test"], dtype=torch.float32, blocks_to_swap=4)
+    # Besides the network, which is as large as what is needed between two passes, there are only positions of tokens.
+    assert planned.value.args[0] == pytest.approx(base.all, abs=base.host / 100)
 
 
 def test_a_pass_that_breaks_off_is_begun_again(models):

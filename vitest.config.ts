@@ -5,7 +5,7 @@ const thorough = [
   'test/runtime/executor/**/*.test.ts',
   'test/runtime/stages/{chop-families,lora-families,merge-families,worker-stages,resize,resize-golden,resize-verified}.test.ts',
   'test/runtime/stages/{named-steps,ablation,analyze,preview,formats,merge,merge-refusals,chop}.test.ts',
-  'test/runtime/stages/{masks,model-folder,checkpoint-folder,run}.test.ts',
+  'test/runtime/stages/{masks,model-folder,checkpoint-folder,run,run-folder}.test.ts',
   'test/runtime/shell/run-command.test.ts',
   'test/runtime/worker/environment.test.ts',
   'test/runtime/worker/client.test.ts',

@@ -2,10 +2,11 @@
 // Adding a stage is one file in `stages/` and one entry in its list.
 
 import type { Digest } from './cache/digest.ts';
+import type { Entry } from './cache/entry.ts';
 import type { Store } from './cache/store.ts';
 import type { SurveyedImage } from './dataset/survey.ts';
 import type { StageProgress } from './events.ts';
-import type { AbsolutePath, GraphNode } from './graph/graph.ts';
+import type { AbsolutePath, GraphNode, NodeId } from './graph/graph.ts';
 import type { Json } from './graph/json.ts';
 import type { WorkerClient } from './worker/client.ts';
 
@@ -42,6 +43,24 @@ export interface Stage {
    * anything else that is thrown is our own mistake.
    */
   run(context: StageContext): Promise<StageResult>;
+  /** For a stage with something to look at in `runs/<block>/`. */
+  readonly shown?: Shown;
+}
+
+export interface Shown {
+  /** The block whose folder it is. Other nodes of the block may have something there as well. */
+  block(node: GraphNode): string;
+  /**
+   * Lays out all that a stored result has to show, whether it was made now or long ago. Called unless the folder is known
+   * to have it already. Returns whether it does now: what could not be copied is told, and fails nothing.
+   */
+  layOut(context: ShowContext): Promise<boolean>;
+}
+
+export interface ShowContext extends Pick<StageContext, 'node' | 'inputs' | 'store' | 'report'> {
+  readonly entry: Entry;
+  /** Of the nodes that this one reads from. */
+  readonly entries: ReadonlyMap<NodeId, Entry>;
 }
 
 export interface SurveyContext {

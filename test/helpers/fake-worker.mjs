@@ -13,7 +13,7 @@
 //   FAKE_WORKER_DEAF          1: cancels are not heard, nor is SIGTERM
 //   FAKE_WORKER_STDERR        text for stderr at the start
 
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -121,7 +121,7 @@ const operations = {
     return {};
   },
 
-  async train({ work, images, settings, init, save_steps, until, held_out, samples }, job) {
+  async train({ work, images, settings, init, save_steps, until, held_out, samples, events }, job) {
     const statePath = join(work, 'state.json');
     const resumed = existsSync(statePath) ? JSON.parse(readFileSync(statePath, 'utf8')).step : 0;
     const content = images.map(({ digest, index, caption, latents }) => [
@@ -131,6 +131,10 @@ const operations = {
       digestOf(readFileSync(latents)),
     ]);
     if (init !== undefined) content.push(digestOf(readFileSync(init.lora)));
+    if (events) {
+      const seconds = readdirSync(events).filter((name) => name.startsWith('events.out')).length;
+      writeFileSync(join(events, `events.out.tfevents.${seconds}.fake`), JSON.stringify([settings, resumed]));
+    }
     const outputs = {};
     const metrics = [];
     const shown = [];

@@ -4,8 +4,9 @@
 //   cas/ab/<digest>            the bytes, under their SHA-256. Immutable.
 //   work/<fingerprint>/        where a stage works. Stays after a failure or a kill, so that it can go on from there.
 //   locks/<fingerprint>        who is at it just now.
-//   runs/<block>/              files to look at: samples, metrics. Copies; nothing reads them back.
-//   mutable/                   what may be thrown away: the stat cache, history, what was placed where.
+//   runs/<block>/              files to look at: samples, metrics. Copies; nothing reads them back. `whose.ts` says whose.
+//   mutable/                   what may be thrown away: the stat cache, history, what was placed where, event files of
+//                              trainings whose folder in runs/ shows another one now.
 //
 // Rules:
 // - Publish last: an output is written in `work/`, flushed and renamed into `cas/`; when all are there, the entry in
@@ -187,10 +188,29 @@ export class Store {
   }
 
   /** Where the files of a block lie that a user may want to look at. */
+  runPath(block: string): AbsolutePath {
+    return pathIn(this.folder, 'runs', block.replaceAll(/[/\\:*?"<>|]/g, '_'));
+  }
+
+  /** The same, made where it is missing. */
   async runFolder(block: string): Promise<AbsolutePath> {
-    const folder = pathIn(this.folder, 'runs', block.replaceAll(/[/\\:*?"<>|]/g, '_'));
+    const folder = this.runPath(block);
     await this.#writing(() => makeFolder(folder));
     return folder;
+  }
+
+  /** Where event files of a training wait while its block shows another one. */
+  eventsPath(training: Fingerprint): AbsolutePath {
+    return pathIn(this.folder, 'mutable', 'events', training);
+  }
+
+  /** Whether somebody is at that fingerprint just now. */
+  async isComputing(fingerprint: Fingerprint): Promise<boolean> {
+    const path = pathIn(this.folder, 'locks', fingerprint);
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) return false;
+    const lock = await tryLock(path);
+    lock?.release();
+    return lock === undefined;
   }
 
   /** How much the disk under the store can still take. */

@@ -25,6 +25,7 @@ import { defaultPools, type PoolSizes, Pools } from './pools.ts';
 import { placeNode, type Run, realPlace, runNode, savedMs } from './run-node.ts';
 import { type Scanned, scan, targetsInTheWay } from './scan.ts';
 import { nodesToRerun, selectNodes, unknownTargets } from './select.ts';
+import { showResult } from './show.ts';
 import { warmWorker } from './warm-worker.ts';
 
 export interface BuildOptions {
@@ -80,7 +81,16 @@ export async function runBuild(options: BuildOptions): Promise<Finished> {
   const worker = warmWorker(options.startWorker);
   const examiner = examinerOf(options, nodes, signal);
   const pools = new Pools({ ...defaultPools(), ...options.concurrency });
-  const run: Run = { store, examiner, pools, signal, emit, worker: worker.get, sources: sourcesOf(nodes) };
+  const run: Run = {
+    store,
+    examiner,
+    pools,
+    signal,
+    emit,
+    worker: worker.get,
+    sources: sourcesOf(nodes),
+    shownAgain: new Set(),
+  };
 
   emit({ type: 'run-started', program: options.graph.program, nodes: nodes.map(summaryOf) });
   const onStop = () => emit({ type: 'stopping', message: 'Stopping. What is done so far is being saved.' });
@@ -123,7 +133,16 @@ export async function planBuild(
   const worker = warmWorker(undefined);
   const examiner = examinerOf({ ...options, listener }, nodes, signal);
   const pools = new Pools(defaultPools());
-  const run: Run = { store, examiner, pools, signal, emit: () => {}, worker: worker.get, sources: sourcesOf(nodes) };
+  const run: Run = {
+    store,
+    examiner,
+    pools,
+    signal,
+    emit: () => {},
+    worker: worker.get,
+    sources: sourcesOf(nodes),
+    shownAgain: new Set(),
+  };
   const scanned = await scan(nodes, {
     examiner,
     store,
@@ -218,6 +237,7 @@ async function settleAll(options: {
       const isKnown = known?.status === 'fresh' && !needed.has(node.id);
       const examined = isKnown ? known.examined : await examiner.examine(node, entries, needed.has(node.id));
       if (examined.status === 'fresh') {
+        await showResult(run, { node, entry: examined.entry, entries, isNew: false });
         emit({ type: 'node-fresh', node: node.id, savedMs: savedMs(examined.entry) });
         examiner.recordHistory(node, examined.fingerprint);
         return { status: 'fresh', entry: examined.entry };

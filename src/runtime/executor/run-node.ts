@@ -7,9 +7,11 @@ import type { Entry, Store } from '../cache/store.ts';
 import { damagedStore } from '../cache/store-failures.ts';
 import { type Listener, StageFailure } from '../events.ts';
 import { type AbsolutePath, type GraphNode, targetOf } from '../graph/graph.ts';
-import type { Artifact, StageContext } from '../stage.ts';
+import type { StageContext } from '../stage.ts';
+import { artifactsOf } from './artifacts.ts';
 import { type Entries, type Examined, type Examiner, lostOutput } from './examine.ts';
 import type { Pools } from './pools.ts';
+import { beginShowing, showResult } from './show.ts';
 
 /** What all nodes of a run share. */
 export interface Run {
@@ -21,6 +23,8 @@ export interface Run {
   readonly worker: StageContext['worker'];
   /** Files that the program reads, by `realPlace`: no result may ever be placed upon one. */
   readonly sources: ReadonlySet<AbsolutePath>;
+  /** Folders in `runs/` of which it has been said that they show something else than before. */
+  readonly shownAgain: Set<AbsolutePath>;
 }
 
 /** `fresh`: another process, or a run that was killed while it published, had it already. */
@@ -47,6 +51,7 @@ export async function runNode(run: Run, node: GraphNode, stale: Stale, entries: 
       await store.removeWork(stale.fingerprint);
       if (stale.key.generation !== undefined) store.generations.set(stale.base, stale.key.generation);
       await putInPlace(run, node, entry);
+      await showResult(run, { node, entry, entries, isNew: known === undefined });
       if (known) emit({ type: 'node-fresh', node: node.id, savedMs: savedMs(known) });
       else
         emit({
@@ -97,7 +102,8 @@ async function compute(run: Run, node: GraphNode, stale: Stale, entries: Entries
   const files = Object.values(node.files);
   // It may have waited for long.
   await examiner.requireUnchanged(node, files);
-  const inputs = await artifacts(run, node, stale, entries);
+  const inputs = artifactsOf(store, node, stale.key, entries);
+  await beginShowing(run, node);
   const context: StageContext = {
     node,
     survey: await examiner.survey(node),
@@ -147,26 +153,6 @@ async function requireWhole(store: Store, node: GraphNode, entries: Entries): Pr
     return [...(entry?.members ?? []), ...(entry?.outputs[output] ? [entry.outputs[output].digest] : [])];
   });
   if ((await store.removeDamaged(given)) > 0) throw damagedStore(store.folder, `"${node.id}" could not be computed`);
-}
-
-/** What the stage reads, by role: the user's files where they lie, other nodes' outputs in the store. */
-async function artifacts(
-  { store }: Run,
-  node: GraphNode,
-  { key }: Stale,
-  entries: Entries,
-): Promise<{ readonly [role: string]: Artifact }> {
-  const found: { [role: string]: Artifact } = {};
-  for (const [role, path] of Object.entries(node.files)) {
-    const digest = key.inputs[role];
-    const seen = store.files.look(path);
-    if (digest !== undefined && seen) found[role] = { digest, sizeBytes: seen.sizeBytes, path };
-  }
-  for (const [role, { node: from, output }] of Object.entries(node.inputs)) {
-    const artifact = entries.get(from)?.outputs[output];
-    if (artifact) found[role] = artifact;
-  }
-  return found;
 }
 
 async function putInPlace(run: Run, node: GraphNode, entry: Entry): Promise<void> {

@@ -3,12 +3,13 @@
 // effect is kept. One more picture has all of it at a strength that differs by next to nothing, and shows what rounding
 // alone moves. Each picture is stored as it comes, so an ablation that was stopped goes on where it was.
 
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import type { Digest } from '../cache/digest.ts';
 import { StageFailure } from '../events.ts';
+import type { GraphNode } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import { groupModules } from '../sdxl/lora.ts';
-import type { Stage, StageContext } from '../stage.ts';
+import type { ShowContext, Stage, StageContext } from '../stage.ts';
 import { presentBlocks } from '../surgery/chop-file.ts';
 import { openLora } from '../surgery/weights-file.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
@@ -29,6 +30,7 @@ import { drawGrid } from './pictures/draw-grid.ts';
 import { measurePictures, type PicturePair } from './pictures/measure.ts';
 import {
   type ActingFile,
+  copyPictures,
   type PictureJob,
   pictureNamed,
   planPictures,
@@ -64,10 +66,29 @@ export const ablation: Stage = {
       context,
       ablationGrid(result, (name) => studio.pathOf(name)),
     );
-    context.report({ type: 'artifact', name: 'grid', path: await studio.files.copy(grid, 'grid.png') });
     return { outputs: { ablation, grid }, record };
   },
+  shown: { block: (node) => blockOf(node), layOut },
 };
+
+/** "small:ablation" works for the block "small", whose files lie together. */
+const blockOf = ({ id }: GraphNode) => id.replace(/:ablation$/, '');
+
+async function layOut(context: ShowContext): Promise<boolean> {
+  const { ablation, grid } = context.entry.outputs;
+  if (ablation === undefined || grid === undefined) return false;
+  const { blocks: seen, prompts, tried } = JSON.parse(await readFile(ablation.path, 'utf8')) as Ablation;
+  const blocks = await blocksOf(inputOf(context, 'lora').path);
+  const kept = tried.map(({ keep }) => ({ name: `keep.${keep.length}`, blocks: keep }));
+  const all = [...NONE_AND_ALL, ...(seen.length > 0 ? parts(blocks) : []), ...kept];
+  const files = await RunFiles.open(context, blockOf(context.node));
+  const job = jobOf(context, { prompts: prompts.map(({ prompt }) => prompt), blocks }, all);
+  await copyPictures(context, job, { files, fileNameOf });
+  context.report({ type: 'artifact', name: 'grid', path: await files.copy(grid.path, 'grid.png') });
+  return files.isWhole;
+}
+
+const fileNameOf = (name: string) => `${name.replaceAll('.', '-')}.png`;
 
 /** The blocks that the file has something in, in the order of the network. */
 async function blocksOf(path: string): Promise<readonly string[]> {
@@ -182,8 +203,7 @@ class Studio {
     prompts: readonly SamplePrompt[],
     blocks: readonly string[],
   ): Promise<Studio> {
-    // "small:ablation" works for the block "small", whose files lie together.
-    const files = await RunFiles.open(context, context.node.id.replace(/:ablation$/, ''));
+    const files = await RunFiles.open(context, blockOf(context.node));
     await files.keepOnlyPictures('pictures', new Set());
     return new Studio({ context, prompts, blocks, files });
   }
@@ -208,7 +228,7 @@ class Studio {
     const plan = await planPictures(this.#context, job);
     const { pictures } = await renderForUser(this.#context, job, plan, {
       files: this.files,
-      fileNameOf: (name) => `${name.replaceAll('.', '-')}.png`,
+      fileNameOf,
       before: this.#made,
       total: Math.max(this.#announced, this.#made + plan.missing.length),
     });
@@ -238,19 +258,24 @@ class Studio {
   }
 
   #job(parts: readonly Part[]): PictureJob {
-    const file = inputOf(this.#context, 'lora');
-    const { mixed_precision, process } = this.#context.node.attributes as unknown as Attributes;
-    const wanted = this.prompts.flatMap((prompt, index) =>
-      parts.map(
-        (part): WantedPicture => ({ name: `${index + 1}.${part.name}`, prompt, lora: this.#acting(file, part) }),
-      ),
-    );
-    return { base: baseOf(this.#context), mixed_precision, process, wanted };
+    return jobOf(this.#context, this, parts);
   }
+}
 
-  /** Every block on is the LoRA as it is, whose pictures a training or a preview may have made. */
-  #acting(file: ActingFile['file'], { blocks, strength = 1 }: Part): ActingFile {
-    const isWhole = blocks === null || blocks.length === this.blocks.length;
+function jobOf(
+  context: Pick<StageContext, 'node' | 'inputs'>,
+  { prompts, blocks: all }: Pick<Studio, 'prompts' | 'blocks'>,
+  parts: readonly Part[],
+): PictureJob {
+  const file = inputOf(context, 'lora');
+  const { mixed_precision, process } = context.node.attributes as unknown as Attributes;
+  // Every block on is the LoRA as it is, whose pictures a training or a preview may have made.
+  const acting = ({ blocks, strength = 1 }: Part): ActingFile => {
+    const isWhole = blocks === null || blocks.length === all.length;
     return { file, strength, blocks: isWhole ? null : Object.fromEntries(blocks.map((block) => [block, 1])) };
-  }
+  };
+  const wanted = prompts.flatMap((prompt, index) =>
+    parts.map((part): WantedPicture => ({ name: `${index + 1}.${part.name}`, prompt, lora: acting(part) })),
+  );
+  return { base: baseOf(context), mixed_precision, process, wanted };
 }

@@ -2,6 +2,7 @@
 // was made, what each does in pictures and what may be left out.
 
 import { constants, copyFile, readFile, writeFile } from 'node:fs/promises';
+import type { AbsolutePath } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
 import { measureNorms } from '../inspect/norms.ts';
 import { reportLora } from '../inspect/report.ts';
@@ -47,10 +48,8 @@ export const analyze: Stage = {
     const report = await analyzed(context);
     const output = pathIn(context.work, 'report.json');
     await writeFile(output, `${JSON.stringify(report, undefined, 2)}\n`);
-    const files = await RunFiles.open(context, context.node.id);
-    const text = await files.write('report.txt', `${reportLines(report, { color: false }).join('\n')}\n`);
     const grid = await copyOfGrid(context);
-    const shown = grid === undefined ? [text] : [await files.copy(grid, 'grid.png'), text];
+    const shown = await lay(await RunFiles.open(context, context.node.id), report, grid);
     // A command prints the whole report by itself.
     if (context.node.settings.quiet !== true) {
       for (const message of [...shortLines(report), ...shown])
@@ -58,7 +57,26 @@ export const analyze: Stage = {
     }
     return { outputs: { report: output, ...(grid && { grid }) } };
   },
+  shown: {
+    block: ({ id }) => id,
+    async layOut(context) {
+      const { report, grid } = context.entry.outputs;
+      if (report === undefined) return false;
+      const files = await RunFiles.open(context, context.node.id);
+      await lay(files, JSON.parse(await readFile(report.path, 'utf8')) as AnalyzeReport, grid?.path);
+      return files.isWhole;
+    },
+  },
 };
+
+/** The paths of the copies. */
+async function lay(files: RunFiles, report: AnalyzeReport, grid: AbsolutePath | undefined): Promise<readonly string[]> {
+  const text = await files.write('report.txt', `${reportLines(report, { color: false }).join('\n')}\n`);
+  if (grid !== undefined) return [await files.copy(grid, 'grid.png'), text];
+  await files.remove('grid.png');
+  await files.remove('pictures');
+  return [text];
+}
 
 async function analyzed(context: StageContext): Promise<AnalyzeReport> {
   const { label, share } = context.node.attributes as unknown as { readonly label: string; readonly share: number };

@@ -14,7 +14,7 @@ export interface Base {
   readonly digest: Digest;
 }
 
-export function baseOf({ node, inputs }: StageContext): Base {
+export function baseOf({ node, inputs }: Pick<StageContext, 'node' | 'inputs'>): Base {
   const found = roles(inputs).flatMap((role) => {
     const artifact = inputs[role];
     return artifact === undefined ? [] : [{ role, ...artifact }];

@@ -3,7 +3,7 @@
 import type { Artifact, StageContext } from '../stage.ts';
 
 /** An input that the graph always gives this stage. */
-export function inputOf({ node, inputs }: StageContext, role: string): Artifact {
+export function inputOf({ node, inputs }: Pick<StageContext, 'node' | 'inputs'>, role: string): Artifact {
   const artifact = inputs[role];
   if (artifact === undefined) throw new Error(`Internal error: "${node.id}" lacks its input "${role}".`);
   return artifact;

@@ -9,6 +9,7 @@ import { inputOf } from './input-of.ts';
 import { drawGrid } from './pictures/draw-grid.ts';
 import {
   type ActingFile,
+  copyPictures,
   type PictureJob,
   pictureNamed,
   planPictures,
@@ -50,15 +51,11 @@ export const preview: Stage = {
   runsIn: 'worker',
   tools: pictureTools,
   async run(context) {
-    const { sampler, mixed_precision, process, labels } = context.node.attributes as unknown as Attributes;
-    const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
-    const columns = columnsOf(context);
-    const cells = columns.flatMap((column, index) => cellsOf(column, index, prompts));
-    const job = { base: baseOf(context), mixed_precision, process, wanted: cells };
+    const { labels } = context.node.attributes as unknown as Attributes;
+    const { prompts, columns, job, fileNameOf } = await pictured(context);
+    const cells = job.wanted;
     const files = await RunFiles.open(context, context.node.id);
-    const fileNames = new Map(cells.map(({ name, fileName }) => [name, fileName]));
-    await files.keepOnlyPictures('pictures', new Set(fileNames.values()));
-    const fileNameOf = (name: string) => fileNames.get(name) ?? `${name}.png`;
+    await files.keepOnlyPictures('pictures', new Set(cells.map(({ fileName }) => fileName)));
     const plan = await planPictures(context, job);
     const { pictures } = await renderForUser(context, job, plan, { files, fileNameOf });
     const { grid, record } = await drawGrid(context, {
@@ -70,12 +67,36 @@ export const preview: Stage = {
         return { row, column, picture, compared: null, caption: '' };
       }),
     });
-    context.report({ type: 'artifact', name: 'grid', path: await files.copy(grid, 'grid.png') });
     return { outputs: { grid }, record };
+  },
+  shown: {
+    block: ({ id }) => id,
+    async layOut(context) {
+      const files = await RunFiles.open(context, context.node.id);
+      const { job, fileNameOf } = await pictured(context);
+      await copyPictures(context, job, { files, fileNameOf });
+      const { grid } = context.entry.outputs;
+      if (grid === undefined) return false;
+      context.report({ type: 'artifact', name: 'grid', path: await files.copy(grid.path, 'grid.png') });
+      return files.isWhole;
+    },
   },
 };
 
-function columnsOf(context: StageContext): readonly Column[] {
+type Asked = Pick<StageContext, 'node' | 'inputs'>;
+
+/** All pictures that there are to be. */
+async function pictured(context: Asked) {
+  const { sampler, mixed_precision, process } = context.node.attributes as unknown as Attributes;
+  const prompts = await readPrompts(inputOf(context, 'prompts').path, sampler);
+  const columns = columnsOf(context);
+  const wanted = columns.flatMap((column, index) => cellsOf(column, index, prompts));
+  const fileNames = new Map(wanted.map(({ name, fileName }) => [name, fileName]));
+  const job = { base: baseOf(context), mixed_precision, process, wanted };
+  return { prompts, columns, job, fileNameOf: (name: string) => fileNames.get(name) ?? `${name}.png` };
+}
+
+function columnsOf(context: Asked): readonly Column[] {
   const { labels, strengths, without } = context.node.attributes as unknown as Attributes;
   const loras = labels.flatMap((name, index) => {
     const file = inputOf(context, `lora.${index}`);

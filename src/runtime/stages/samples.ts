@@ -4,10 +4,11 @@
 // Outputs: `samples`, a list; `montage`, a PNG with a row for each prompt and a column for each step; `animation`, a WebP
 // with a frame for each step.
 
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import type { Digest } from '../cache/digest.ts';
+import type { GraphNode, NodeId } from '../graph/graph.ts';
 import { pathIn } from '../graph/paths.ts';
-import type { Stage, StageContext } from '../stage.ts';
+import type { ShowContext, Stage, StageContext } from '../stage.ts';
 import type { SamplePrompt } from '../worker/protocol.ts';
 import { baseOf } from './checkpoint-files.ts';
 import { inputOf } from './input-of.ts';
@@ -46,7 +47,6 @@ export const samples: Stage = {
       const picture = pictures.get(name);
       return picture === undefined ? [] : [{ step, index, prompt, picture }];
     });
-    const files = await show(context, list);
     const output = pathIn(context.work, 'samples.json');
     await writeFile(output, JSON.stringify(list));
     const shown = list.map(({ step, index, picture }) => ({
@@ -55,15 +55,13 @@ export const samples: Stage = {
       picture: context.store.blobPath(picture),
     }));
     const { montage, animation, record } = await drawMontage(context, prompts.map(promptLabel), shown);
-    for (const [name, drawn] of Object.entries({ montage, animation })) {
-      context.report({ type: 'artifact', name, path: await files.copy(drawn, montageNames[name as 'montage']) });
-    }
     return {
       outputs: { samples: output, montage, animation },
       members: list.map(({ picture }) => picture),
       record,
     };
   },
+  shown: { block: (node) => trainOf(node), layOut },
 };
 
 interface Attributes {
@@ -91,17 +89,26 @@ function wantedPictures(context: StageContext, prompts: readonly SamplePrompt[])
   });
 }
 
-/** Lays copies out for the user, and takes away those of prompts that are no more. */
-async function show(context: StageContext, list: readonly Sample[]): Promise<RunFiles> {
-  const { train } = context.node.settings as unknown as { readonly train: string };
-  const files = await RunFiles.open(context, train);
+/** Copies for the user, where the folder shows the training that they are of. Those of prompts that are no more go. */
+async function layOut(context: ShowContext): Promise<boolean> {
+  const { entry, entries, node, store, report } = context;
+  const files = await RunFiles.open(context, trainOf(node));
+  const train = entries.get(trainOf(node) as NodeId);
+  if (train === undefined || (await files.whose()).training !== train.fingerprint) return false;
+  const { samples: list, montage, animation } = entry.outputs;
+  if (list === undefined || montage === undefined || animation === undefined) return false;
   const names = new Set<string>();
-  for (const { step, index, picture } of list) {
+  for (const { step, index, picture } of JSON.parse(await readFile(list.path, 'utf8')) as readonly Sample[]) {
     const name = pictureName(step, index);
     names.add(name);
-    await files.copy(context.store.blobPath(picture), 'samples', name);
+    await files.copy(store.blobPath(picture), 'samples', name);
   }
   await files.keepOnlyPictures('samples', names);
-  context.report({ type: 'artifact', name: 'samples', path: pathIn(files.folder, 'samples') });
-  return files;
+  report({ type: 'artifact', name: 'samples', path: pathIn(files.folder, 'samples') });
+  for (const [name, { path }] of Object.entries({ montage, animation })) {
+    report({ type: 'artifact', name, path: await files.copy(path, montageNames[name as 'montage']) });
+  }
+  return files.isWhole;
 }
+
+const trainOf = ({ settings }: GraphNode) => (settings as unknown as { readonly train: string }).train;

@@ -6,8 +6,10 @@
 // find. A stored training that lacks a step which is named now goes up to that step once more, and no further.
 
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { keptSteps } from '../../parser/model.ts';
 import { type Digest, digestFile } from '../cache/digest.ts';
+import type { Fingerprint } from '../cache/fingerprint.ts';
 import { holdOut } from '../dataset/held-out.ts';
 import { StageFailure, type StageProgress } from '../events.ts';
 import type { AbsolutePath } from '../graph/graph.ts';
@@ -53,9 +55,9 @@ export const train: Stage = {
     });
     if (context.missing) return addSteps(context, request);
     const files = await RunFiles.open(context, context.node.id);
-    await files.beginTraining(context);
+    const isOurs = await files.beginTraining(basename(context.work) as Fingerprint, context.signal);
     const copies = new Copies(context, files);
-    const work = { ...request, events: files.folder };
+    const work = { ...request, events: isOurs ? files.folder : null };
     const { outputs, record } = await askWorker(context, work, (progress) => copies.follow(progress)).finally(() =>
       copies.finish(),
     );
@@ -65,12 +67,28 @@ export const train: Stage = {
     const kept = Object.fromEntries(steps.map(([name, path]) => [name, absolutePath(path)]));
     const last = { [`step.${request.settings.steps}`]: absolutePath(lora), lora: absolutePath(lora) };
     await publishPictures(context, request, { outputs: others, loras: { ...kept, ...last } });
-    const shown = await files.copy(absolutePath(metrics), 'metrics.jsonl');
-    context.report({ type: 'artifact', name: 'metrics', path: shown });
     const named = Object.entries({ best, ema, metrics }).flatMap(([name, path]) =>
       path === undefined ? [] : [[name, absolutePath(path)] as const],
     );
     return { outputs: { ...kept, ...last, ...Object.fromEntries(named) }, record };
+  },
+  shown: {
+    block: ({ id }) => id,
+    async layOut(context) {
+      const files = await RunFiles.open(context, context.node.id);
+      const { training } = await files.whose();
+      const { fingerprint, outputs } = context.entry;
+      if (training !== undefined && training !== fingerprint && (await context.store.isComputing(training))) {
+        const message = `"${files.folder}" shows another training of that name, which goes on just now.`;
+        context.report({ type: 'log', level: 'info', message });
+        return false;
+      }
+      if (outputs.metrics === undefined) return false;
+      await files.takeFor(fingerprint);
+      const path = await files.copy(outputs.metrics.path, 'metrics.jsonl');
+      context.report({ type: 'artifact', name: 'metrics', path });
+      return files.isWhole;
+    },
   },
 };
 

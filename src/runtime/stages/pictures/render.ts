@@ -51,7 +51,7 @@ interface MissingPicture {
 }
 
 /** Looks up which pictures are stored. */
-export async function planPictures(context: StageContext, job: PictureJob): Promise<PlannedPictures> {
+export async function planPictures({ store }: Pick<StageContext, 'store'>, job: PictureJob): Promise<PlannedPictures> {
   const found = new Map<string, Digest>();
   const missing = new Map<Fingerprint, MissingPicture>();
   for (const { name, lora, prompt } of job.wanted) {
@@ -60,7 +60,7 @@ export async function planPictures(context: StageContext, job: PictureJob): Prom
     const picture = { lora: acts, checkpoint: job.base.digest, prompt, mixed_precision, fp8_base, process };
     const { fingerprint } = identify(picture);
     const twin = missing.get(fingerprint);
-    const digest = twin === undefined ? await findPicture(context.store, picture) : undefined;
+    const digest = twin === undefined ? await findPicture(store, picture) : undefined;
     if (digest !== undefined) {
       found.set(name, digest);
       continue;
@@ -91,6 +91,17 @@ export async function renderForUser(
   };
   for (const [name, picture] of plan.found) await show(name, picture);
   return renderPictures(context, job, plan, { ...options, onPicture: show });
+}
+
+/** Copies those of a job that are stored to the folder `pictures/`, from which all others go. */
+export async function copyPictures(
+  { store }: Pick<StageContext, 'store'>,
+  job: PictureJob,
+  { files, fileNameOf }: { readonly files: RunFiles; readonly fileNameOf: (name: string) => string },
+): Promise<void> {
+  const { found } = await planPictures({ store }, job);
+  await files.keepOnlyPictures('pictures', new Set([...found.keys()].map(fileNameOf)));
+  for (const [name, picture] of found) await files.copy(store.blobPath(picture), 'pictures', fileNameOf(name));
 }
 
 export interface RenderOptions {

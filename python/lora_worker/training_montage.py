@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from lora_worker.errors import Cancelled
+from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.job import Job, QuietJob
 from lora_worker.montage import Montage, save_animation, save_montage
 
@@ -53,7 +53,8 @@ class TrainingMontage:
             # Whatever it is, such as a Pillow without WebP: a training does not end for the sake of a picture.
             if not self._has_complained:
                 self._has_complained = True
-                self._job.log("warning", f"The montage of the training could not be drawn: {error}")
+                why = str(error) if isinstance(error, WorkerError | OSError) else f"{type(error).__name__}: {error}"
+                self._job.log("warning", f"The montage of the training could not be drawn: {why}")
 
 
 class _Silence(QuietJob):

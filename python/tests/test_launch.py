@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from support import RecordingJob
 from test_train import spoil
 from training_lab import DoomedJob, Killed, TrainingLab, metrics, share_models, steps_of
 
-from lora_worker import launch_rank, launcher
+from lora_worker import launch_rank, launcher, learner
 from lora_worker.devices import Device
 from lora_worker.errors import Cancelled, WorkerError
+from lora_worker.learner import Follower
 from lora_worker.network import create
 from lora_worker.ranks import Group, Ranks
 from lora_worker.safetensors_file import read_safetensors
 from lora_worker.stages import train
+from lora_worker.text_cache import TextCache
 from lora_worker.train_request import parse_train
 from lora_worker.training import Trainer
 from lora_worker.visits import Visits
@@ -231,6 +233,22 @@ def test_a_machine_that_does_not_reach_itself_is_told_so_before_it_waits_for_oth
     # An address that is set aside for books.
     with pytest.raises(WorkerError, match="does not reach itself at 192.0.2.7:29400"):
         lab.life(launched(lab.request(), machines=2, rendezvous="192.0.2.7:29400"))
+
+
+def test_a_process_that_follows_encodes_texts_before_it_plans_its_memory(lab, toy_models, monkeypatch):
+    """Encoders that nobody needs any more have left the device by then, as in the first process."""
+    order = []
+    make_ready = TextCache.make_ready
+    monkeypatch.setattr(
+        TextCache, "make_ready", lambda self, *how: order.append("texts") if make_ready(self, *how) else None
+    )
+    monkeypatch.setattr(learner, "fit", lambda *_: order.append("plan"))
+    request = lab.request(text_encoder_lr=0, vram=10**12, steps=2)
+    request["settings"]["captions"]["shuffle_caption"] = False
+    work = parse_train(request)
+    with ExitStack() as closing:
+        Follower(work, RecordingJob(), toy_models, "", closing, Ranks()).run()
+    assert order == ["texts", "plan"]
 
 
 class OtherHas(Ranks):

@@ -98,16 +98,24 @@ def test_the_montage_has_a_column_for_each_step_and_outlives_a_kill(lab):
     assert "montage" not in outputs
 
 
-def test_a_montage_that_cannot_be_drawn_is_a_warning(lab, monkeypatch):
+@pytest.mark.parametrize(
+    ("which", "error", "told"),
+    [
+        ("save_montage", OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        # What a Pillow says that has no WebP.
+        ("save_animation", KeyError("WEBP"), "KeyError: 'WEBP'"),
+    ],
+)
+def test_a_montage_that_cannot_be_drawn_is_a_warning(lab, monkeypatch, which, error, told):
     def failing(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(training_montage, "save_montage", failing)
+    monkeypatch.setattr(training_montage, which, failing)
     job = RecordingJob()
     outputs = lab.life(lab.request(samples={"steps": [1, 2], "prompts": [PROMPT]}), job)
     assert "lora" in outputs
     assert [warning for warning in job.warnings if "montage" in warning] == [
-        "The montage of the training could not be drawn: [Errno 28] No space left on device"
+        f"The montage of the training could not be drawn: {told}"
     ]
 
 

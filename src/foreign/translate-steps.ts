@@ -90,8 +90,8 @@ function sampling(values: Values, asked: Asked, epoch: Epoch): void {
   const every = intervalOf(asked, epoch, { steps: 'sample_every_n_steps', epochs: 'sample_every_n_epochs' });
   const prompts = asked.text('sample_prompts');
   const sampler = asked.text('sample_sampler');
-  // Who says nothing gets a picture of the base more: it costs little, and shows what the others are to be held against.
-  const isRefused = !asked.boolean('sample_at_first') && asked.isGiven('sample_at_first');
+  const isAsked = asked.boolean('sample_at_first');
+  const isRefused = !isAsked && asked.isGiven('sample_at_first');
   if (prompts === undefined) return;
   if (every === undefined) {
     const some = 'sample = { every = 10  prompts = "…" }';
@@ -102,7 +102,9 @@ function sampling(values: Values, asked: Asked, epoch: Epoch): void {
     asked.leave('sample_sampler', 'Pictures are made with euler_a here.');
   if (/\.(json|toml)$/i.test(prompts))
     asked.leave('sample_prompts', 'A file of prompts is text here, with one prompt in each line.');
-  put(values, 'sample', { every, prompts, ...(isRefused && { at_first: false }) });
+  // Who says nothing gets pictures of the base more: they cost little, and show what the others are to be held against.
+  const note = isAsked || isRefused ? undefined : 'also before the first step, unless at_first = false';
+  put(values, 'sample', { every, prompts, ...(isRefused && { at_first: false }) }, note);
 }
 
 function measuring(values: Values, asked: Asked, epoch: Epoch): void {

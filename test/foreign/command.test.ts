@@ -257,6 +257,19 @@ test('a rank of 0 for a block leaves its convolutions to conv_dim there, which i
   expect(trainOf(`--network_args conv_dim=2 block_dims=${dims}`).network).toMatchObject({ conv_dims: { IN00: 2 } });
 });
 
+test('the base is shown first unless it is refused, and where nobody asked for it, that is said', () => {
+  const shown = (text: string, around = {}) => {
+    const result = imported(text, around);
+    const { sample } = blockIn(result, 'train').attributes;
+    return [sample?.at_first, result.text.includes('unless at_first = false')];
+  };
+  const sampling = '--sample_prompts p.txt --sample_every_n_steps 5';
+  expect(shown(command(sampling))).toEqual([true, true]);
+  expect(shown(command(`${sampling} --sample_at_first`))).toEqual([true, false]);
+  const readText = () => 'sample_at_first = false';
+  expect(shown(command(`${sampling} --config_file c`), { readText })).toEqual([false, false]);
+});
+
 test('only the last of the saved steps', () => {
   expect(trainOf('--save_every_n_steps 10 --save_last_n_steps 20').save_last_n_steps).toBe(20);
   expect(trainOf('--save_last_n_steps 20').save_last_n_steps).toBeUndefined();

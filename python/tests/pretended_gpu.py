@@ -39,6 +39,11 @@ class _Backend:
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cuda, name)
 
+    def synchronize(self, device: torch.device | None = None) -> None:
+        """The profiler waits for every backend that there is, also while no GPU is pretended."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize(device)
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
 

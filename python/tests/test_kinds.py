@@ -9,7 +9,7 @@ import torch
 from network_samples import KINDS, LOKR
 from support import RecordingJob
 from test_network import outputs, same
-from training_lab import DoomedJob, Killed, TrainingLab, digest, share_models
+from training_lab import FEW_LAYERS, DoomedJob, Killed, TrainingLab, digest, share_models
 
 from lora_worker import adapters
 from lora_worker.branches import STARTING_AT_ZERO
@@ -99,8 +99,12 @@ def test_a_file_has_the_names_that_its_family_is_known_by(toy_models, network):
 def test_every_kind_goes_on_bit_for_bit_after_a_kill(lab, network):
     def request(work):
         made = lab.request(work, steps=6, state_every={"steps": 2}, lr_scheduler={"kind": "constant"})
-        masks = {} if network["kind"] == "full" else {"rank_dropout": 0.1, "rank_dropout_scale": True}
-        made["settings"]["network"] = {**network, **masks, "dropout": 0.1, "module_dropout": 0.05}
+        changes = {"modules": FEW_LAYERS, "dropout": 0.1, "module_dropout": 0.1}
+        if network["kind"] == "full":
+            changes["modules"] = [*FEW_LAYERS, "lora_unet_output_blocks_8_0_in_layers_0"]
+        else:
+            changes |= {"rank_dropout": 0.1, "rank_dropout_scale": True}
+        made["settings"]["network"] = {**network, **changes}
         made["settings"] |= {"unet_lr": 2e-3, "text_encoder_lr": 5e-4}
         return made
 
@@ -163,7 +167,7 @@ def test_a_scalar_is_what_begins_at_zero_and_goes_on_after_a_kill(lab, toy_model
         assert [part for part, value in branch.parts.items() if value.abs().max() == 0] == ["scalar"]
         assert branch.up.abs().max() <= branch.up.shape[1] ** -0.5
     request = lab.request(steps=6, lr_scheduler={"kind": "constant"}, unet_lr=2e-2, text_encoder_lr=5e-3)
-    request["settings"]["network"] = {**KINDS["locon with scalars"]}
+    request["settings"]["network"] = {**KINDS["locon with scalars"], "modules": FEW_LAYERS}
     straight = lab.life(request)["lora"]
     with pytest.raises(Killed):
         lab.life({**request, "work": f"{request['work']}-killed", "state_every": {"steps": 2}}, DoomedJob(dies_at=3))

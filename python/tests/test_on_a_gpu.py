@@ -120,7 +120,7 @@ def test_what_is_planned_is_what_is_needed(plain):
 def test_a_training_is_cut_down_to_the_memory_that_there_is(lab, plain, counted_once, monkeypatch):
     outputs, _, whole, whole_plan, _ = plain
     job = RecordingJob()
-    with pretended_gpu(monkeypatch, total=int(0.8 * whole.memory.peak)) as gpu:
+    with pretended_gpu(monkeypatch, total=int(0.9 * whole.memory.peak)) as gpu:
         plans = planned(monkeypatch)
         found = lab.life(lab.request("small", **HOW), job)
     assert_alike(found, outputs)

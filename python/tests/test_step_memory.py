@@ -12,7 +12,7 @@ import torch
 from network_samples import KINDS
 from optimizer_samples import OPTIMIZERS
 from support import RecordingJob
-from training_lab import TrainingLab, metrics, share_models
+from training_lab import EVERY_LAYER, TrainingLab, metrics, share_models
 
 from lora_worker import dry_step, step_memory
 from lora_worker.checkpointing import TEXT, all_blocks, checkpoint_blocks, set_checkpointing
@@ -115,7 +115,7 @@ def test_what_is_counted_is_what_a_backward_pass_needs(bench, kind):
 
 
 def test_what_is_counted_holds_for_any_choice_of_blocks(bench, toy_models):
-    made = bench(text_encoder_lr=0)
+    made = bench(text_encoder_lr=0, **EVERY_LAYER)
     profile = made.counted()
     names = [block.name for block in profile.blocks]
     assert TEXT not in names  # Texts are encoded once, before.
@@ -150,10 +150,10 @@ def test_any_cut_gives_the_same_gradients(bench, lab):
 
 
 def test_any_choice_of_blocks_gives_the_same_gradients_bit_for_bit(bench, toy_models):
-    wanted, after = bench(batch_size=3).step()
+    wanted, after = bench(batch_size=3, **EVERY_LAYER).step()
     names = sorted(all_blocks(toy_models))
     for chosen in (names[::2], names[1::3], names):
-        made = bench(batch_size=3)
+        made = bench(batch_size=3, **EVERY_LAYER)
         made.trainer.memory._take(Plan(3, frozenset(chosen)))
         found, then = made.step()
         assert_same(found, wanted)
@@ -309,7 +309,7 @@ def test_where_nothing_is_left_to_try_the_error_stands(bench, toy_models):
 
 
 def test_a_dry_step_that_runs_out_of_memory_is_no_end(bench, toy_models):
-    made = bench(batch_size=2, gradient_checkpointing="auto", vram=10**12)
+    made = bench(batch_size=2, gradient_checkpointing="auto", vram=10**12, **EVERY_LAYER)
     # The first passes are those that are counted with.
     with Scarce(toy_models.unet.conv_in, [1, 2]):
         fit(made.trainer, made.work, made.models)
@@ -327,13 +327,13 @@ def test_the_first_moments_may_find_no_room_at_first(bench, monkeypatch, optimiz
 
     def scarce(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 40:
+        if len(calls) == 20:
             raise NO
         return given(*args, **kwargs)
 
     monkeypatch.setattr(torch, "zeros_like", scarce)
     found, then = made.step()
-    assert len(calls) > 40
+    assert len(calls) > 20
     assert_same(found, wanted)
     assert_same(then, after)
 

@@ -65,7 +65,7 @@ def test_it_draws_what_the_prompt_says(base, prompt, seed, middle, background):
 
 def test_its_script_writes_a_base_of_the_same_architecture(tmp_path):
     path = tmp_path / "base.safetensors"
-    command = [sys.executable, str(FOLDER / "train.py"), str(path), "--share", "0.001"]
+    command = [sys.executable, str(FOLDER / "train.py"), str(path), "--share", "0.0001"]
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1] / "python")}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr

@@ -11,7 +11,17 @@ import pytest
 import torch
 from optimizer_samples import OPTIMIZERS
 from support import RecordingJob
-from training_lab import PROMPT, DoomedJob, Killed, TrainingLab, digest, metrics, share_models, steps_of
+from training_lab import (
+    EVERY_LAYER,
+    PROMPT,
+    DoomedJob,
+    Killed,
+    TrainingLab,
+    digest,
+    metrics,
+    share_models,
+    steps_of,
+)
 
 from lora_worker.errors import Cancelled, WorkerError
 from lora_worker.protocol import ProtocolError
@@ -94,9 +104,19 @@ def test_how_far_a_step_is_is_told_where_it_takes_long(lab, monkeypatch, every, 
     assert all(message["total"] == 3 for message in micro_batches)
 
 
-def test_the_same_training_gives_the_same_bytes(lab):
-    first = lab.life(lab.request("one"))
-    again = lab.request("two", images=lab.images[::-1], gradient_checkpointing="on")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_training_gives_the_same_bytes(lab, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        train_twice(lab)
+    finally:
+        torch.set_num_threads(before)
+
+
+def train_twice(lab):
+    first = lab.life(lab.request("one", **EVERY_LAYER))
+    again = lab.request("two", **EVERY_LAYER, images=lab.images[::-1], gradient_checkpointing="on")
     again["state_every"] = {"steps": 1}
     for image in again["images"]:
         for name in ("latents", "latents_flipped"):
@@ -362,7 +382,7 @@ def test_weights_that_are_no_numbers_are_not_skipped_over(lab, monkeypatch):
 
 
 def test_the_models_are_left_as_they_were(lab, toy_models):
-    lab.life(lab.request(gradient_checkpointing="on"))
+    lab.life(lab.request(gradient_checkpointing="on", **EVERY_LAYER))
     assert not any(module._forward_hooks for module in toy_models.unet.modules())
     assert not torch.are_deterministic_algorithms_enabled()
 

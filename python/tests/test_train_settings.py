@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support import RecordingJob
-from training_lab import TrainingLab, share_models
+from training_lab import EVERY_LAYER, TrainingLab, share_models
 
 from lora_worker.errors import WorkerError
 from lora_worker.safetensors_file import read_safetensors
@@ -128,7 +128,7 @@ def test_weight_decay_and_the_clip_threshold_take_effect(lab):
 
 def test_weight_decay_that_throws_the_weights_off_is_explained(lab):
     """As published, and so it must be: the first update of a matrix without gradient is -lr · decay · weight / eps."""
-    request = lab.request(steps=3)
+    request = lab.request(steps=3, **EVERY_LAYER)
     request["settings"]["optimizer"]["weight_decay"] = 0.1
     with pytest.raises(WorkerError, match="step 2") as caught:
         lab.life(request)

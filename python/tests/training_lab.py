@@ -6,7 +6,9 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -49,13 +51,29 @@ CAPTION_SETTINGS: dict[str, Any] = {
     "secondary_separator": None,
 }
 
+# Layers of every shape in every model, and in the UNet from its first blocks to its last. Adapting all of them costs
+# twice the time, and is for tests of what happens to each: `EVERY_LAYER`.
+FEW_LAYERS = [
+    "lora_te1_text_model_encoder_layers_0_mlp_fc1",
+    "lora_te2_text_model_encoder_layers_1_self_attn_v_proj",
+    "lora_unet_input_blocks_1_0_in_layers_2",
+    "lora_unet_input_blocks_4_0_skip_connection",
+    "lora_unet_middle_block_0_emb_layers_1",
+    "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k",
+    "lora_unet_output_blocks_1_1_proj_in",
+    "lora_unet_output_blocks_1_1_transformer_blocks_0_ff_net_2",
+    "lora_unet_output_blocks_7_0_skip_connection",
+    "lora_unet_output_blocks_8_0_in_layers_2",
+    "lora_unet_output_blocks_8_0_out_layers_3",
+]
+
 SETTINGS: dict[str, Any] = {
     "seed": 5,
     "captions": CAPTION_SETTINGS,
     "network": {
         "kind": "locon",
         "preset": "full",
-        "modules": [],
+        "modules": FEW_LAYERS,
         "text_encoder_modules": "all",
         "dim": 2,
         "alpha": 1,
@@ -103,6 +121,7 @@ SETTINGS: dict[str, Any] = {
     "on_non_finite": "stop",
     "resolution": [64, 64],
 }
+EVERY_LAYER = {"network": {**SETTINGS["network"], "modules": []}}
 
 
 class TrainingLab:
@@ -156,17 +175,13 @@ class TrainingLab:
     def image(self, place: int, bucket: tuple[int, int]) -> dict[str, Any]:
         """Latents of that size in pixels (width, height), with their mirrored form, as a request names them."""
         width, height = bucket
-        generator = torch.Generator().manual_seed(place)
-        paths = {}
-        for name in ("latents", "latents_flipped"):
-            # Spread as the VAE's latents are: times 0.13025 they have a deviation of 1.
-            mean = torch.randn(4, height // 8, width // 8, generator=generator) / 0.13025
-            paths[name] = str(self.folder / f"{place}-{name}.safetensors")
-            write_safetensors(paths[name], {"mean": mean, "logvar": torch.full_like(mean, -6.0)})
+        paths = {name: self.folder / f"{place}-{name}.safetensors" for name in ("latents", "latents_flipped")}
+        for path, written in zip(paths.values(), latents_files(place, bucket), strict=True):
+            path.write_bytes(written)
         return {
             "digest": hashlib.sha256(str(place).encode()).hexdigest(),
             "index": 0,
-            **paths,
+            **{name: str(path) for name, path in paths.items()},
             "caption": CAPTIONS[place],
             "original": [200, 150],
             "resized": [width + 10, height],
@@ -175,6 +190,23 @@ class TrainingLab:
             "repeats": 1,
             "regularization": False,
         }
+
+
+@cache
+def latents_files(seed: int, bucket: tuple[int, int]) -> tuple[bytes, bytes]:
+    """Of a picture and its mirrored form. Made once: to write them as the worker does is to wait for the disk."""
+    width, height = bucket
+    generator = torch.Generator().manual_seed(seed)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "latents.safetensors"
+
+        def written() -> bytes:
+            # Spread as the VAE's latents are: times 0.13025 they have a deviation of 1.
+            mean = torch.randn(4, height // 8, width // 8, generator=generator) / 0.13025
+            write_safetensors(path, {"mean": mean, "logvar": torch.full_like(mean, -6.0)})
+            return path.read_bytes()
+
+        return written(), written()
 
 
 def digest(path: str | Path) -> str:

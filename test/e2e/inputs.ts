@@ -1,5 +1,4 @@
-// Made once per suite: the smallest base checkpoint, two LoRAs for it and a few real image files, by the project's own
-// scripts.
+// Made once per suite, in one process: the smallest base checkpoint, two LoRAs for it and a few real image files.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,16 +15,27 @@ declare module 'vitest' {
 
 const root = resolve(import.meta.dirname, '../..');
 
+/** The second LoRA is as another trainer writes it. */
+const script = `
+import sys
+from pathlib import Path
+from lora_worker.toy.checkpoint import write_toy_checkpoint
+from lora_worker.toy.lora import ToyLora, write_toy_lora
+from lora_worker.toy.pictures import write_pictures
+
+folder = Path(sys.argv[1])
+write_toy_checkpoint(folder / "base.safetensors", "test")
+write_toy_lora(folder / "character.safetensors", ToyLora("test"))
+style = ToyLora("test", names="peft", rank=4, seed=2, strong="input_blocks.7")
+write_toy_lora(folder / "style.safetensors", style)
+write_pictures(folder / "images")
+`;
+
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const folder = await mkdtemp(join(tmpdir(), 'lorac-inputs-'));
   const { stdout: python } = await execa(process.execPath, [join(root, 'dist', 'cli.js'), 'env', '--python']);
   const env = { PYTHONPATH: join(root, 'python'), OMP_WAIT_POLICY: 'passive', GOMP_SPINCOUNT: '1000' };
-  await execa(python, ['-m', 'lora_worker.toy', join(folder, 'base.safetensors'), '--size', 'test'], { env });
-  const lora = ['-m', 'lora_worker.toy.lora', '--size', 'test'];
-  await execa(python, [...lora, join(folder, 'character.safetensors')], { env });
-  const ofAnotherTrainer = ['--names', 'peft', '--rank', '4', '--seed', '2', '--strong', 'input_blocks.7'];
-  await execa(python, [...lora, join(folder, 'style.safetensors'), ...ofAnotherTrainer], { env });
-  await execa(python, ['-m', 'lora_worker.toy.pictures', join(folder, 'images')], { env });
+  await execa(python, ['-c', script, folder], { env });
   project.provide('inputs', folder);
   return async () => await rm(folder, { recursive: true, force: true });
 }

@@ -157,6 +157,13 @@ export function withEvents(outcome: Outcome): BuildOutcome {
   return { ...outcome, events, finished };
 }
 
+/** The numbers of the optimizer steps that a build told of. */
+export function stepsIn(events: BuildOutcome['events']): readonly number[] {
+  return events
+    .filter((event) => event.type === 'node-progress' && event.progress.type === 'step')
+    .map((event) => event.progress.step);
+}
+
 function start(folder: string, args: readonly string[], env: Record<string, string>) {
   return execa(process.execPath, [cli, ...args], {
     cwd: folder,

@@ -29,6 +29,9 @@ export default defineConfig({
           name: 'quick',
           include: ['test/**/*.test.ts', 'test/**/*.test.tsx'],
           exclude: ['test/e2e/**', ...thorough],
+          // Files share processes, which each load the source once: that takes as long as all these tests. What the
+          // source remembers follows from what it was given, and tests put folders, clocks and variables back.
+          isolate: false,
           testTimeout: 30_000,
         },
       },

@@ -8,8 +8,11 @@ export interface Step {
   readonly run: () => Promise<boolean>;
 }
 
-/** One after the other, also after a failure. The exit code of the process becomes 1 when any of them failed. */
-export async function runSteps(steps: readonly Step[]): Promise<void> {
+/**
+ * One after the other, also after a failure. The exit code of the process becomes 1 when any of them failed. Each step is
+ * asked for when the one before it has ended: what a generator begins in between runs beside those that follow.
+ */
+export async function runSteps(steps: Iterable<Step>): Promise<void> {
   const lines: string[] = [];
   for (const { name, run } of steps) {
     process.stdout.write(`\n── ${name}\n`);

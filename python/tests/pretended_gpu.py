@@ -245,7 +245,9 @@ class Event:
         self._time = 0.0
 
     def record(self, stream: Stream | None = None) -> None:
-        self.copies = list((stream or _the_gpu().stream).copies)
+        stream = stream or _the_gpu().stream
+        stream.copies = [copy for copy in stream.copies if not copy.is_there]
+        self.copies = [*stream.copies]
         self._time = time.perf_counter()
 
     def wait(self, stream: Stream | None = None) -> None:
@@ -385,10 +387,8 @@ class PretendedGpu:
 
     def arrive(self, copies: Sequence[_Copy]) -> None:
         with self._lock:
-            for copy in [*copies]:
+            for copy in copies:
                 copy.arrive()
-            for stream in (self.main, self.stream):
-                stream.copies[:] = [copy for copy in stream.copies if not copy.is_there]
 
     @contextmanager
     def using(self, stream: Stream) -> Iterator[None]:

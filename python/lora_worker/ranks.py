@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lora_worker.device_memory import is_out_of_memory
 from lora_worker.errors import Cancelled, WorkerError
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ class Group(Ranks):
         # One tensor, so that one collective is enough. All gradients are F32, as the parameters are.
         gradients = (torch.zeros_like(one) if one.grad is None else one.grad for one in graded)
         flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), losses])
-        self._distributed.all_reduce(flat)
+        with self._alive():
+            self._distributed.all_reduce(flat)
         self._has_parted = False
         *parts, losses = flat.split([*(parameter.numel() for parameter in graded), count])
         for parameter, part in zip(graded, parts, strict=True):
@@ -200,5 +202,7 @@ class Group(Ranks):
         try:
             yield
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             self._has_parted = True
             raise Elsewhere(f"The connection to another process of the training was lost: {error}") from error

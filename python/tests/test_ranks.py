@@ -37,7 +37,7 @@ def process(rank: int, folder: str) -> None:
         # As a training does before it ends.
         group.stop(error)
         os._exit(SAID_WHY)
-    except (RuntimeError, Elsewhere):
+    except Elsewhere:
         os._exit(WAS_LEFT)
     sys.exit("the sum was made without one of the processes")
 

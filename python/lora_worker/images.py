@@ -188,7 +188,12 @@ def _check_framing(size: Size, framing: Framing) -> None:
 
 
 def has_shape(size: Size, wanted: Size) -> bool:
-    """Whether a picture of one size can be scaled to the other, up to a pixel of either: sizes are whole numbers."""
+    """Whether a picture of one size can be scaled to the other, up to a pixel of either: sizes are whole numbers.
+
+    Both sides of the wanted one were rounded when it was scaled itself, so there is half a pixel of each besides.
+    """
     (width, height), (wanted_width, wanted_height) = size, wanted
     across, down = wanted_width / width, wanted_height / height
-    return abs(height * across - wanted_height) <= max(1, across) or abs(width * down - wanted_width) <= max(1, down)
+    ratio = wanted_height / wanted_width
+    off_down, off_across = abs(height * across - wanted_height), abs(width * down - wanted_width)
+    return off_down <= max(1, across) + (1 + ratio) / 2 or off_across <= max(1, down) + (1 + 1 / ratio) / 2

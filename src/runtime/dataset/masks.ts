@@ -107,7 +107,10 @@ async function readMask(
   }
 }
 
-/** Up to a pixel of either: sizes are whole numbers. The worker has the same rule, in lora_worker/images.py. */
+/**
+ * Up to a pixel of either: sizes are whole numbers. The worker takes what this lets pass, in lora_worker/images.py, which
+ * knows the image by its size after scaling.
+ */
 function hasShape([width, height]: Size, [wantedWidth, wantedHeight]: Size): boolean {
   const [across, down] = [wantedWidth / width, wantedHeight / height];
   return (

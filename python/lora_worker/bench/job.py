@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from os import PathLike
 from typing import Literal
 
-from lora_worker.job import Job
+from lora_worker.job import QuietJob
 
 
-class TimedJob(Job):
+class TimedJob(QuietJob):
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.steps: list[float] = []
@@ -42,9 +41,6 @@ class TimedJob(Job):
         self.steps.append(seconds)
         self.loss = loss
         self._tell(f"step {step} of {total}: loss {loss:.4f}, {seconds:.2f} s", always=step in (1, total))
-
-    def artifact(self, name: str, path: str | PathLike[str]) -> None:
-        pass
 
     def log(self, level: Literal["info", "warning"], message: str) -> None:
         if level == "warning":

@@ -53,7 +53,7 @@ class StepMemory:
 
     def make_plan(self, profile: Profile, static: int, missing: int, between: int) -> None:
         """`static`: bytes that are there all the time; of them `missing` are not there yet. `between`: `Needs`."""
-        # Anew: since then blocks were swapped out and encoders left, and a VAE may have come.
+        # Anew: since then swapped blocks have come, encoders may have left, and a VAE may be there.
         self.room = room(self._models.device, self._settings.vram)
         assert self.room is not None
         self._needs = Needs(

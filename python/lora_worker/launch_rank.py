@@ -119,14 +119,12 @@ def _require_same_program(ranks: Group) -> None:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
-    own = digest.hexdigest()
-    of_first = ranks.of_first(own)
-    for host, other in ranks.of_all((platform.node(), own)):
-        if other != of_first:
-            raise bad_input(
-                f"{host} has another version of lorac than the machine that builds.",
-                hint="Install the same one on all machines.",
-            )
+    host = ranks.host_that_differs(digest.hexdigest())
+    if host is not None:
+        raise bad_input(
+            f"{host} has another version of lorac than the machine that builds.",
+            hint="Install the same one on all machines.",
+        )
 
 
 def _require_files(work: Train, ranks: Group) -> None:

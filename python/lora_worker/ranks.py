@@ -57,7 +57,10 @@ class Ranks:
     count = 1
     count_here = 1
     """How many of them are on this machine."""
+    hosts: Sequence[str] = ("this machine",)
+    """Where each of them is, by index."""
     is_first = True
+    _first = 0
 
     def share(self, count: int) -> range:
         """Which of so many images of a step are this process' own."""
@@ -81,6 +84,11 @@ class Ranks:
     def of_all(self, value: T) -> list[T]:
         """What each process gives here, by index."""
         return [value]
+
+    def host_that_differs(self, value: object) -> str | None:
+        """The name of a machine whose process gives something else here than the first, the same name in all."""
+        told = self.of_all(value)
+        return next((host for host, one in zip(self.hosts, told, strict=True) if one != told[self._first]), None)
 
     def require_same_weights(self, parameters: Sequence[nn.Parameter], step: int) -> None:
         """Raises `internal` where the weights of a process are not those of the first."""

@@ -254,9 +254,10 @@ def test_a_process_that_follows_encodes_texts_before_it_plans_its_memory(lab, to
 class OtherHas(Ranks):
     """One of two processes, of which the other one tells something else."""
 
+    hosts = ("gpu1", "gpu2")
+
     def of_all(self, value):
-        here, own = value
-        return [(here, own), ("gpu2", f"not {own}")]
+        return [value, f"not {value}"]
 
 
 def test_a_machine_with_another_program_or_checkpoint_is_named_in_all_processes(lab):

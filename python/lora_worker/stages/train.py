@@ -27,7 +27,6 @@ Rules:
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -456,13 +455,12 @@ class _CopiedLora:
 def _same_checkpoint(work: Train, ranks: Ranks) -> str:
     """What the checkpoint is known by. Raises `bad-input`, in all processes, where one has another under its name."""
     facts = checkpoint_facts(work.checkpoint)
-    of_first = ranks.of_first(facts)
-    for host, other in ranks.of_all((platform.node(), facts)):
-        if other != of_first:
-            raise bad_input(
-                f'"{files_of(work.checkpoint)[0]}" is another file on {host} than on the machine that builds.',
-                hint="Copy it from there.",
-            )
+    host = ranks.host_that_differs(facts)
+    if host is not None:
+        raise bad_input(
+            f'"{files_of(work.checkpoint)[0]}" is another file on {host} than on the machine that builds.',
+            hint="Copy it from there.",
+        )
     return facts
 
 
